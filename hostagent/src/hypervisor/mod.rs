@@ -1,0 +1,181 @@
+//! What the agent asks of a hypervisor: our verbs, not libvirt's.
+//!
+//! Two implementations, chosen by configuration at start: [`libvirt`] drives libvirtd and QEMU; [`simulated`] keeps its
+//! state in a directory and refuses what libvirt refuses. Both are exercised by the same conformance tests.
+//!
+//! Every verb is safe to repeat and says nothing about intent: the driver of each instance (`crate::driver`) decides what
+//! to call when. Uids are the instance's; a domain without Croft's mark is *foreign* and never an argument here.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use croft_proto::agent::v1::{DesiredImage, DesiredInstance};
+use croft_proto::v1;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+pub mod libvirt;
+pub mod simulated;
+
+/// A hypervisor on this machine.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + 'static {
+    /// What it is, for `HostInfo`: version text, domain type and why that one.
+    async fn about(&self) -> Result<About, Error>;
+
+    /// One look at every domain, Croft's and foreign. An error means "not seen", never "nothing there".
+    async fn survey(&self) -> Result<Survey, Error>;
+
+    /// Something may have changed for this uid (`None`: look at everything again). Lossy on purpose: a lagging reader
+    /// surveys.
+    fn events(&self) -> broadcast::Receiver<Option<Uuid>>;
+
+    /// Makes the image usable on this host: fetched, verified, cached. Progress goes to `progress` (done, total bytes).
+    async fn ensure_image(&self, image: &DesiredImage, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(), Error>;
+
+    /// Drops cached images that are not in `keep` (uids) and that no disk is an overlay of.
+    async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error>;
+
+    /// Disk, seed, network and definition; the domain is not started. `seed`: see [`Seed`]. The image must be there.
+    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error>;
+
+    /// Starts a defined domain; nothing to do when it runs.
+    async fn start(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// Asks the guest to power off (agent, else ACPI) and returns at once.
+    async fn request_shutdown(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// Asks the guest to restart and returns at once.
+    async fn request_reboot(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// The reset button.
+    async fn reset(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// Pulls the plug; nothing to do when it does not run.
+    async fn destroy(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// Lets a domain that was paused by an I/O error (ENOSPC) go on.
+    async fn resume(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// Removes everything of it that [`Hypervisor::ensure_defined`] made, domain, disk, seed, NVRAM and a network that
+    /// nobody uses any more; not the console log, which the janitor ages out. The domain must not run.
+    async fn remove(&self, uid: Uuid) -> Result<(), Error>;
+
+    /// What the guest says of itself: addresses (guest agent, else DHCP lease) and whether the guest agent answers.
+    async fn guest(&self, uid: Uuid) -> Result<Guest, Error>;
+
+    /// The live serial console. One holder at a time: a second one is refused with [`Error::Busy`].
+    async fn console(&self, uid: Uuid) -> Result<Box<dyn Duplex>, Error>;
+
+    /// Files of the console log, oldest first; empty when nothing was ever written.
+    async fn console_log(&self, uid: Uuid) -> Result<Vec<PathBuf>, Error>;
+
+    /// A TCP connection to a port of the guest, from the host's side of its network.
+    async fn connect(&self, uid: Uuid, port: u16) -> Result<Box<dyn Duplex>, Error>;
+}
+
+/// Bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// `libvirt 9.0.0, QEMU 7.2.22`
+    pub hypervisor: String,
+    /// `kvm`, `qemu` or `simulated`
+    pub domain_type: String,
+    pub domain_type_reason: String,
+    /// In GiB, of the file system that holds images and disks.
+    pub disk_gib: u64,
+    pub disk_free_gib: u64,
+}
+
+/// Everything seen in one successful look.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Survey {
+    pub ours: Vec<Domain>,
+    pub foreign: Vec<ForeignDomain>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Domain {
+    pub uid: Uuid,
+    pub power: Power,
+    /// From the domain's metadata: the desired generation it was defined from.
+    pub generation: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Power {
+    Running,
+    /// Paused; `reason` is `OutOfSpace`, `IoError` or `Paused`.
+    Paused { reason: String, message: String },
+    /// Defined, not running, and how it came to that as far as the hypervisor knows.
+    Off(OffReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffReason {
+    /// Never ran since it was defined, or the hypervisor does not know (after a host reboot, for example).
+    Unknown,
+    /// The guest powered itself off, asked or not.
+    Shutdown,
+    /// The plug was pulled.
+    Destroyed,
+    Crashed,
+    /// It did not come up.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignDomain {
+    pub name: String,
+    pub vcpus: u64,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+}
+
+/// The texts of a NoCloud seed, as fetched by digest.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Seed {
+    #[serde(rename = "meta-data")]
+    pub meta_data: String,
+    #[serde(rename = "user-data")]
+    pub user_data: String,
+    #[serde(rename = "network-config", default)]
+    pub network_config: Option<String>,
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(secret)")
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Guest {
+    pub addresses: Vec<v1::Address>,
+    /// The guest agent answered.
+    pub agent: bool,
+}
+
+/// Why a verb did not do its work. `reason` strings are UpperCamelCase and have a page in docs/errors.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The hypervisor does not answer; try again later. Says nothing about the domains.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No such domain.
+    #[error("no domain {0}")]
+    NotFound(Uuid),
+    /// Held by somebody else.
+    #[error("{0}")]
+    Busy(String),
+    /// Will not work however often it is tried: a hostile image, an unknown bridge, a full disk.
+    #[error("{message}")]
+    Refused { reason: &'static str, message: String },
+    /// Anything else; worth another try with back-off.
+    #[error("{reason}: {message}")]
+    Failed { reason: &'static str, message: String },
+}
