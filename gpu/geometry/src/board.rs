@@ -1,0 +1,135 @@
+//! What can be cut from one board, as its host reports it.
+
+use std::fmt;
+
+use crate::MAX_SLICES;
+
+/// Does a profile take the board's media extension engines (`+me`)?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaExtension {
+    Without,
+    With,
+}
+
+/// A kind of GPU instance, by its name on this board. Numeric profile ids differ between boards and are no part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// `3g.40gb`, `1g.10gb+me`
+    pub name: String,
+    /// Length of a placement, in memory slices.
+    pub memory_slices: u8,
+    /// Memory slices where a placement may start, as the driver lists them.
+    pub starts: Vec<u8>,
+    /// Compute slices each instance takes. Not to be derived from `memory_slices`: a 3g takes 4 and 3.
+    pub compute_slices: u8,
+    pub media: MediaExtension,
+}
+
+/// A run of memory slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Placement {
+    pub start: u8,
+    pub size: u8,
+}
+
+impl Placement {
+    /// Do the two share a memory slice?
+    #[must_use]
+    pub fn overlaps(self, other: Placement) -> bool {
+        self.start < other.end() && other.start < self.end()
+    }
+
+    /// The first memory slice behind it.
+    #[must_use]
+    pub fn end(self) -> u8 {
+        self.start.saturating_add(self.size)
+    }
+}
+
+/// The lowest `count` bits of a slice set; all of them from [`MAX_SLICES`] on.
+pub(crate) fn low_bits(count: u8) -> u8 {
+    !u8::MAX.checked_shl(count.into()).unwrap_or(0)
+}
+
+/// One model of board: its two rulers, and the profiles that divide them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Board {
+    memory_slices: u8,
+    compute_slices: u8,
+    profiles: Vec<Profile>,
+}
+
+/// A reported board that contradicts itself. Nothing is placed on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BoardError {
+    /// A ruler of no length, or longer than [`MAX_SLICES`].
+    Slices { memory: u8, compute: u8 },
+    /// A profile larger than the board, of no size, or without a start.
+    Size { profile: String },
+    /// A placement that ends beyond the board.
+    Start { profile: String, start: u8 },
+    /// Two profiles, or two starts of one profile, of the same name.
+    Twice { profile: String },
+}
+
+impl fmt::Display for BoardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BoardError::Slices { memory, compute } => {
+                write!(f, "{memory} memory and {compute} compute slices: each must be 1 to {MAX_SLICES}")
+            }
+            BoardError::Size { profile } => write!(f, "profile {profile} can be placed nowhere on its board"),
+            BoardError::Start { profile, start } => write!(f, "profile {profile} at {start} ends beyond its board"),
+            BoardError::Twice { profile } => write!(f, "profile {profile} or one of its starts is listed twice"),
+        }
+    }
+}
+
+impl std::error::Error for BoardError {}
+
+impl Board {
+    /// Takes a report, if it can be true of any board.
+    pub fn new(memory_slices: u8, compute_slices: u8, profiles: Vec<Profile>) -> Result<Board, BoardError> {
+        let lengths = 1..=MAX_SLICES;
+        if !lengths.contains(&memory_slices) || !lengths.contains(&compute_slices) {
+            return Err(BoardError::Slices { memory: memory_slices, compute: compute_slices });
+        }
+        for (at, profile) in profiles.iter().enumerate() {
+            let name = || profile.name.clone();
+            if !(1..=memory_slices).contains(&profile.memory_slices)
+                || !(1..=compute_slices).contains(&profile.compute_slices)
+                || profile.starts.is_empty()
+            {
+                return Err(BoardError::Size { profile: name() });
+            }
+            if let Some(&start) = profile.starts.iter().find(|&&start| start > memory_slices - profile.memory_slices) {
+                return Err(BoardError::Start { profile: name(), start });
+            }
+            let start_twice = profile.starts.iter().enumerate().any(|(n, start)| profile.starts[..n].contains(start));
+            if start_twice || profiles[..at].iter().any(|earlier| earlier.name == profile.name) {
+                return Err(BoardError::Twice { profile: name() });
+            }
+        }
+        Ok(Board { memory_slices, compute_slices, profiles })
+    }
+
+    #[must_use]
+    pub fn memory_slices(&self) -> u8 {
+        self.memory_slices
+    }
+
+    #[must_use]
+    pub fn compute_slices(&self) -> u8 {
+        self.compute_slices
+    }
+
+    #[must_use]
+    pub fn profiles(&self) -> &[Profile] {
+        &self.profiles
+    }
+
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == name)
+    }
+}

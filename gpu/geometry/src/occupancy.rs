@@ -1,0 +1,159 @@
+//! What of a board is taken, and whether one more piece fits beside it.
+
+use std::fmt;
+
+use crate::board::{Board, MediaExtension, Placement, Profile, low_bits};
+use crate::{Atom, MAX_SLICES};
+
+/// A set of atoms of one board: what one claim holds, or what all of them hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Occupancy {
+    /// Bit n: `m{n}`.
+    memory: u8,
+    /// Bit n: `c{n}`.
+    compute: u8,
+    /// Bit n: `me{n}`.
+    media: u8,
+}
+
+/// A piece that fits: where it lies, and every atom it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub placement: Placement,
+    pub atoms: Occupancy,
+}
+
+/// The first thing that keeps a piece from fitting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// The profile is never placed there, taken or not.
+    NoSuchStart { start: u8, starts: Vec<u8> },
+    /// Memory slices under the placement that others hold.
+    MemoryTaken(Vec<Atom>),
+    /// Fewer compute slices are free than the profile takes.
+    ComputeShort { needs: u8, free: u8 },
+    /// Another instance holds the media extension engines.
+    MediaTaken,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misfit::NoSuchStart { start, starts } => write!(f, "no placement starts at {start}, only at {starts:?}"),
+            Misfit::MemoryTaken(atoms) => {
+                let names: Vec<_> = atoms.iter().map(Atom::to_string).collect();
+                write!(f, "memory slices {} are taken", names.join(", "))
+            }
+            Misfit::ComputeShort { needs, free } => write!(f, "{needs} compute slices are needed and {free} are free"),
+            Misfit::MediaTaken => write!(f, "the media extension engines are taken"),
+        }
+    }
+}
+
+impl std::error::Error for Misfit {}
+
+impl Occupancy {
+    /// Nothing is taken.
+    pub const EMPTY: Occupancy = Occupancy { memory: 0, compute: 0, media: 0 };
+
+    /// Every atom of the board: what a claim on the whole GPU holds.
+    #[must_use]
+    pub fn whole(board: &Board) -> Occupancy {
+        let (memory, compute) = (low_bits(board.memory_slices()), low_bits(board.compute_slices()));
+        Occupancy { memory, compute, media: 1 }
+    }
+
+    /// The atoms of several claims together.
+    #[must_use]
+    pub fn union(self, other: Occupancy) -> Occupancy {
+        Occupancy {
+            memory: self.memory | other.memory,
+            compute: self.compute | other.compute,
+            media: self.media | other.media,
+        }
+    }
+
+    /// What stays when `other` is given back.
+    #[must_use]
+    pub fn without(self, other: Occupancy) -> Occupancy {
+        Occupancy {
+            memory: self.memory & !other.memory,
+            compute: self.compute & !other.compute,
+            media: self.media & !other.media,
+        }
+    }
+
+    /// Do the two share an atom?
+    #[must_use]
+    pub fn overlaps(self, other: Occupancy) -> bool {
+        self.memory & other.memory != 0 || self.compute & other.compute != 0 || self.media & other.media != 0
+    }
+
+    /// In order: memory, compute, media.
+    pub fn atoms(self) -> impl Iterator<Item = Atom> {
+        let compute = bits(self.compute).map(|slice| Atom::Compute { slice });
+        memory(self.memory).chain(compute).chain(bits(self.media).map(|set| Atom::Media { set }))
+    }
+
+    /// The piece that `profile` at `start` would take beside what is taken, or the first reason why not.
+    ///
+    /// Compute slices are handed out from the lowest free one: they are alike, so any choice is as good for what follows.
+    pub fn fits(self, board: &Board, profile: &Profile, start: u8) -> Result<Claim, Misfit> {
+        let placement = Placement { start, size: profile.memory_slices };
+        if !profile.starts.contains(&start) || placement.end() > board.memory_slices() {
+            return Err(Misfit::NoSuchStart { start, starts: profile.starts.clone() });
+        }
+        let slices = low_bits(placement.end()) & !low_bits(start);
+        let taken = self.memory & slices;
+        if taken != 0 {
+            return Err(Misfit::MemoryTaken(memory(taken).collect()));
+        }
+        let free = low_bits(board.compute_slices()) & !self.compute;
+        let compute = lowest(free, profile.compute_slices).ok_or(Misfit::ComputeShort {
+            needs: profile.compute_slices,
+            free: u8::try_from(free.count_ones()).unwrap_or(MAX_SLICES),
+        })?;
+        let media = match profile.media {
+            MediaExtension::Without => 0,
+            MediaExtension::With if self.media == 0 => 1,
+            MediaExtension::With => return Err(Misfit::MediaTaken),
+        };
+        Ok(Claim { placement, atoms: Occupancy { memory: slices, compute, media } })
+    }
+
+    /// Every piece that would fit now, in the order of the board's profiles and their starts. They exclude each other:
+    /// take one and ask again.
+    pub fn placements_free<'a>(self, board: &'a Board) -> impl Iterator<Item = (&'a Profile, Claim)> + 'a {
+        board.profiles().iter().flat_map(move |profile| {
+            profile.starts.iter().filter_map(move |&start| Some((profile, self.fits(board, profile, start).ok()?)))
+        })
+    }
+}
+
+impl FromIterator<Atom> for Occupancy {
+    fn from_iter<I: IntoIterator<Item = Atom>>(atoms: I) -> Self {
+        let mut occupancy = Occupancy::EMPTY;
+        for atom in atoms {
+            match atom {
+                Atom::Memory { slice } => occupancy.memory |= 1 << slice,
+                Atom::Compute { slice } => occupancy.compute |= 1 << slice,
+                Atom::Media { set } => occupancy.media |= 1 << set,
+            }
+        }
+        occupancy
+    }
+}
+
+fn bits(mask: u8) -> impl Iterator<Item = u8> {
+    (0..MAX_SLICES).filter(move |n| mask & (1 << n) != 0)
+}
+
+fn memory(mask: u8) -> impl Iterator<Item = Atom> {
+    bits(mask).map(|slice| Atom::Memory { slice })
+}
+
+/// The lowest `count` bits of `free`, if it has so many.
+fn lowest(free: u8, count: u8) -> Option<u8> {
+    let chosen = bits(free).take(usize::from(count)).fold(0_u8, |mask, n| mask | (1 << n));
+    (chosen.count_ones() == u32::from(count)).then_some(chosen)
+}
