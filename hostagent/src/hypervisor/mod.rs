@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 pub mod libvirt;
+mod machine;
 pub mod simulated;
 
 /// A hypervisor on this machine.
@@ -31,13 +32,33 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// surveys.
     fn events(&self) -> broadcast::Receiver<Option<Uuid>>;
 
+    /// The machine's boot: another one after every restart of the machine, the same one after a restart of the agent.
+    async fn boot_id(&self) -> Result<String, Error> {
+        machine::boot_id().await
+    }
+
+    /// The machine is on its way down: a guest that ends now did not power itself off, and none is to be started.
+    async fn host_is_stopping(&self) -> bool {
+        machine::is_stopping().await
+    }
+
+    /// How often this guest has restarted while this process watched (libvirt: reboot events); only differences mean
+    /// something. `None`: cannot tell, so a reboot counts as done once it was asked for.
+    fn guest_restarts(&self, _uid: Uuid) -> Option<u64> {
+        None
+    }
+
     /// Makes the image usable on this host: fetched, verified, cached. Progress goes to `progress` (done, total bytes).
+    /// Called for one image by one caller at a time; dropping the future gives up, and what was fetched may be kept for
+    /// the next try.
     async fn ensure_image(&self, image: &DesiredImage, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(), Error>;
 
     /// Drops cached images that are not in `keep` (uids) and that no disk is an overlay of.
     async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error>;
 
     /// Disk, seed, network and definition; the domain is not started. `seed`: see [`Seed`]. The image must be there.
+    /// Repeated before every start, so it also mends what a restart of the machine took away (an inactive network), and
+    /// brings a definition of an older generation up to date. An existing disk is never made anew.
     async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error>;
 
     /// Starts a defined domain; nothing to do when it runs.
