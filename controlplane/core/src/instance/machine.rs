@@ -1,0 +1,312 @@
+//! From intent and truth to a state, and to what the plane does next. Pure: [`settle`] is called after every change of
+//! either side, any number of times, and always gives the same answer for the same input.
+//!
+//! ```text
+//!  create ──► PENDING ──► PREPARING ──► STARTING ──► RUNNING ──► STOPPING ──► STOPPED
+//!                ▲                          ▲           │  crash     ▲  guest     │
+//!                │ placed                   └───────────┘            └─poweroff   │ start
+//!             PLACING ◄──────────────────────────────────────────────────────────┤ (no host: fenced)
+//!                                                                                 └─► STARTING
+//!  any but DELETING ──► UNKNOWN (host silent) ──► back to what the host says
+//!  any ──► FAILED (the host will not go on by itself) ──► as the host says, after start or a mend
+//!  any ──► DELETING ──► gone: claims, charges and seed leave in one commit
+//! ```
+//! [`State::TABLE`] has a row per state: what it does, how it is undone, how long it may take.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, ExitKind, Instance, Observed, Phase, Power, Restart};
+use crate::error::Reason;
+use crate::operation::{Failure, Operation, Verb};
+use crate::{Timestamp, host};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    Pending,
+    Placing,
+    Preparing,
+    Starting,
+    Running,
+    Stopping,
+    Stopped,
+    Deleting,
+    Failed,
+    Unknown,
+}
+
+/// A row of the state table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub state: State,
+    pub does: &'static str,
+    pub undo: &'static str,
+    /// After this it is worth an event; `None`: may stay for ever.
+    pub deadline: Option<Duration>,
+    /// Where a process may die on its way into this state: each has a kill test.
+    pub crash_points: &'static [&'static str],
+}
+
+impl State {
+    pub const TABLE: [Row; 10] = [
+        Row {
+            state: Self::Pending,
+            does: "accepted, charged and claimed in one commit; its host is told",
+            undo: "delete gives claim and charges back",
+            deadline: Some(Duration::from_secs(60)),
+            crash_points: &["plane.pending.before", "plane.pending.after"],
+        },
+        Row {
+            state: Self::Placing,
+            does: "has charges but no host (its host was fenced): the placer looks for one",
+            undo: "delete, or stop",
+            deadline: Some(Duration::from_secs(60)),
+            crash_points: &["plane.placing.before", "plane.placing.after"],
+        },
+        Row {
+            state: Self::Preparing,
+            does: "the host fetches the image and makes disk, seed, network and definition",
+            undo: "the tombstone removes what was made",
+            deadline: Some(Duration::from_secs(1800)),
+            crash_points: &["plane.preparing.before", "plane.preparing.after"],
+        },
+        Row {
+            state: Self::Starting,
+            does: "the host starts the domain",
+            undo: "stop",
+            deadline: Some(Duration::from_secs(300)),
+            crash_points: &["plane.starting.before", "plane.starting.after"],
+        },
+        Row {
+            state: Self::Running,
+            does: "the domain runs; what the guest does shows as conditions",
+            undo: "stop",
+            deadline: None,
+            crash_points: &["plane.running.before", "plane.running.after"],
+        },
+        Row {
+            state: Self::Stopping,
+            does: "the guest was asked to power off; after the stop timeout the plug is pulled",
+            undo: "start, once it is stopped",
+            deadline: Some(Duration::from_secs(3900)),
+            crash_points: &["plane.stopping.before", "plane.stopping.after"],
+        },
+        Row {
+            state: Self::Stopped,
+            does: "defined, not running; keeps its claim and its charges",
+            undo: "start",
+            deadline: None,
+            crash_points: &["plane.stopped.before", "plane.stopped.after"],
+        },
+        Row {
+            state: Self::Deleting,
+            does: "the host was sent a tombstone; gone once the host says that nothing is left",
+            undo: "none",
+            deadline: Some(Duration::from_secs(3900)),
+            crash_points: &["plane.deleting.before", "plane.deleting.after"],
+        },
+        Row {
+            state: Self::Failed,
+            does: "the host will not go on by itself; the reason has a page",
+            undo: "mend what the reason names and start again, or delete",
+            deadline: None,
+            crash_points: &["plane.failed.before", "plane.failed.after"],
+        },
+        Row {
+            state: Self::Unknown,
+            does: "its host is silent: nothing is placed anew, released or tainted",
+            undo: "the host comes back, or an operator fences it",
+            deadline: None,
+            crash_points: &["plane.unknown.before", "plane.unknown.after"],
+        },
+    ];
+
+    #[must_use]
+    pub fn row(self) -> &'static Row {
+        &Self::TABLE[self as usize]
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Placing => "PLACING",
+            Self::Preparing => "PREPARING",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Stopping => "STOPPING",
+            Self::Stopped => "STOPPED",
+            Self::Deleting => "DELETING",
+            Self::Failed => "FAILED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::TABLE.iter().map(|row| row.state).find(|state| state.as_str() == text)
+    }
+}
+
+/// What comes of one look at an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    pub verdict: Verdict,
+    /// Operations that are done now, with why they failed if they did.
+    pub finished: Vec<(Operation, Option<Failure>)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Nothing is left on the host: delete the row, the claim, the charges and the seed in one commit.
+    Gone,
+    Is(Named),
+}
+
+/// A state and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub state: State,
+    pub reason: String,
+    pub message: String,
+}
+
+/// `host`: how the plane sees the instance's host; `None` when it has none.
+#[must_use]
+pub fn settle(instance: &Instance, host: Option<host::State>, open: &[Operation]) -> Settlement {
+    let verdict = verdict(instance, host);
+    let finished = open
+        .iter()
+        .filter_map(|operation| finish(instance, operation, &verdict).map(|failure| (operation.clone(), failure)))
+        .collect();
+    Settlement { verdict, finished }
+}
+
+fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
+    let observed = instance.status.observed.as_ref();
+    let Some(host_id) = instance.host() else {
+        return match (instance.meta.delete_time, instance.intent.power) {
+            (Some(_), _) => Verdict::Gone,
+            (None, Power::Running) => named(State::Placing, "", "looks for a host"),
+            (None, Power::Stopped) => named(State::Stopped, &instance.status.reason, &instance.status.message),
+        };
+    };
+    let silent = !matches!(host, Some(host::State::Ready | host::State::Enrolled));
+    if instance.meta.delete_time.is_some() {
+        return match observed {
+            // Only the host's own word, given after it was told, counts: `store` clears `observed` at delete.
+            Some(seen) if seen.phase == Phase::Absent => Verdict::Gone,
+            _ if silent => named(
+                State::Deleting,
+                Reason::HostUnreachable.as_str(),
+                &format!("hosts/{host_id} is silent; fence it if it is off for certain"),
+            ),
+            _ => named(State::Deleting, "", "the host removes it"),
+        };
+    }
+    if silent {
+        return named(
+            State::Unknown,
+            Reason::HostUnreachable.as_str(),
+            &format!("hosts/{host_id} is not heard from; the instance may well be running"),
+        );
+    }
+    match observed {
+        None => named(State::Pending, "", &format!("waits for hosts/{host_id}")),
+        Some(seen) => on_host(instance, seen),
+    }
+}
+
+/// What a host that is heard from says.
+fn on_host(instance: &Instance, seen: &Observed) -> Verdict {
+    let behind = seen.power_generation < instance.intent.power_generation;
+    let (reason, message) = (seen.reason.as_str(), seen.message.as_str());
+    match (seen.phase, instance.intent.power) {
+        (Phase::Absent, _) => named(State::Pending, reason, message),
+        (Phase::Preparing, _) => named(State::Preparing, reason, message),
+        (Phase::Failed, _) => named(State::Failed, reason, message),
+        (Phase::Starting, _) => named(State::Starting, reason, message),
+        (Phase::Stopping, _) => named(State::Stopping, reason, message),
+        (Phase::Running | Phase::Paused, Power::Running) => named(State::Running, reason, message),
+        (Phase::Running | Phase::Paused, Power::Stopped) => named(State::Stopping, reason, message),
+        (Phase::Off, Power::Stopped) => named(State::Stopped, reason, message),
+        (Phase::Off, Power::Running) if behind => named(State::Starting, reason, message),
+        (Phase::Off, Power::Running) if rests(instance.intent.restart, seen.exit.as_ref()) => {
+            named(State::Stopped, reason, message)
+        }
+        // Off for a moment: the agent restarts it, after its back-off.
+        (Phase::Off, Power::Running) => named(State::Starting, reason, message),
+    }
+}
+
+/// Whether an instance that should run may stay off after it ended like this. The agent decides by the same rule.
+#[must_use]
+pub fn rests(restart: Restart, exit: Option<&Exit>) -> bool {
+    match (restart, exit.map(|exit| exit.kind)) {
+        // A host's shutdown, or a plug that nobody asked to pull, is not the guest's wish.
+        (_, None | Some(ExitKind::HostShutdown)) | (Restart::Always, _) => false,
+        (Restart::OnFailure, Some(kind)) => kind == ExitKind::GuestPoweroff,
+        (Restart::Never, Some(_)) => true,
+    }
+}
+
+fn named(state: State, reason: &str, message: &str) -> Verdict {
+    Verdict::Is(Named { state, reason: reason.to_owned(), message: message.to_owned() })
+}
+
+/// `Some(None)`: done well; `Some(Some(failure))`: done badly; `None`: not done.
+fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Option<Option<Failure>> {
+    let state = match verdict {
+        Verdict::Gone if operation.verb == Verb::Delete => return Some(None),
+        Verdict::Gone => return Some(Some(superseded("the instance was deleted"))),
+        Verdict::Is(named) => named,
+    };
+    if operation.verb == Verb::Delete {
+        return None;
+    }
+    if instance.meta.delete_time.is_some() {
+        return Some(Some(superseded("the instance is being deleted")));
+    }
+    let seen = instance.status.observed.as_ref();
+    let reached = match operation.verb {
+        Verb::Create | Verb::Start | Verb::Stop => {
+            if operation.counter < instance.intent.power_generation {
+                return Some(Some(superseded("a later start or stop took its place")));
+            }
+            let wanted = match instance.intent.power {
+                Power::Running => State::Running,
+                Power::Stopped => State::Stopped,
+            };
+            let caught_up = seen.is_some_and(|seen| seen.power_generation >= operation.counter);
+            // Without a host there is nobody to catch up: a stop of what was fenced is done at once.
+            let nobody = instance.host().is_none();
+            // A guest that was up and powered itself off has been started: that is what was asked for.
+            let ran = seen.is_some_and(|seen| seen.exit.is_some()) && state.state == State::Stopped;
+            (caught_up || nobody) && (state.state == wanted || caught_up && ran)
+        }
+        Verb::Reboot => seen.is_some_and(|seen| seen.reboot_generation >= operation.counter),
+        Verb::Reset => seen.is_some_and(|seen| seen.reset_generation >= operation.counter),
+        Verb::Delete => false,
+    };
+    if reached {
+        return Some(None);
+    }
+    (state.state == State::Failed).then(|| {
+        let why = if state.message.is_empty() { state.reason.clone() } else { format!("{}: {}", state.reason, state.message) };
+        Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message: why })
+    })
+}
+
+fn superseded(message: &str) -> Failure {
+    Failure { reason: Reason::OperationSuperseded.as_str().to_owned(), message: message.to_owned() }
+}
+
+/// How long it has been in its state, past the state's deadline; `None` while in time.
+#[must_use]
+pub fn overdue(instance: &Instance, now: Timestamp) -> Option<Duration> {
+    let deadline = instance.status.state.row().deadline?;
+    let spent = now.since(instance.status.state_time);
+    spent.checked_sub(deadline).filter(|over| !over.is_zero())
+}

@@ -1,0 +1,65 @@
+//! The long-running work behind a mutating call, and when it is done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::id::{InstanceUid, OperationUid, TenantId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    Create,
+    Delete,
+    Start,
+    Stop,
+    Reboot,
+    Reset,
+}
+
+impl Verb {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reboot => "reboot",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// Why an operation failed. Stored, so plain text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A [`crate::Reason`] as text; the gRPC code follows from it.
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub uid: OperationUid,
+    pub tenant: TenantId,
+    /// Resource name.
+    pub target: String,
+    pub target_uid: InstanceUid,
+    pub verb: Verb,
+    /// The counter that the call raised (`power_generation` for create, start and stop; `reboot_generation`,
+    /// `reset_generation`; unused for delete): done when truth has caught up with it.
+    pub counter: i64,
+    pub actor: String,
+    pub create_time: Timestamp,
+    pub progress: String,
+    pub done: bool,
+    pub failure: Option<Failure>,
+    pub end_time: Option<Timestamp>,
+}
+
+impl Operation {
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("operations/{}", self.uid)
+    }
+}

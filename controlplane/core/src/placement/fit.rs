@@ -1,0 +1,256 @@
+//! Whether one host can hold a request, and where exactly; else the first predicate that fails and what would help.
+
+use super::{HostView, Pin, Request};
+use crate::host::{Cell, State};
+use crate::meta::selects;
+
+/// In the order in which they are asked: the cheap and the general ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Predicate {
+    HostState,
+    Cordon,
+    HostSelector,
+    Size,
+    Vcpus,
+    Memory,
+    Disk,
+    DiskReserve,
+    HugePages,
+    DedicatedCpus,
+    NumaCell,
+}
+
+impl Predicate {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HostState => "HostState",
+            Self::Cordon => "Cordon",
+            Self::HostSelector => "HostSelector",
+            Self::Size => "Size",
+            Self::Vcpus => "Vcpus",
+            Self::Memory => "Memory",
+            Self::Disk => "Disk",
+            Self::DiskReserve => "DiskReserve",
+            Self::HugePages => "HugePages",
+            Self::DedicatedCpus => "DedicatedCpus",
+            Self::NumaCell => "NumaCell",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub predicate: Predicate,
+    pub message: String,
+    pub fix: String,
+}
+
+fn fails<T>(predicate: Predicate, message: String, fix: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure { predicate, message, fix: fix.into() })
+}
+
+pub fn fit(host: &HostView, request: &Request) -> Result<Vec<Pin>, Failure> {
+    check_host(host, request)?;
+    check_size(host, request)?;
+    check_free(host, request)?;
+    if !(request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0) {
+        return Ok(Vec::new());
+    }
+    pin(host, request)
+}
+
+fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
+    if host.state != State::Ready {
+        let state = host.state.as_str();
+        return fails(Predicate::HostState, format!("the host is {state}"), "bring its agent back");
+    }
+    if host.cordoned {
+        return fails(
+            Predicate::Cordon,
+            "the host is cordoned".to_owned(),
+            format!("`croft host uncordon {}`", host.id),
+        );
+    }
+    if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value)) {
+        debug_assert!(!selects(&request.host_selector, &host.labels));
+        return fails(
+            Predicate::HostSelector,
+            format!("the host has no label {key}={value}"),
+            format!("`croft host update {} --label {key}={value}`, or select less", host.id),
+        );
+    }
+    Ok(())
+}
+
+/// Larger than the host is when nothing else runs there: waiting will not help.
+fn check_size(host: &HostView, request: &Request) -> Result<(), Failure> {
+    let capacity = &host.capacity;
+    // A guest with more vCPUs than there are CPUs only waits for itself.
+    if request.vcpus > capacity.vcpus {
+        return fails(
+            Predicate::Size,
+            format!("{} vCPUs are more than its {} logical CPUs", request.vcpus, capacity.vcpus),
+            "ask for fewer vCPUs",
+        );
+    }
+    let memory = capacity.memory_mib - host.reserve.memory_mib - host.overhead_memory_mib;
+    if request.memory_mib > memory {
+        return fails(
+            Predicate::Size,
+            format!("{} MiB are more than the {memory} MiB it could ever give", request.memory_mib),
+            "ask for less memory",
+        );
+    }
+    let disk = capacity.disk_gib - host.reserve.disk_gib;
+    if request.disk_gib > disk {
+        return fails(
+            Predicate::Size,
+            format!("{} GiB of disk are more than the {disk} GiB it could ever give", request.disk_gib),
+            "ask for a smaller disk",
+        );
+    }
+    Ok(())
+}
+
+fn check_free(host: &HostView, request: &Request) -> Result<(), Failure> {
+    let free = host.free();
+    if !request.cpu.dedicated && request.vcpus > free.vcpus {
+        let (asked, left) = (request.vcpus, free.vcpus.max(0));
+        return fails(Predicate::Vcpus, format!("{asked} vCPUs asked, {left} free"), freeing(asked - left, "vCPUs"));
+    }
+    let memory = host.overhead_memory_mib + if request.huge_page_kib == 0 { request.memory_mib } else { 0 };
+    if memory > free.memory_mib {
+        let left = free.memory_mib.max(0);
+        return fails(
+            Predicate::Memory,
+            format!("{memory} MiB asked (with {} overhead), {left} free", host.overhead_memory_mib),
+            freeing(memory - left, "MiB"),
+        );
+    }
+    if request.disk_gib > free.disk_gib {
+        let left = free.disk_gib.max(0);
+        return fails(
+            Predicate::Disk,
+            format!("{} GiB of disk asked, {left} not promised to others", request.disk_gib),
+            freeing(request.disk_gib - left, "GiB of disk"),
+        );
+    }
+    if host.capacity.disk_free_gib < host.reserve.disk_gib {
+        return fails(
+            Predicate::DiskReserve,
+            format!(
+                "the file system has {} GiB free, below the reserve of {}",
+                host.capacity.disk_free_gib, host.reserve.disk_gib
+            ),
+            "free space on the host, or lower its reserve",
+        );
+    }
+    Ok(())
+}
+
+fn freeing(amount: i64, unit: &str) -> String {
+    format!("stop needing {amount} {unit} there, or add a host")
+}
+
+/// The fewest cells that can hold it in equal shares; one cell only when asked so.
+fn pin(host: &HostView, request: &Request) -> Result<Vec<Pin>, Failure> {
+    let cells = i64::try_from(host.capacity.cells.len()).unwrap_or(i64::MAX);
+    let most = if request.cpu.single_numa_cell { 1 } else { cells.max(1) };
+    let mut first = None;
+    for share in (1..=most).filter(|n| request.vcpus % n == 0 && request.memory_mib % n == 0) {
+        match pin_to(host, request, share) {
+            Ok(pins) => return Ok(pins),
+            // The answer for one cell is the simplest to read.
+            Err(failure) => first = first.or(Some(failure)),
+        }
+    }
+    match first {
+        Some(failure) => Err(failure),
+        None => fails(Predicate::NumaCell, "the host reports no NUMA cell".to_owned(), "check the agent's inventory"),
+    }
+}
+
+fn pin_to(host: &HostView, request: &Request, shares: i64) -> Result<Vec<Pin>, Failure> {
+    let (vcpus, memory_mib) = (request.vcpus / shares, request.memory_mib / shares);
+    let mut pins = Vec::new();
+    let mut failure = None;
+    for cell in &host.capacity.cells {
+        match pin_cell(host, cell, request, vcpus, memory_mib) {
+            Ok(pin) => pins.push(pin),
+            Err(why) => failure = failure.max_by_predicate(why),
+        }
+        if i64::try_from(pins.len()) == Ok(shares) {
+            return Ok(pins);
+        }
+    }
+    match failure {
+        Some(why) => Err(why),
+        None => fails(
+            Predicate::NumaCell,
+            format!("{shares} NUMA cells are needed, it has {}", host.capacity.cells.len()),
+            "ask for less, or without a pinned shape",
+        ),
+    }
+}
+
+trait MaxByPredicate {
+    fn max_by_predicate(self, other: Failure) -> Self;
+}
+
+impl MaxByPredicate for Option<Failure> {
+    fn max_by_predicate(self, other: Failure) -> Self {
+        match self {
+            Some(mine) if mine.predicate >= other.predicate => Some(mine),
+            _ => Some(other),
+        }
+    }
+}
+
+fn pin_cell(host: &HostView, cell: &Cell, request: &Request, vcpus: i64, memory_mib: i64) -> Result<Pin, Failure> {
+    let id = cell.id;
+    if request.huge_page_kib != 0 {
+        let size = request.huge_page_kib;
+        let left = host.huge_free_mib(id, size).max(0);
+        if memory_mib % (size / 1024).max(1) != 0 || memory_mib > left {
+            return fails(
+                Predicate::HugePages,
+                format!("NUMA cell {id}: {memory_mib} MiB of {size} KiB pages asked, {left} free"),
+                "reserve more huge pages on the host, or ask for less",
+            );
+        }
+    } else if memory_mib > cell.memory_mib {
+        return fails(
+            Predicate::NumaCell,
+            format!("NUMA cell {id}: {memory_mib} MiB asked, it has {}", cell.memory_mib),
+            "ask for less memory, or for several cells",
+        );
+    }
+    let cpus = if request.cpu.dedicated { dedicated(host, cell, vcpus)? } else { Vec::new() };
+    let width = i64::try_from(cell.cores.iter().flatten().count()).unwrap_or(i64::MAX);
+    if vcpus > width {
+        return fails(
+            Predicate::NumaCell,
+            format!("NUMA cell {id}: {vcpus} vCPUs asked, it has {width} logical CPUs"),
+            "ask for fewer vCPUs, or for several cells",
+        );
+    }
+    Ok(Pin { cell: id, vcpus, cpus, memory_mib })
+}
+
+/// Whole cores first: two tenants on the siblings of one core could watch each other.
+fn dedicated(host: &HostView, cell: &Cell, vcpus: i64) -> Result<Vec<i32>, Failure> {
+    let wanted = usize::try_from(vcpus).unwrap_or(usize::MAX);
+    let free = |core: &&Vec<i32>| core.iter().all(|cpu| !host.dedicated.contains(cpu));
+    let cpus: Vec<i32> = cell.cores.iter().filter(free).flatten().copied().take(wanted).collect();
+    // Others were promised time on the shared CPUs; taking CPUs away must leave them enough.
+    let after = HostView { dedicated: host.dedicated.iter().chain(&cpus).copied().collect(), ..host.clone() };
+    if cpus.len() < wanted || after.free().vcpus < 0 {
+        return fails(
+            Predicate::DedicatedCpus,
+            format!("NUMA cell {}: {vcpus} CPUs of whole free cores asked, {} can be given", cell.id, cpus.len().min(wanted.saturating_sub(1))),
+            "ask for fewer dedicated CPUs, or add a host",
+        );
+    }
+    Ok(cpus)
+}

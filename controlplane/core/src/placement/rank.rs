@@ -1,0 +1,35 @@
+//! Which of the hosts that fit is best. The order of the fields is the policy.
+
+use std::cmp::Reverse;
+
+use super::{HostView, Policy, Request};
+
+/// Greater is better.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// Thousandths of the scarcest resource left after the request: as they are to spread, reversed to pack.
+    room: i64,
+    /// Fewer neighbours to spread, more to pack.
+    neighbours: i64,
+    /// So that equal hosts have an order.
+    id: Reverse<String>,
+}
+
+#[must_use]
+pub fn score(host: &HostView, request: &Request) -> Score {
+    let room = room(host, request);
+    let id = Reverse(host.id.0.clone());
+    match request.policy {
+        Policy::Spread => Score { room, neighbours: -host.instances, id },
+        Policy::Pack => Score { room: -room, neighbours: host.instances, id },
+    }
+}
+
+fn room(host: &HostView, request: &Request) -> i64 {
+    let free = host.free();
+    let thousandths = |left: i64, all: i64| left.saturating_mul(1000) / all.max(1);
+    let vcpus = thousandths(free.vcpus - request.vcpus, host.shared_vcpus());
+    let memory = thousandths(free.memory_mib - request.memory_mib, host.capacity.memory_mib);
+    let disk = thousandths(free.disk_gib - request.disk_gib, host.capacity.disk_gib);
+    vcpus.min(memory).min(disk)
+}

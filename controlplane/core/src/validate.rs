@@ -1,0 +1,54 @@
+//! Collects everything that is wrong with a request, so that its author mends it once.
+
+use crate::error::{Error, FieldViolation, Result};
+
+#[derive(Debug, Default)]
+pub struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(FieldViolation { field: field.into(), description: description.into() });
+    }
+
+    pub fn check(&mut self, holds: bool, field: &str, description: impl Into<String>) {
+        if !holds {
+            self.add(field, description);
+        }
+    }
+
+    pub fn finish(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
+    }
+}
+
+/// 1 to `max` of `[a-z0-9-]`, begins with a letter, does not end with `-`.
+#[must_use]
+pub fn is_slug(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// A DNS name in lower case: labels of `[a-z0-9-]` joined by dots, at most `max` in all.
+#[must_use]
+pub fn is_dns_name(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        })
+}
+
+/// 64 lower-case hex digits.
+#[must_use]
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
