@@ -1,1 +1,30 @@
+//! The device library: what PCI functions and USB devices a Linux host has, and which pieces a GPU can be cut into.
+//!
+//! ```no_run
+//! let fs = croft_gpu::HostFs::at("/")?;
+//! let inventory = croft_gpu::pci::probe(&fs)?;
+//! for function in &inventory.devices {
+//!     println!("{} {:?}", function.address, function.driver);
+//! }
+//! for error in &inventory.errors {
+//!     eprintln!("{}", croft_gpu::chain(error));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Reaches the kernel only through a [`HostFs`], so that a directory can stand for a host. Refuses to guess: what could
+//! not be read is an error that names the device, never a device that is missing or a field that looks free.
+
 #![forbid(unsafe_code)]
+
+mod bus;
+mod error;
+mod hostfs;
+mod names;
+pub mod pci;
+pub mod usb;
+
+pub use bus::Inventory;
+pub use croft_gpu_geometry as geometry;
+pub use error::{FsError, IfPresent, ProbeError, chain};
+pub use hostfs::HostFs;

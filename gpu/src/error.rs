@@ -1,0 +1,66 @@
+//! What can go wrong while looking at a host.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+/// A file of the host that could not be read, or said something it never should.
+#[derive(Debug, thiserror::Error)]
+pub enum FsError {
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} says {value:?}, which is not {expected}", path.display())]
+    Garbage { path: PathBuf, value: String, expected: &'static str },
+}
+
+impl FsError {
+    pub(crate) fn io(action: &'static str, path: PathBuf, source: impl Into<io::Error>) -> FsError {
+        FsError::Io { action, path, source: source.into() }
+    }
+
+    /// Is it that there is nothing at that path?
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, FsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// For files that a healthy host may lack.
+pub trait IfPresent<T> {
+    /// `None` where nothing is at the path. Every other failure stays one.
+    fn if_present(self) -> Result<Option<T>, FsError>;
+}
+
+impl<T> IfPresent<T> for Result<T, FsError> {
+    fn if_present(self) -> Result<Option<T>, FsError> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Something about a device, or about a whole bus, that could not be read. The device is there, and it may be in use.
+#[derive(Debug, thiserror::Error)]
+#[error("{device}: cannot tell its {what}")]
+pub struct ProbeError {
+    /// `pci 0000:41:00.0`, `usb 1-2.3`; `pci` or `usb` for the whole bus.
+    pub device: String,
+    /// `driver`, `serial`, …
+    pub what: &'static str,
+    pub source: FsError,
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
