@@ -40,8 +40,13 @@ pub struct Change {
 pub enum Changed {
     Event(Event),
     /// As it was right after this change; `created` tells a watcher ADDED from MODIFIED.
-    InstanceWritten { instance: Box<crate::instance::Instance>, created: bool },
-    InstanceRemoved { instance: Box<crate::instance::Instance> },
+    InstanceWritten {
+        instance: Box<crate::instance::Instance>,
+        created: bool,
+    },
+    InstanceRemoved {
+        instance: Box<crate::instance::Instance>,
+    },
 }
 
 /// What a watcher follows.

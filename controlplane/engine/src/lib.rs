@@ -1,1 +1,103 @@
+//! The engine: moves truth towards intent, and decides where new things go.
+//!
+//! ```text
+//!   rpc ── create ──► placer ──┐                        ┌─► hooks.host_changed      (agent sessions look again)
+//!   rpc ── wake ────► reconciler ──► store (one commit) ─┤
+//!   clock ── tick ──► leases ──┘                        └─► hooks.operations_changed (waiters look again)
+//! ```
+//! Level-triggered: a wake says "look", never "what". Whatever is lost with a killed process is found again by the
+//! look at everything unsettled that every start begins with.
 #![forbid(unsafe_code)]
+
+mod hooks;
+mod janitor;
+mod leases;
+mod placer;
+mod reconciler;
+
+use std::sync::Arc;
+
+use croft_core::audit::Call;
+use croft_core::id::{HostId, InstanceUid};
+use croft_core::placement::Verdict;
+use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
+use croft_core::{Clock, Result};
+use croft_store::Store;
+use tokio::task::JoinSet;
+
+pub use hooks::{Hooks, Meter, NoMeter};
+pub use leases::Leases;
+use placer::Placer;
+use reconciler::Dirty;
+
+/// Hosts that were heard from within the lease, as the sessions of this replica know them.
+pub type LiveHosts = Arc<dyn Fn() -> Vec<HostId> + Send + Sync>;
+
+/// A running engine. Dropping it ends its tasks between two commits, never within one.
+#[derive(Debug)]
+pub struct Engine {
+    placer: Placer,
+    dirty: Arc<Dirty>,
+    leases: Arc<Leases>,
+    tasks: JoinSet<()>,
+}
+
+/// What others hold of it: cheap to clone, ends nothing when dropped.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    placer: Placer,
+    dirty: Arc<Dirty>,
+}
+
+impl Engine {
+    /// Begins with a look at everything unsettled.
+    #[must_use]
+    pub fn spawn(store: Store, clock: Arc<dyn Clock>, live_hosts: LiveHosts, hooks: Hooks) -> Self {
+        let dirty = Arc::new(Dirty::default());
+        let mut tasks = JoinSet::new();
+        let (placer, placing) = Placer::new(store.clone(), hooks.clone(), dirty.clone());
+        tasks.spawn(placing);
+        let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
+        tasks.spawn(leases.clone().run());
+        tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks));
+        tasks.spawn(janitor::run(store, clock));
+        Self { placer, dirty, leases, tasks }
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { placer: self.placer.clone(), dirty: self.dirty.clone() }
+    }
+
+    /// Renews and ends leases now. The engine does so by itself every second; a story that moves the clock calls it.
+    pub async fn tick_leases(&self) -> Result<()> {
+        self.leases.tick().await
+    }
+
+    /// Ends every task; what was acknowledged is in the store.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Admission for Handle {
+    fn create<'a>(&'a self, call: Call, new: NewInstance) -> BoxFuture<'a, Result<Admitted>> {
+        Box::pin(self.placer.create(call, new))
+    }
+
+    fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>> {
+        Box::pin(self.placer.explain(new))
+    }
+}
+
+impl Wake for Handle {
+    fn instance(&self, uid: InstanceUid) {
+        self.dirty.add([uid]);
+    }
+
+    fn host(&self, _: &HostId) {}
+
+    fn hosts(&self) {
+        self.dirty.look_at_everything();
+    }
+}

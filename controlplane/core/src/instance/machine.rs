@@ -293,9 +293,15 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
     if reached {
         return Some(None);
     }
-    (state.state == State::Failed).then(|| {
-        let why = if state.message.is_empty() { state.reason.clone() } else { format!("{}: {}", state.reason, state.message) };
-        Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message: why })
+    // An older failure says nothing about what was asked for since.
+    let answers = seen.is_some_and(|seen| seen.generation >= instance.meta.generation);
+    (state.state == State::Failed && answers).then(|| {
+        let message = match (state.reason.as_str(), state.message.as_str()) {
+            ("", "") => "the host gave no reason; see the agent's log".to_owned(),
+            (reason, "") => reason.to_owned(),
+            (reason, message) => format!("{reason}: {message}"),
+        };
+        Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message })
     })
 }
 

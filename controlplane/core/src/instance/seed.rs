@@ -100,8 +100,9 @@ pub fn check_network_config(text: &str) -> Result<(), String> {
         return Err(format!("{} bytes; at most {TEXT_MAX}", text.len()));
     }
     check_mapping(text)?;
-    let has_version = text.lines().any(|line| line.trim_start().trim_start_matches(['{', ' ', '"']).starts_with("version"))
-        || text.trim_start().starts_with("network:");
+    let has_version =
+        text.lines().any(|line| line.trim_start().trim_start_matches(['{', ' ', '"']).starts_with("version"))
+            || text.trim_start().starts_with("network:");
     if has_version { Ok(()) } else { Err("needs `version: 1` or `version: 2`".to_owned()) }
 }
 
@@ -134,7 +135,9 @@ mod tests {
 
     #[test]
     fn user_data_that_cloud_init_would_ignore_is_refused() {
-        for good in ["", "#cloud-config\nusers: []\n", "#!/bin/sh\ntrue\n", "## template: jinja\n#cloud-config\na: {{b}}\n"] {
+        for good in
+            ["", "#cloud-config\nusers: []\n", "#!/bin/sh\ntrue\n", "## template: jinja\n#cloud-config\na: {{b}}\n"]
+        {
             assert_eq!(check_user_data(good), Ok(()), "{good}");
         }
         for bad in ["users: []", "#cloud-config\n- a\n", "#cloud-config\na: [", "#cloud-config\n\0"] {

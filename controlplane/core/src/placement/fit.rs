@@ -72,7 +72,8 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             format!("`croft host uncordon {}`", host.id),
         );
     }
-    if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value)) {
+    if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value))
+    {
         debug_assert!(!selects(&request.host_selector, &host.labels));
         return fails(
             Predicate::HostSelector,
@@ -181,7 +182,7 @@ fn pin_to(host: &HostView, request: &Request, shares: i64) -> Result<Vec<Pin>, F
             Err(why) => failure = failure.max_by_predicate(why),
         }
         if i64::try_from(pins.len()) == Ok(shares) {
-            return Ok(pins);
+            return leave_enough(host, pins);
         }
     }
     match failure {
@@ -192,6 +193,21 @@ fn pin_to(host: &HostView, request: &Request, shares: i64) -> Result<Vec<Pin>, F
             "ask for less, or without a pinned shape",
         ),
     }
+}
+
+/// Others were promised time on the shared CPUs; taking CPUs away must leave them enough.
+fn leave_enough(host: &HostView, pins: Vec<Pin>) -> Result<Vec<Pin>, Failure> {
+    let taken = pins.iter().flat_map(|pin| &pin.cpus);
+    let after = HostView { dedicated: host.dedicated.iter().chain(taken).copied().collect(), ..host.clone() };
+    let short = -after.free().vcpus;
+    if short <= 0 || pins.iter().all(|pin| pin.cpus.is_empty()) {
+        return Ok(pins);
+    }
+    fails(
+        Predicate::DedicatedCpus,
+        format!("the CPUs left would be {short} vCPUs short of what shares them"),
+        "ask for fewer dedicated CPUs, or add a host",
+    )
 }
 
 trait MaxByPredicate {
@@ -243,12 +259,10 @@ fn dedicated(host: &HostView, cell: &Cell, vcpus: i64) -> Result<Vec<i32>, Failu
     let wanted = usize::try_from(vcpus).unwrap_or(usize::MAX);
     let free = |core: &&Vec<i32>| core.iter().all(|cpu| !host.dedicated.contains(cpu));
     let cpus: Vec<i32> = cell.cores.iter().filter(free).flatten().copied().take(wanted).collect();
-    // Others were promised time on the shared CPUs; taking CPUs away must leave them enough.
-    let after = HostView { dedicated: host.dedicated.iter().chain(&cpus).copied().collect(), ..host.clone() };
-    if cpus.len() < wanted || after.free().vcpus < 0 {
+    if cpus.len() < wanted {
         return fails(
             Predicate::DedicatedCpus,
-            format!("NUMA cell {}: {vcpus} CPUs of whole free cores asked, {} can be given", cell.id, cpus.len().min(wanted.saturating_sub(1))),
+            format!("NUMA cell {}: {vcpus} CPUs of whole free cores asked, {} free", cell.id, cpus.len()),
             "ask for fewer dedicated CPUs, or add a host",
         );
     }

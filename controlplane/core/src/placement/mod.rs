@@ -78,8 +78,14 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// From 1: the best.
-    Fits { rank: usize },
-    Fails { predicate: Predicate, message: String, fix: String },
+    Fits {
+        rank: usize,
+    },
+    Fails {
+        predicate: Predicate,
+        message: String,
+        fix: String,
+    },
 }
 
 /// The best host and the exact piece of it, or per host the first thing that stands in the way.

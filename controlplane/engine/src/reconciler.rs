@@ -1,0 +1,155 @@
+//! The reconciler: looks at instances that something happened to, and commits what follows.
+//!
+//! What follows is decided by `croft_core::instance::machine`; here is only who is looked at, and when. Many instances
+//! share one commit, so a host that comes back with hundreds costs a few.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use croft_core::id::InstanceUid;
+use croft_core::{Clock, Result, Timestamp};
+use croft_store::Store;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::hooks::Hooks;
+use crate::placer::Placer;
+
+const BATCH: usize = 256;
+/// How long a write of another replica, or a lost wake, may go unnoticed.
+const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(10);
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Instances to look at. A set: a hundred wakes for one instance are one look.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    state: Mutex<State>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    uids: BTreeSet<InstanceUid>,
+    everything: bool,
+}
+
+impl Dirty {
+    pub fn add(&self, uids: impl IntoIterator<Item = InstanceUid>) {
+        self.lock().uids.extend(uids);
+        self.notify.notify_one();
+    }
+
+    pub fn look_at_everything(&self) {
+        self.lock().everything = true;
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> (Vec<InstanceUid>, bool) {
+        let mut state = self.lock();
+        let batch: Vec<_> = state.uids.iter().copied().take(BATCH).collect();
+        for uid in &batch {
+            state.uids.remove(uid);
+        }
+        if !state.uids.is_empty() {
+            self.notify.notify_one();
+        }
+        (batch, std::mem::take(&mut state.everything))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // A set of ids is whole whatever panicked while it was held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer: Placer, hooks: Hooks) {
+    let mut timer = tokio::time::interval(LOOK_AT_EVERYTHING);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut overdue = Overdue::default();
+    loop {
+        tokio::select! {
+            _ = timer.tick() => dirty.lock().everything = true,
+            () = dirty.notify.notified() => {}
+        }
+        let (mut batch, everything) = dirty.take();
+        if everything {
+            match store.instance_unsettled().await {
+                Ok(uids) => {
+                    overdue.announce(&store, clock.now(), &uids).await;
+                    dirty.add(uids);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look at everything now; trying again");
+                    tokio::time::sleep(BACK_OFF).await;
+                    dirty.look_at_everything();
+                }
+            }
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        if let Err(error) = settle(&store, &mut batch, &placer, &hooks).await {
+            tracing::warn!(%error, "{} instances are not settled now; trying again", batch.len());
+            tokio::time::sleep(BACK_OFF).await;
+            dirty.add(batch);
+        }
+    }
+}
+
+async fn settle(store: &Store, batch: &mut Vec<InstanceUid>, placer: &Placer, hooks: &Hooks) -> Result<()> {
+    let began = Instant::now();
+    let settled = store.instance_settle(batch.clone()).await?;
+    hooks.meter.reconciled(began.elapsed(), batch.len());
+    for one in &settled {
+        if one.needs_place {
+            placer.place_again(one.uid);
+        }
+        if one.after != Some(one.before) {
+            hooks.meter.left(one.before, one.spent);
+        }
+    }
+    if !settled.is_empty() {
+        (hooks.operations_changed)();
+    }
+    Ok(())
+}
+
+/// Says once that an instance has been in a state for longer than the state table allows.
+#[derive(Debug, Default)]
+struct Overdue {
+    announced: BTreeSet<(InstanceUid, Timestamp)>,
+}
+
+impl Overdue {
+    async fn announce(&mut self, store: &Store, now: Timestamp, unsettled: &[InstanceUid]) {
+        self.announced.retain(|(uid, _)| unsettled.contains(uid));
+        for uid in unsettled {
+            let Ok(Some(instance)) = store.instance_by_uid(*uid).await else { continue };
+            let since = instance.status.state_time;
+            let Some(over) = croft_core::instance::machine::overdue(&instance, now) else { continue };
+            if !self.announced.insert((*uid, since)) {
+                continue;
+            }
+            let event = croft_core::event::Event {
+                revision: 0,
+                time: now,
+                tenant: Some(instance.tenant.clone()),
+                target: instance.name(),
+                reason: "InstanceOverdue".to_owned(),
+                message: format!(
+                    "{} for {} s longer than usual; {} {}",
+                    instance.status.state.as_str(),
+                    over.as_secs(),
+                    instance.status.reason,
+                    instance.status.message
+                ),
+                severity: croft_core::event::Severity::Warning,
+            };
+            if let Err(error) = store.event_append(event).await {
+                self.announced.remove(&(*uid, since));
+                tracing::warn!(%error, "an overdue instance is not announced now; trying again");
+            }
+        }
+    }
+}
