@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(Path::new(&out).join("permissions.rs"), permissions(&compiler.descriptor_pool())?)?;
 
     let set = FileDescriptorSet::decode(compiler.encode_file_descriptor_set().as_slice())?;
-    tonic_prost_build::configure().compile_fds(set)?;
+    // Sorted maps: the same message always has the same bytes, which a retry's digest relies on.
+    tonic_prost_build::configure().btree_map(".").compile_fds(set)?;
     Ok(())
 }
 
