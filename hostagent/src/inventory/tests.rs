@@ -1,7 +1,5 @@
 //! Machines as trees of files: a server, a plain machine, a container, and what goes wrong on each.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test are part of the test")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
