@@ -11,7 +11,7 @@ use croft_core::placement::view::Claim;
 use croft_core::placement::{self, HostView, Placement, Request, Verdict};
 use croft_core::ports::{Admitted, NewInstance};
 use croft_core::{Error, Reason, Result};
-use croft_store::{ClaimAnswer, ClaimRequest, Store};
+use croft_store::{ClaimAnswer, ClaimRequest, PlaceAnswer, Store};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -33,7 +33,14 @@ enum Job {
     Create(Box<Create>),
     /// One whose host was fenced.
     Again(InstanceUid),
-    Explain(Box<Request>, oneshot::Sender<Result<Vec<Verdict>>>),
+    Explain(Question),
+}
+
+/// Where would this go?
+#[derive(Debug)]
+struct Question {
+    request: Box<Request>,
+    answer: oneshot::Sender<Result<Vec<Verdict>>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Placer {
 
     pub async fn explain(&self, new: NewInstance) -> Result<Vec<Verdict>> {
         let (answer, answered) = oneshot::channel();
-        let job = Job::Explain(Box::new(Request::from(&new.spec)), answer);
+        let job = Job::Explain(Question { request: Box::new(Request::from(&new.spec)), answer });
         self.jobs.send(job).map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
@@ -134,7 +141,7 @@ impl Actor {
                 match job {
                     Job::Create(create) => creates.push(*create),
                     Job::Again(uid) => drop(again.insert(uid)),
-                    Job::Explain(request, answer) => questions.push((request, answer)),
+                    Job::Explain(question) => questions.push(question),
                 }
             }
             self.explain(questions).await;
@@ -147,13 +154,13 @@ impl Actor {
         }
     }
 
-    async fn explain(&mut self, questions: Vec<(Box<Request>, oneshot::Sender<Result<Vec<Verdict>>>)>) {
+    async fn explain(&mut self, questions: Vec<Question>) {
         if questions.is_empty() {
             return;
         }
         let fresh = self.fleet.refresh(&self.store).await;
-        for (request, answer) in questions {
-            let hosts: Vec<HostView> = self.fleet.hosts.values().cloned().collect();
+        let hosts: Vec<HostView> = self.fleet.hosts.values().cloned().collect();
+        for Question { request, answer } in questions {
             // Who asked may have gone; then nobody misses the answer.
             let _ = answer.send(fresh.clone().map(|()| placement::explain(&hosts, &request)));
         }
@@ -245,9 +252,9 @@ impl Actor {
             let (placement, claim, version) = self.fleet.place(&Request::from(&instance.spec))?;
             let host = placement.host.clone();
             match self.store.instance_place(uid, placement, claim, version).await? {
-                ClaimAnswer::Stale => continue,
-                ClaimAnswer::Refused(error) => return Err(error),
-                ClaimAnswer::Admitted { .. } => {
+                PlaceAnswer::Stale => {}
+                PlaceAnswer::Unneeded => return Ok(()),
+                PlaceAnswer::Placed(_) => {
                     self.dirty.add([uid]);
                     (self.hooks.host_changed)(&host);
                     return Ok(());

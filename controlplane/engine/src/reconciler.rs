@@ -72,7 +72,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer:
             _ = timer.tick() => dirty.lock().everything = true,
             () = dirty.notify.notified() => {}
         }
-        let (mut batch, everything) = dirty.take();
+        let (batch, everything) = dirty.take();
         if everything {
             match store.instance_unsettled().await {
                 Ok(uids) => {
@@ -89,7 +89,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer:
         if batch.is_empty() {
             continue;
         }
-        if let Err(error) = settle(&store, &mut batch, &placer, &hooks).await {
+        if let Err(error) = settle(&store, &batch, &placer, &hooks).await {
             tracing::warn!(%error, "{} instances are not settled now; trying again", batch.len());
             tokio::time::sleep(BACK_OFF).await;
             dirty.add(batch);
@@ -97,9 +97,9 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer:
     }
 }
 
-async fn settle(store: &Store, batch: &mut Vec<InstanceUid>, placer: &Placer, hooks: &Hooks) -> Result<()> {
+async fn settle(store: &Store, batch: &[InstanceUid], placer: &Placer, hooks: &Hooks) -> Result<()> {
     let began = Instant::now();
-    let settled = store.instance_settle(batch.clone()).await?;
+    let settled = store.instance_settle(batch.to_vec()).await?;
     hooks.meter.reconciled(began.elapsed(), batch.len());
     for one in &settled {
         if one.needs_place {
