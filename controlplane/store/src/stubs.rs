@@ -143,6 +143,8 @@ pub struct Settled {
     pub before: State,
     /// `None`: gone.
     pub after: Option<State>,
+    /// In `before`, until now (asked for by the engine's metrics).
+    pub spent: Duration,
     pub needs_place: bool,
 }
 
@@ -227,8 +229,10 @@ impl Store {
     pub async fn host_lease_renew(&self, hosts: &[HostId], until: Timestamp) -> Result<Vec<HostId>> { nothing() }
     pub async fn host_lease_expire(&self, now: Timestamp) -> Result<Vec<HostId>> { nothing() }
     pub async fn host_epoch_confirmed(&self, id: &HostId, epoch: i64) -> Result<()> { nothing() }
-    /// The agent's SyncDone: it knows everything that it should do up to `revision`. Kept in memory: after it, a host
-    /// that does not list an instance that is being deleted has said that nothing is left of it.
+    /// The agent's `SyncDone`: the session calls this for each one, in the order of the stream and before it passes on
+    /// the observations that follow. Kept in memory. Only an ABSENT (or, in a complete report, a missing line) that
+    /// comes after the delete was synced, or that has generation 0, lets an instance that is being deleted go: one that
+    /// was sent before the tombstone arrived proves nothing.
     pub fn host_synced(&self, id: &HostId, epoch: i64, revision: i64) {}
     pub async fn host_views(&self) -> Result<Vec<HostView>> { nothing() }
     pub async fn host_versions(&self) -> Result<Vec<(HostId, i64)>> { nothing() }
