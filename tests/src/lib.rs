@@ -1,1 +1,14 @@
+//! A whole fleet in one process: a real control plane over real TLS and a real database, real agents, simulated hosts.
+//!
+//! Stories live in `tests/`; this crate is what they are told with. Nothing here sleeps for a fixed time: it waits on
+//! conditions, with deadlines that a slow machine meets.
 #![forbid(unsafe_code)]
+
+pub mod api;
+pub mod eventually;
+pub mod fleet;
+pub mod process;
+
+pub use api::{Api, Wanted};
+pub use eventually::eventually;
+pub use fleet::Fleet;

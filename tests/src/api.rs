@@ -1,0 +1,248 @@
+//! The public API as a user's program sees it.
+
+use croft_proto::v1::events_client::EventsClient;
+use croft_proto::v1::hosts_client::HostsClient;
+use croft_proto::v1::images_client::ImagesClient;
+use croft_proto::v1::instances_client::InstancesClient;
+use croft_proto::v1::networks_client::NetworksClient;
+use croft_proto::v1::operations_client::OperationsClient;
+use croft_proto::v1::quotas_client::QuotasClient;
+use croft_proto::v1::tenants_client::TenantsClient;
+use croft_proto::v1::tokens_client::TokensClient;
+use croft_proto::v1::{self, instance_status::State};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::eventually;
+
+#[derive(Debug, Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+type Service = InterceptedService<Channel, Bearer>;
+
+/// Everything one token may do.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub channel: Channel,
+    pub token: String,
+    pub tenants: TenantsClient<Service>,
+    pub quotas: QuotasClient<Service>,
+    pub tokens: TokensClient<Service>,
+    pub hosts: HostsClient<Service>,
+    pub images: ImagesClient<Service>,
+    pub networks: NetworksClient<Service>,
+    pub instances: InstancesClient<Service>,
+    pub operations: OperationsClient<Service>,
+    pub events: EventsClient<Service>,
+}
+
+/// A lazy channel to the plane, pinned to its CA: it may be down now and dials again by itself.
+pub fn channel(address: &str, ca_pem: &str) -> Channel {
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem)).domain_name("localhost");
+    Endpoint::from_shared(format!("https://{address}"))
+        .and_then(|endpoint| endpoint.tls_config(tls))
+        .expect("a valid endpoint")
+        .connect_lazy()
+}
+
+/// An instance in the fewest words.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub vcpus: i32,
+    pub memory_mib: i64,
+    pub disk_gib: i64,
+    pub power: v1::instance_spec::Power,
+    pub restart: v1::instance_spec::Restart,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            vcpus: 1,
+            memory_mib: 256,
+            disk_gib: 2,
+            power: v1::instance_spec::Power::Running,
+            restart: v1::instance_spec::Restart::OnFailure,
+        }
+    }
+}
+
+pub const IMAGE: &str = "images/tiny";
+
+impl Wanted {
+    pub fn request(&self, tenant: &str, id: &str) -> v1::CreateInstanceRequest {
+        v1::CreateInstanceRequest {
+            parent: format!("tenants/{tenant}"),
+            instance_id: id.to_owned(),
+            instance: Some(v1::Instance {
+                spec: Some(v1::InstanceSpec {
+                    vcpus: self.vcpus,
+                    memory_mib: self.memory_mib,
+                    power: self.power.into(),
+                    restart: self.restart.into(),
+                    boot_source: Some(v1::instance_spec::BootSource::Image(IMAGE.to_owned())),
+                    disks: vec![v1::Disk { size_gib: self.disk_gib }],
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+impl Api {
+    pub fn new(channel: Channel, token: &str) -> Self {
+        let bearer = Bearer(format!("Bearer {token}").parse().expect("a token is ASCII"));
+        macro_rules! client {
+            ($client:ident) => {
+                $client::with_interceptor(channel.clone(), bearer.clone())
+            };
+        }
+        Self {
+            tenants: client!(TenantsClient),
+            quotas: client!(QuotasClient),
+            tokens: client!(TokensClient),
+            hosts: client!(HostsClient),
+            images: client!(ImagesClient),
+            networks: client!(NetworksClient),
+            instances: client!(InstancesClient),
+            operations: client!(OperationsClient),
+            events: client!(EventsClient),
+            token: token.to_owned(),
+            channel,
+        }
+    }
+
+    pub async fn tenant(&self, id: &str, parent: Option<&str>) {
+        let tenant = v1::Tenant {
+            parent: parent.map(|parent| format!("tenants/{parent}")).unwrap_or_default(),
+            ..Default::default()
+        };
+        let request =
+            v1::CreateTenantRequest { tenant_id: id.to_owned(), tenant: Some(tenant), ..Default::default() };
+        self.tenants.clone().create_tenant(request).await.expect("tenant");
+    }
+
+    pub async fn quota(&self, tenant: &str, resource: &str, limit: i64) {
+        let name = format!("tenants/{tenant}/quotas/{resource}");
+        let request = v1::SetQuotaRequest { name, limit, ..Default::default() };
+        self.quotas.clone().set_quota(request).await.expect("quota");
+    }
+
+    pub async fn used(&self, tenant: &str, resource: &str) -> i64 {
+        let name = format!("tenants/{tenant}/quotas/{resource}");
+        self.quotas.clone().get_quota(v1::GetQuotaRequest { name }).await.expect("quota").into_inner().used
+    }
+
+    /// `images/tiny`, which simulated hosts take at its word.
+    pub async fn tiny_image(&self) {
+        let image = v1::Image {
+            boot: Some(v1::image::Boot::Disk(v1::DiskImage {
+                file: Some(v1::ImageFile { uri: "file:///images/tiny.qcow2".to_owned(), sha256: "0".repeat(64) }),
+                format: v1::disk_image::Format::Qcow2.into(),
+                min_disk_gib: 1,
+            })),
+            ..Default::default()
+        };
+        let request = v1::CreateImageRequest { image_id: "tiny".to_owned(), image: Some(image), ..Default::default() };
+        self.images.clone().create_image(request).await.expect("image");
+    }
+
+    pub async fn create(&self, tenant: &str, id: &str) -> Result<v1::Operation, Status> {
+        self.create_as(Wanted::default().request(tenant, id)).await
+    }
+
+    pub async fn create_as(&self, request: v1::CreateInstanceRequest) -> Result<v1::Operation, Status> {
+        Ok(self.instances.clone().create_instance(request).await?.into_inner())
+    }
+
+    /// Creates it and waits until it runs.
+    pub async fn running(&self, tenant: &str, id: &str) -> v1::Instance {
+        let operation = self.create(tenant, id).await.expect("create");
+        self.done(&operation).await.expect("created");
+        self.get(tenant, id).await.expect("it is there")
+    }
+
+    pub async fn get(&self, tenant: &str, id: &str) -> Result<v1::Instance, Status> {
+        let name = format!("tenants/{tenant}/instances/{id}");
+        Ok(self.instances.clone().get_instance(v1::GetInstanceRequest { name }).await?.into_inner())
+    }
+
+    pub async fn state(&self, tenant: &str, id: &str) -> Option<State> {
+        match self.get(tenant, id).await {
+            Ok(instance) => Some(instance.status.expect("a status").state()),
+            Err(status) if status.code() == Code::NotFound => None,
+            Err(status) => panic!("{status:?}"),
+        }
+    }
+
+    pub async fn until(&self, tenant: &str, id: &str, wanted: State) {
+        eventually(&format!("{id} is {wanted:?}"), || async {
+            match self.get(tenant, id).await {
+                Ok(instance) => {
+                    let status = instance.status.unwrap_or_default();
+                    if status.state() == wanted { Ok(()) } else { Err(format!("{status:?}")) }
+                }
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await;
+    }
+
+    pub async fn stop(&self, tenant: &str, id: &str) -> Result<v1::Operation, Status> {
+        let name = format!("tenants/{tenant}/instances/{id}");
+        let request = v1::StopInstanceRequest { name, ..Default::default() };
+        Ok(self.instances.clone().stop_instance(request).await?.into_inner())
+    }
+
+    pub async fn start(&self, tenant: &str, id: &str) -> Result<v1::Operation, Status> {
+        let name = format!("tenants/{tenant}/instances/{id}");
+        let request = v1::StartInstanceRequest { name, ..Default::default() };
+        Ok(self.instances.clone().start_instance(request).await?.into_inner())
+    }
+
+    pub async fn delete(&self, tenant: &str, id: &str) -> Result<v1::Operation, Status> {
+        let name = format!("tenants/{tenant}/instances/{id}");
+        let request = v1::DeleteInstanceRequest { name, ..Default::default() };
+        Ok(self.instances.clone().delete_instance(request).await?.into_inner())
+    }
+
+    /// Waits for the operation; its failure is the error. Survives a plane that restarts meanwhile.
+    pub async fn done(&self, operation: &v1::Operation) -> Result<(), v1::Error> {
+        let done = eventually(&format!("{} of {} is done", operation.verb, operation.target), || async {
+            let request = v1::WaitOperationRequest {
+                name: operation.name.clone(),
+                timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+            };
+            match self.operations.clone().wait_operation(request).await.map(tonic::Response::into_inner) {
+                Ok(operation) if operation.done => Ok(operation),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        done.error.map_or(Ok(()), Err)
+    }
+
+    pub async fn host(&self, id: &str) -> v1::Host {
+        let name = format!("hosts/{id}");
+        self.hosts.clone().get_host(v1::GetHostRequest { name }).await.expect("host").into_inner()
+    }
+
+    pub async fn host_until(&self, id: &str, wanted: v1::host::State) {
+        eventually(&format!("{id} is {wanted:?}"), || async {
+            let state = self.host(id).await.state();
+            if state == wanted { Ok(()) } else { Err(state) }
+        })
+        .await;
+    }
+}
