@@ -1,0 +1,19 @@
+//! Every word that a user may be shown as a reason has a page.
+
+use std::path::Path;
+
+#[test]
+fn every_reason_has_a_page_and_every_page_a_reason() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
+    let plane = croft_core::Reason::ALL.iter().map(|reason| reason.as_str());
+    let agent = croft_hostagent::reasons::ALL.iter().copied();
+    let backend = croft_hostagent::hypervisor::libvirt::reasons::ALL.iter().copied();
+    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).collect();
+    let missing: Vec<_> = all.iter().filter(|reason| !pages.join(format!("{reason}.md")).is_file()).collect();
+    assert!(missing.is_empty(), "no page in docs/errors for {missing:?}");
+    for page in std::fs::read_dir(&pages).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        let reason = name.trim_end_matches(".md");
+        assert!(all.contains(reason) || reason == "README", "docs/errors/{name} is about a reason that nothing gives");
+    }
+}
