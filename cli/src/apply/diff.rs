@@ -1,0 +1,235 @@
+//! What a document says against what is. Only fields that the document mentions count; maps and lists of scalars are
+//! one value each.
+
+use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::document::Document;
+use super::kind::{Kind, Live};
+use crate::failure::{Failure, Result};
+use crate::output::proto_json::{self, field, join};
+
+/// One field that is not as the document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// As in an update mask: `spec.stop_timeout`.
+    pub path: String,
+    pub is: Value,
+    pub says: Value,
+}
+
+pub fn differences(document: &Document, live: &Live) -> Result<Vec<Difference>> {
+    let descriptor = proto_json::descriptor(document.kind.message())?;
+    let wanted = DynamicMessage::deserialize(descriptor.clone(), &document.declared)
+        .map_err(|error| Failure::usage(format!("{}: {error}", document.place)))?;
+    let wanted = canonical(&wanted)?;
+    let mut is = live.value.clone();
+    reveal_user_data(&wanted, &mut is);
+    let mut found = Vec::new();
+    compare(&descriptor, &document.declared, &wanted, &is, "", &mut found)?;
+    found.retain(|difference| !is_output_only(document.kind, &difference.path));
+    Ok(found)
+}
+
+/// With every default spelled out, as the plane's answer is.
+fn canonical(message: &DynamicMessage) -> Result<Value> {
+    message
+        .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new().skip_default_fields(false))
+        .map_err(|error| Failure::local(error.to_string()))
+}
+
+fn compare(
+    descriptor: &MessageDescriptor,
+    declared: &Value,
+    wanted: &Value,
+    is: &Value,
+    path: &str,
+    found: &mut Vec<Difference>,
+) -> Result<()> {
+    for (key, declared) in declared.as_object().into_iter().flatten() {
+        let Some(field) = field(descriptor, key) else { continue };
+        let path = join(path, field.name());
+        let says = wanted.get(field.json_name()).unwrap_or(&Value::Null);
+        let value = is.get(field.json_name()).unwrap_or(&Value::Null);
+        let kind = field.kind();
+        // google.protobuf's own types are single values in JSON: a duration is "90s".
+        let inner = kind.as_message().filter(|inner| !inner.full_name().starts_with("google.protobuf."));
+        match inner {
+            Some(inner) if field.is_list() => {
+                let (items, there) = (array(says), array(value));
+                if items.len() != there.len() {
+                    found.push(Difference { path, is: value.clone(), says: says.clone() });
+                    continue;
+                }
+                for (at, declared) in array(declared).iter().enumerate() {
+                    compare(inner, declared, &items[at], &there[at], &format!("{path}[{at}]"), found)?;
+                }
+            }
+            Some(inner) if !field.is_map() && !declared.is_null() => {
+                // What is absent is as good as empty.
+                let empty = canonical(&DynamicMessage::new(inner.clone()))?;
+                let value = if value.is_null() { &empty } else { value };
+                compare(inner, declared, says, value, &path, found)?;
+            }
+            _ if says != value => found.push(Difference { path, is: value.clone(), says: says.clone() }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// User data is a secret that the plane does not give back; its digest tells whether it is the same.
+fn reveal_user_data(wanted: &Value, is: &mut Value) {
+    let Some(says) = wanted.pointer("/spec/cloudInit/userData").and_then(Value::as_str) else { return };
+    let digest = hex::encode(Sha256::digest(says));
+    let Some(cloud_init) = is.pointer_mut("/spec/cloudInit") else { return };
+    let there = cloud_init.get("userDataDigest").and_then(Value::as_str).unwrap_or_default();
+    if there.strip_prefix("sha256:").unwrap_or(there) == digest {
+        cloud_init["userData"] = says.into();
+    }
+}
+
+/// So that what `get -o yaml` prints can be applied.
+fn is_output_only(kind: Kind, path: &str) -> bool {
+    const METADATA: [&str; 6] = ["uid", "generation", "etag", "create_time", "update_time", "delete_time"];
+    if let Some(field) = path.strip_prefix("metadata.") {
+        return METADATA.contains(&field);
+    }
+    let own: &[&str] = match kind {
+        Kind::Tenant | Kind::Network => &[],
+        Kind::Quota => &["used", "available", "etag"],
+        Kind::Image => &["copies"],
+        Kind::Instance => &["status", "spec.cloud_init.user_data_digest"],
+    };
+    own.iter()
+        .any(|prefix| path == *prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['.', '['])))
+}
+
+pub fn check_mutable(document: &Document, differences: &[Difference]) -> Result<()> {
+    let fixed = differences.iter().filter(|difference| !document.kind.mutable().contains(&difference.path.as_str()));
+    let lines: Vec<_> = fixed
+        .map(|difference| format!("\n  {}: is {}, the file says {}", difference.path, difference.is, difference.says))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::local(format!("{}: this cannot change; {}{}", document.place, document.kind.advice(), lines.concat())))
+}
+
+#[cfg(test)]
+mod tests {
+    use croft_proto::v1;
+    use serde_json::json;
+
+    use super::super::document::one;
+    use super::*;
+
+    fn document(value: Value) -> Document {
+        one("f".to_owned(), value, |_, name| Ok(name.to_owned())).unwrap()
+    }
+
+    fn web() -> v1::Instance {
+        proto_json::from_value(
+            "croft.v1.Instance",
+            &json!({
+                "name": "tenants/a/instances/web",
+                "metadata": { "uid": "1", "labels": { "tier": "front" }, "etag": "e" },
+                "spec": {
+                    "power": "RUNNING", "restart": "ON_FAILURE", "vcpus": 2, "memoryMib": "2048", "image": "images/i",
+                    "disks": [{ "sizeGib": "6" }], "stopTimeout": "90s",
+                    "cloudInit": { "hostname": "web", "userDataDigest": hex::encode(Sha256::digest("#cloud-config\n")) }
+                },
+                "status": { "state": "RUNNING" }
+            }),
+        )
+        .unwrap()
+        .unwrap()
+    }
+
+    fn against_web(value: Value) -> Vec<String> {
+        let live = Live::new("croft.v1.Instance", &web(), "e").unwrap();
+        differences(&document(value), &live).unwrap().into_iter().map(|difference| difference.path).collect()
+    }
+
+    fn with(spec: Value) -> Value {
+        json!({ "name": "tenants/a/instances/web", "spec": spec })
+    }
+
+    #[test]
+    fn what_is_not_mentioned_does_not_differ() {
+        assert_eq!(against_web(json!({ "name": "tenants/a/instances/web" })), [""; 0]);
+        assert_eq!(against_web(with(json!({ "vcpus": 2, "memory_mib": 2048, "disks": [{ "size_gib": 6 }] }))), [""; 0]);
+    }
+
+    #[test]
+    fn what_get_prints_can_be_applied() {
+        let printed = proto_json::to_value("croft.v1.Instance", &web()).unwrap();
+        assert_eq!(against_web(printed), ["spec.cloud_init.user_data"; 0]);
+    }
+
+    #[test]
+    fn every_difference_has_its_path() {
+        let differing = with(json!({
+            "vcpus": 4, "disks": [{ "sizeGib": 7 }], "stopTimeout": "60s", "restart": "ALWAYS",
+            "cpu": { "dedicated": true, "singleNumaCell": false }, "cloudInit": { "hostname": "db" }
+        }));
+        let mut paths = against_web(differing);
+        paths.sort();
+        assert_eq!(
+            paths,
+            [
+                "spec.cloud_init.hostname",
+                "spec.cpu.dedicated",
+                "spec.disks[0].size_gib",
+                "spec.restart",
+                "spec.stop_timeout",
+                "spec.vcpus"
+            ]
+        );
+    }
+
+    #[test]
+    fn labels_are_one_value() {
+        let labels = |labels: Value| json!({ "name": "tenants/a/instances/web", "metadata": { "labels": labels } });
+        assert_eq!(against_web(labels(json!({ "tier": "front" }))), [""; 0]);
+        assert_eq!(against_web(labels(json!({}))), ["metadata.labels"]);
+        assert_eq!(against_web(labels(json!({ "tier": "front", "x": "" }))), ["metadata.labels"]);
+    }
+
+    #[test]
+    fn user_data_is_compared_by_its_digest() {
+        assert_eq!(against_web(with(json!({ "cloudInit": { "userData": "#cloud-config\n" } }))), [""; 0]);
+        let other = with(json!({ "cloudInit": { "userData": "other" } }));
+        assert_eq!(against_web(other), ["spec.cloud_init.user_data"]);
+    }
+
+    #[test]
+    fn lists_of_another_length_differ_whole() {
+        assert_eq!(against_web(with(json!({ "interfaces": [{ "network": "networks/n" }] }))), ["spec.interfaces"]);
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_both_values() {
+        let document = document(with(json!({ "vcpus": 4, "restart": "ALWAYS" })));
+        let live = Live::new("croft.v1.Instance", &web(), "e").unwrap();
+        let differences = differences(&document, &live).unwrap();
+        let message = check_mutable(&document, &differences).unwrap_err().to_string();
+        assert!(message.contains("\n  spec.vcpus: is 2, the file says 4"), "{message}");
+        assert!(!message.contains("spec.restart"), "{message}");
+    }
+
+    #[test]
+    fn a_limit_that_is_null_takes_it_away() {
+        let quota = v1::Quota { name: "tenants/a/quotas/vcpus".into(), limit: Some(4), ..v1::Quota::default() };
+        let live = Live::new("croft.v1.Quota", &quota, "").unwrap();
+        let says = |limit: Value| document(json!({ "name": "tenants/a/quotas/vcpus", "limit": limit }));
+        assert_eq!(differences(&says(json!(4)), &live).unwrap(), []);
+        assert_eq!(differences(&says(Value::Null), &live).unwrap()[0].path, "limit");
+        assert_eq!(differences(&says(json!(0)), &live).unwrap()[0].path, "limit");
+    }
+}

@@ -1,0 +1,102 @@
+//! `croft instance`: virtual machines. This file is the table of contents; a verb that grows has its own.
+
+mod console;
+mod create;
+mod explain;
+mod list;
+mod mirror;
+mod port_forward;
+mod power;
+mod ssh;
+pub mod state;
+mod stream;
+mod table;
+mod update;
+mod watch;
+
+use clap::Subcommand;
+use croft_proto::v1;
+
+use crate::app::App;
+use crate::failure::Result;
+use crate::names;
+use crate::output;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make an instance and start it
+    Create(Box<create::Create>),
+    /// Show one instance
+    Get { instance: String },
+    /// Show instances
+    List(list::List),
+    /// Change labels, annotations, restart policy or stop timeout; the shape of a VM never changes
+    Update(update::Update),
+    /// Delete an instance and its disk
+    Delete(power::Delete),
+    /// Start a stopped instance
+    Start(power::Simple),
+    /// Stop an instance: ask the guest, and pull the plug when it does not in time
+    Stop(power::Stop),
+    /// Ask the guest to restart
+    Reboot(power::Simple),
+    /// Press the reset button, without asking the guest
+    Reset(power::Simple),
+    /// Follow changes of one instance, or of all
+    Watch(watch::Watch),
+    /// Say what an instance waits for, and what stands in the way on each host
+    Explain { instance: String },
+    /// Talk to the guest's serial console, or read its log
+    Console(console::Console),
+    /// Reach ports of the guest from here
+    PortForward(port_forward::PortForward),
+    /// Log in by SSH, through the plane
+    Ssh(ssh::Ssh),
+}
+
+pub async fn run(app: &App, command: Command) -> Result<()> {
+    match command {
+        Command::Create(create) => create::run(app, *create).await,
+        Command::Get { instance } => show(app, &instance).await,
+        Command::List(list) => list::run(app, list).await,
+        Command::Update(update) => update::run(app, update).await,
+        Command::Delete(delete) => power::delete(app, delete).await,
+        Command::Start(simple) => power::start(app, simple).await,
+        Command::Stop(stop) => power::stop(app, stop).await,
+        Command::Reboot(simple) => power::reboot(app, simple).await,
+        Command::Reset(simple) => power::reset(app, simple).await,
+        Command::Watch(watch) => watch::run(app, watch).await,
+        Command::Explain { instance } => explain::existing(app, &instance).await,
+        Command::Console(console) => console::run(app, console).await,
+        Command::PortForward(forward) => port_forward::run(app, forward).await,
+        Command::Ssh(ssh) => ssh::run(app, ssh).await,
+    }
+}
+
+/// The full name that an argument stands for.
+fn name(app: &App, instance: &str) -> Result<String> {
+    names::within(|| app.tenant(), "instances", instance)
+}
+
+pub async fn get(app: &App, name: String) -> Result<v1::Instance> {
+    let request = v1::GetInstanceRequest { name };
+    app.plane()?.call(request, async |plane, r| plane.instances().get_instance(r).await).await
+}
+
+/// The row, and below it for people what is wrong.
+async fn show(app: &App, instance: &str) -> Result<()> {
+    let instance = get(app, name(app, instance)?).await?;
+    app.out.one(&instance)?;
+    if !app.out.is_table() {
+        return Ok(());
+    }
+    let Some(status) = &instance.status else { return Ok(()) };
+    if !status.message.is_empty() {
+        output::line(&format!("  {}: {}", status.reason, status.message))?;
+    }
+    for condition in status.conditions.iter().filter(|condition| !condition.message.is_empty()) {
+        let (kind, is) = (&condition.r#type, condition.status().as_str_name());
+        output::line(&format!("  {kind} is {is} ({}): {}", condition.reason, condition.message))?;
+    }
+    Ok(())
+}

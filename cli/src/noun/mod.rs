@@ -1,0 +1,13 @@
+//! The nouns: each file holds a noun's verbs, what they take, and the columns of its table.
+
+pub mod audit;
+pub mod context;
+pub mod event;
+pub mod host;
+pub mod image;
+pub mod instance;
+pub mod network;
+pub mod operation;
+pub mod quota;
+pub mod tenant;
+pub mod token;

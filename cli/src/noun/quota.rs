@@ -1,0 +1,184 @@
+//! `croft quota`: limits per tenant and resource, and what is used of them.
+
+use clap::{Args, Subcommand};
+use croft_proto::v1;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::flags::{Change, all_pages};
+use crate::output::cell::{Mood, Text};
+use crate::output::{Resource, named, table::Column};
+use crate::{names, size};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set limits, also where none was set before
+    #[command(after_help = "Examples:\n  \
+        croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n  \
+        croft quota set --tenant acme gpus/h100_sxm_80gb=2\n\n\
+        A limit below what is used stops growth and takes nothing away.")]
+    Set(Set),
+    /// Take limits away: the resource is then unlimited at this tenant
+    Clear {
+        /// vcpus, memory_mib, disk_gib, instances, …
+        #[arg(required = true)]
+        resources: Vec<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Show one limit
+    Get { resource: String },
+    /// Show all limits and uses of a tenant
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct Set {
+    /// vcpus, memory_mib, disk_gib, instances, …
+    #[arg(required = true, value_name = "RESOURCE=LIMIT", value_parser = limit)]
+    limits: Vec<(String, i64)>,
+    /// Only if it has not changed since this etag was read
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Sizes may be written as such: `memory_mib=64GiB`.
+fn limit(text: &str) -> Result<(String, i64), String> {
+    let (resource, limit) = crate::flags::pair(text).map_err(|_| format!("`{text}` is not RESOURCE=LIMIT"))?;
+    let limit = match resource.rsplit('/').next() {
+        Some("memory_mib" | "gpu_memory_mib") => size::memory_mib(&limit)?,
+        Some("disk_gib") => size::disk_gib(&limit)?,
+        _ => limit.parse().map_err(|_| format!("`{limit}` is no whole number"))?,
+    };
+    Ok((resource, limit))
+}
+
+named!(v1::Quota => "croft.v1.Quota");
+
+impl Resource for v1::Quota {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::wide("TENANT", |quota| names::tenant_of(&quota.name).into()),
+        Column::new("RESOURCE", |quota| resource(&quota.name).into()),
+        Column::new("USED", |quota| quota.used.into()),
+        Column::new("LIMIT", |quota| quota.limit.map_or("unlimited".into(), Into::into)),
+        Column::new("AVAILABLE", available),
+        Column::wide("ETAG", |quota| quota.etag.as_str().into()),
+    ];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn resource(name: &str) -> &str {
+    name.split_once("/quotas/").map_or(name, |(_, resource)| resource)
+}
+
+fn available(quota: &v1::Quota) -> Text {
+    match quota.available {
+        None => "unlimited".into(),
+        Some(left) if left <= 0 => Text::new(left.to_string(), Mood::Bad),
+        Some(left) => left.into(),
+    }
+}
+
+pub async fn run(app: &App, command: Command) -> Result<()> {
+    match command {
+        Command::Set(set) => self::set(app, set).await,
+        Command::Clear { resources, change } => clear(app, &resources, &change).await,
+        Command::Get { resource } => app.out.one(&get(app, names::quota(|| app.tenant(), &resource)?).await?),
+        Command::List => app.out.list("quotas", &list(app, app.tenant()?).await?),
+    }
+}
+
+/// One call a limit. With several, `--request-id` gets the resource appended: one id is one body.
+async fn set(app: &App, set: Set) -> Result<()> {
+    if set.limits.len() > 1 && !set.etag.is_empty() {
+        return Err(Failure::usage("--etag guards one limit; set them one by one"));
+    }
+    let request_id = set.change.request_id();
+    for (resource, limit) in &set.limits {
+        let name = names::quota(|| app.tenant(), resource)?;
+        let request_id = id_for(&request_id, resource, set.limits.len());
+        let quota = set_one(app, name, *limit, set.etag.clone(), set.change.dry_run, request_id).await?;
+        app.out.did(&quota, &set.change.say(&format!("set to {limit}")))?;
+    }
+    Ok(())
+}
+
+fn id_for(request_id: &str, resource: &str, count: usize) -> String {
+    if count > 1 { format!("{request_id}-{}", resource.replace('/', "-")) } else { request_id.to_owned() }
+}
+
+pub async fn set_one(
+    app: &App,
+    name: String,
+    limit: i64,
+    etag: String,
+    validate_only: bool,
+    request_id: String,
+) -> Result<v1::Quota> {
+    let request = v1::SetQuotaRequest { name, limit, etag, request_id, validate_only };
+    app.plane()?.call(request, async |plane, r| plane.quotas().set_quota(r).await).await
+}
+
+async fn clear(app: &App, resources: &[String], change: &Change) -> Result<()> {
+    let request_id = change.request_id();
+    for resource in resources {
+        let name = names::quota(|| app.tenant(), resource)?;
+        let request_id = id_for(&request_id, resource, resources.len());
+        let quota = clear_one(app, name, String::new(), change.dry_run, request_id).await?;
+        app.out.did(&quota, &change.say("cleared: unlimited"))?;
+    }
+    Ok(())
+}
+
+pub async fn clear_one(
+    app: &App,
+    name: String,
+    etag: String,
+    validate_only: bool,
+    request_id: String,
+) -> Result<v1::Quota> {
+    let request = v1::ClearQuotaRequest { name, etag, request_id, validate_only };
+    app.plane()?.call(request, async |plane, r| plane.quotas().clear_quota(r).await).await
+}
+
+pub async fn get(app: &App, name: String) -> Result<v1::Quota> {
+    let request = v1::GetQuotaRequest { name };
+    app.plane()?.call(request, async |plane, r| plane.quotas().get_quota(r).await).await
+}
+
+async fn list(app: &App, parent: String) -> Result<Vec<v1::Quota>> {
+    let plane = app.plane()?;
+    all_pages(async |page_token| {
+        let request = v1::ListQuotasRequest { parent: parent.clone(), page_token, page_size: 0 };
+        let page = plane.call(request, async |plane, r| plane.quotas().list_quotas(r).await).await?;
+        Ok((page.quotas, page.next_page_token))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_take_sizes_where_the_resource_is_one() {
+        assert_eq!(limit("vcpus=16"), Ok(("vcpus".into(), 16)));
+        assert_eq!(limit("memory_mib=64GiB"), Ok(("memory_mib".into(), 65_536)));
+        assert_eq!(limit("disk_gib=1TiB"), Ok(("disk_gib".into(), 1024)));
+        assert_eq!(limit("gpu_slices/h100_sxm_80gb/2g.20gb=3"), Ok(("gpu_slices/h100_sxm_80gb/2g.20gb".into(), 3)));
+        for text in ["vcpus", "vcpus=", "vcpus=many", "vcpus=2GiB"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_request_id_is_one_body() {
+        assert_eq!(id_for("x", "vcpus", 1), "x");
+        assert_eq!(id_for("x", "gpus/h100", 2), "x-gpus-h100");
+    }
+}
