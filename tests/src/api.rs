@@ -78,6 +78,16 @@ impl Default for Wanted {
 
 pub const IMAGE: &str = "images/tiny";
 
+pub fn tiny_image_request() -> v1::CreateImageRequest {
+    let disk = v1::DiskImage {
+        file: Some(v1::ImageFile { uri: "file:///images/tiny.qcow2".to_owned(), sha256: "0".repeat(64) }),
+        format: v1::disk_image::Format::Qcow2.into(),
+        min_disk_gib: 1,
+    };
+    let image = v1::Image { boot: Some(v1::image::Boot::Disk(disk)), ..Default::default() };
+    v1::CreateImageRequest { image_id: "tiny".to_owned(), image: Some(image), ..Default::default() }
+}
+
 impl Wanted {
     pub fn request(&self, tenant: &str, id: &str) -> v1::CreateInstanceRequest {
         v1::CreateInstanceRequest {
@@ -146,15 +156,7 @@ impl Api {
 
     /// `images/tiny`, which simulated hosts take at its word.
     pub async fn tiny_image(&self) {
-        let image = v1::Image {
-            boot: Some(v1::image::Boot::Disk(v1::DiskImage {
-                file: Some(v1::ImageFile { uri: "file:///images/tiny.qcow2".to_owned(), sha256: "0".repeat(64) }),
-                format: v1::disk_image::Format::Qcow2.into(),
-                min_disk_gib: 1,
-            })),
-            ..Default::default()
-        };
-        let request = v1::CreateImageRequest { image_id: "tiny".to_owned(), image: Some(image), ..Default::default() };
+        let request = tiny_image_request();
         self.images.clone().create_image(request).await.expect("image");
     }
 
