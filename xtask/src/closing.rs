@@ -1,0 +1,140 @@
+//! What test runners say at their end, read and added up.
+//!
+//! Knows the closing lines of libtest, nextest and this program itself. A runner whose output has none ran no test, and
+//! a lane that ran no test has failed: silence must never look like success.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// How many tests ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Count {
+    /// Tests that really ran.
+    pub(crate) fn executed(self) -> u64 {
+        self.passed + self.failed
+    }
+
+    /// The same count in words that no reader of closing lines takes for one: only the last line may be that.
+    pub(crate) fn words(self) -> String {
+        format!("passed {}, failed {}, skipped {}", self.passed, self.failed, self.skipped)
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// The plain closing line that any reader of logs understands.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// The count in a closing line; `None` for every other line.
+pub(crate) fn parse(line: &str) -> Option<Count> {
+    let plain = without_colour(line);
+    let text = plain.trim();
+    if let Some(rest) = text.strip_prefix("test result: ") {
+        // test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s
+        let (_, counts) = rest.split_once(". ")?;
+        return Some(Count {
+            passed: number_before(counts, "passed", ';')?,
+            failed: number_before(counts, "failed", ';')?,
+            skipped: number_before(counts, "ignored", ';').unwrap_or(0),
+        });
+    }
+    if let Some(rest) = text.strip_prefix("Summary [") {
+        // Summary [   0.101s] 12 tests run: 10 passed (1 slow), 2 failed, 1 timed out, 3 skipped
+        let (_, counts) = rest.split_once("run: ")?;
+        return Some(Count {
+            passed: number_before(counts, "passed", ',').unwrap_or(0),
+            failed: ["failed", "timed out", "exec failed"].iter().filter_map(|w| number_before(counts, w, ',')).sum(),
+            skipped: number_before(counts, "skipped", ',').unwrap_or(0),
+        });
+    }
+    let passed = number_before(text, "passed", ',')?;
+    let failed = number_before(text, "failed", ',')?;
+    let skipped = number_before(text, "skipped", ',').unwrap_or(0);
+    let count = Count { passed, failed, skipped };
+    // Alone on its line, or it is somebody's prose.
+    (text == count.to_string() || text == format!("{passed} passed, {failed} failed")).then_some(count)
+}
+
+/// The number before `word` in a list of "number word" items.
+fn number_before(list: &str, word: &str, separator: char) -> Option<u64> {
+    list.split(separator).find_map(|item| {
+        let (number, rest) = item.trim().split_once(' ')?;
+        let rest = rest.split(" (").next().unwrap_or(rest);
+        (rest == word).then(|| number.parse().ok()).flatten()
+    })
+}
+
+fn without_colour(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // CSI … letter
+            for c in chars.by_ref() {
+                if c.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn count(passed: u64, failed: u64, skipped: u64) -> Option<Count> {
+        Some(Count { passed, failed, skipped })
+    }
+
+    #[test]
+    fn libtest() {
+        let line = "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s";
+        assert_eq!(parse(line), count(5, 0, 1));
+        let line = "test result: \u{1b}[31mFAILED\u{1b}[m. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(parse(line), count(3, 2, 0));
+    }
+
+    #[test]
+    fn nextest() {
+        assert_eq!(parse("     Summary [   0.101s] 12 tests run: 12 passed, 3 skipped"), count(12, 0, 3));
+        let line = "     Summary [   9.101s] 12/20 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 0 skipped";
+        assert_eq!(parse(line), count(9, 3, 0));
+    }
+
+    #[test]
+    fn our_own() {
+        let ours = Count { passed: 4, failed: 0, skipped: 2 };
+        assert_eq!(parse(&ours.to_string()), Some(ours));
+        assert_eq!(parse(&ours.words()), None);
+        assert_eq!(parse("4 passed, 1 failed"), count(4, 1, 0));
+    }
+
+    #[test]
+    fn prose_is_not_a_closing_line() {
+        for line in
+            ["running 3 tests", "test a ... ok", "of these 4 passed, 1 failed, sadly", "4 passed", "", "Summary ["]
+        {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! *pure*: unit and property tests of every crate, and their documentation tests. No daemon, no root, no network.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::cargo_tests::{build, run, run_doc_tests};
+use super::{Lane, Name, Options, Ran, libvirt, timed};
+use crate::packages;
+use crate::workspace::Metadata;
+
+pub(super) const LANE: Lane = Lane {
+    name: Name::Pure,
+    what: "unit, snapshot and property tests of every crate",
+    budget: Duration::from_secs(120),
+    packages: &[packages::BUILD],
+    obstacle: || None,
+    run: lane,
+};
+
+fn lane(options: &Options) -> Result<Ran> {
+    let everywhere = ["--workspace", "--exclude", super::story::PACKAGE].map(str::to_owned).to_vec();
+    let mut selection = everywhere.clone();
+    selection.extend(["--lib", "--bins"].map(str::to_owned));
+    for name in test_targets(&Metadata::load()?)? {
+        selection.extend(["--test".to_owned(), name]);
+    }
+    let ((), build) = timed(|| build(&selection))?;
+    let (count, tests) = timed(|| {
+        let mut count = run(&selection, options)?;
+        count += run_doc_tests(&everywhere, options)?;
+        Ok(count)
+    })?;
+    Ok(Ran { count, build, tests })
+}
+
+/// The integration tests of every crate but those that another lane runs.
+fn test_targets(metadata: &Metadata) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for package in metadata.packages()? {
+        let package = package["name"].as_str().unwrap_or_default();
+        if package == super::story::PACKAGE {
+            continue;
+        }
+        let targets = metadata.targets(package, "test")?;
+        names.extend(targets.into_iter().filter(|t| !libvirt::TARGETS.contains(&(package, t.as_str()))));
+    }
+    Ok(names)
+}

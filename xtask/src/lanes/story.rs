@@ -1,0 +1,37 @@
+//! *story*: whole fleets in one process (real gRPC, real SQLite, simulated hosts), and kills of real processes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::cargo_tests::{build, build_binaries, run};
+use super::{Lane, Name, Options, Ran, libvirt, timed};
+use crate::packages;
+use crate::workspace::Metadata;
+
+/// Where the stories live.
+pub(super) const PACKAGE: &str = "croft-tests";
+
+pub(super) const LANE: Lane = Lane {
+    name: Name::Story,
+    what: "fleets of simulated hosts: real gRPC, real SQLite, kills at every step",
+    budget: Duration::from_secs(300),
+    packages: &[packages::BUILD],
+    obstacle: || None,
+    run: lane,
+};
+
+fn lane(options: &Options) -> Result<Ran> {
+    let mut selection = ["-p", PACKAGE, "--lib"].map(str::to_owned).to_vec();
+    for target in Metadata::load()?.targets(PACKAGE, "test")? {
+        if !libvirt::TARGETS.contains(&(PACKAGE, target.as_str())) {
+            selection.extend(["--test".to_owned(), target]);
+        }
+    }
+    let ((), build) = timed(|| {
+        build_binaries()?;
+        build(&selection)
+    })?;
+    let (count, tests) = timed(|| run(&selection, options))?;
+    Ok(Ran { count, build, tests })
+}

@@ -1,0 +1,119 @@
+//! A program in the background that outlives the terminal: its pid in a file, what it prints in a log.
+//!
+//! A pid file alone proves nothing, since numbers are used again: the process must run our program.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::site::Site;
+use crate::run::{Run, last_lines};
+
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) name: &'static str,
+    pub(super) program: PathBuf,
+    pid_file: PathBuf,
+    pub(super) log: PathBuf,
+}
+
+impl Daemon {
+    /// One of our own programs.
+    pub(super) fn of(site: &Site, name: &'static str) -> Daemon {
+        Daemon {
+            name,
+            program: site.program(name),
+            pid_file: site.dir().join(format!("{name}.pid")),
+            log: site.log(name),
+        }
+    }
+
+    /// A daemon of the system that we start ourselves.
+    pub(super) fn of_system(site: &Site, name: &'static str) -> Daemon {
+        Daemon { program: PathBuf::from("/usr/sbin").join(name), ..Daemon::of(site, name) }
+    }
+
+    /// Its pid, while it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let pid: u32 = fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok()?;
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let program = command_line.split(|b| *b == 0).next()?;
+        (program == self.program.as_os_str().as_encoded_bytes()).then_some(pid)
+    }
+
+    /// Starts it in a session of its own, unless it runs.
+    pub(super) fn start(&self, arguments: &[&str]) -> Result<()> {
+        if self.pid().is_some() {
+            return Ok(());
+        }
+        let script = "echo $$ > \"$1\"; log=$2; shift 2; exec \"$@\" < /dev/null >> \"$log\" 2>&1";
+        Run::new("setsid")
+            .args(["--fork", "sh", "-c", script, "sh"])
+            .arg(&self.pid_file)
+            .arg(&self.log)
+            .arg(&self.program)
+            .args(arguments)
+            .dir(std::path::Path::new("/"))
+            .with_root()
+            .stdout()?;
+        // The pid file appears a moment after setsid has returned.
+        let began = Instant::now();
+        while self.pid().is_none() && began.elapsed() < Duration::from_secs(3) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.check()
+    }
+
+    /// An error with the end of the log when it does not run.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.pid().is_none() {
+            bail!("{} ended; the last lines of {}:\n{}", self.name, self.log.display(), last_lines(&self.log, 10));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and SIGKILL when that was not enough. Says whether it had run.
+    pub(super) fn stop(&self, patience: Duration) -> Result<bool> {
+        let Some(pid) = self.pid() else { return Ok(false) };
+        self.signal("TERM", pid)?;
+        let began = Instant::now();
+        while self.pid().is_some() {
+            if began.elapsed() > patience {
+                self.signal("KILL", pid)?;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(true)
+    }
+
+    fn signal(&self, signal: &str, pid: u32) -> Result<()> {
+        let ended = Run::new("kill").args([&format!("-{signal}"), &pid.to_string()]).with_root().ended()?;
+        if !ended.success && self.pid().is_some() {
+            bail!("cannot end {} (pid {pid}): {}", self.name, ended.stderr.trim());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_runs_something_else_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        fs::write(&pid_file, std::process::id().to_string()).unwrap();
+        let log = dir.path().join("log");
+        fs::write(&log, "it fell over\n").unwrap();
+        let mut daemon = Daemon { name: "x", program: PathBuf::from("/no/such/program"), pid_file, log };
+        assert_eq!(daemon.pid(), None);
+        assert!(daemon.check().unwrap_err().to_string().contains("it fell over"));
+        assert!(!daemon.stop(Duration::ZERO).unwrap());
+        daemon.program = PathBuf::from(std::env::args_os().next().unwrap());
+        assert_eq!(daemon.pid(), Some(std::process::id()));
+    }
+}
