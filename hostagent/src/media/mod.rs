@@ -22,7 +22,7 @@ pub mod reasons;
 pub mod seed;
 pub mod space;
 
-mod durable;
+pub(crate) mod durable;
 mod wanted;
 
 pub use cache::{Cache, Limits, Ready};

@@ -1,0 +1,116 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+
+/// UEFI, overlay and seed, the tenant's network, emulation.
+fn domain() -> Domain {
+    let uid = Uuid::from_u128(0x0190_a3c5_6d3e_7000_8000_0000_0000_0001);
+    let dir = PathBuf::from("/var/lib/croft/hostagent");
+    let here = dir.join("instances").join(uid.to_string());
+    let image = dir.join("images/0190a3c5-6d3e-7000-8000-0000000000aa/disk");
+    Domain {
+        uid,
+        generation: 4,
+        tenant: "acme".into(),
+        name: "train-1".into(),
+        domain_type: DomainType::Qemu,
+        vcpus: 2,
+        memory_mib: 2048,
+        huge_page_kib: None,
+        cells: vec![],
+        boot: Boot::Uefi { nvram: here.join("nvram.fd") },
+        disks: vec![
+            Disk {
+                path: here.join("disk.qcow2"),
+                format: Format::Qcow2,
+                backing: Some((image, Format::Qcow2)),
+                access: Access::ReadWrite,
+            },
+            Disk { path: here.join("seed.img"), format: Format::Raw, backing: None, access: Access::ReadOnly },
+        ],
+        interfaces: vec![Interface {
+            mac: "02:00:00:00:00:01".into(),
+            link: Link::Tenant { network: "croft-0123abcd".into(), ip: Ipv4Addr::new(10, 200, 5, 2) },
+        }],
+        serial: here.join("serial.sock"),
+        console_log: dir.join("console").join(format!("{uid}.log")),
+    }
+}
+
+#[track_caller]
+fn shows(name: &str, domain: &Domain) {
+    insta::assert_snapshot!(name, domain.to_xml().unwrap());
+}
+
+#[test]
+fn uefi_under_emulation() {
+    shows("uefi-qemu", &domain());
+}
+
+#[test]
+fn bios_under_kvm_on_a_raw_image() {
+    let mut bios = Domain { boot: Boot::Bios, domain_type: DomainType::Kvm, ..domain() };
+    bios.disks[0].backing.as_mut().unwrap().1 = Format::Raw;
+    shows("bios-kvm-raw", &bios);
+}
+
+#[test]
+fn kernel_without_a_disk() {
+    let images = PathBuf::from("/var/lib/croft/hostagent/images/0190a3c5-6d3e-7000-8000-0000000000bb");
+    let boot = Boot::Kernel {
+        kernel: images.join("kernel"),
+        initrd: Some(images.join("initrd")),
+        cmdline: "console=ttyS0 init=\"/bin/sh\" a&b <x>".into(),
+    };
+    let mut kernel = Domain { boot, ..domain() };
+    kernel.disks.remove(0);
+    shows("kernel", &kernel);
+}
+
+#[test]
+fn one_cell_dedicated_with_huge_pages() {
+    let cell = Cell { host_cell: 1, vcpus: 0..2, cpus: CellCpus::Each(vec![9, 25]), memory_mib: 2048 };
+    let dedicated = Domain {
+        domain_type: DomainType::Kvm,
+        huge_page_kib: Some(1_048_576),
+        cells: vec![cell],
+        ..domain()
+    };
+    shows("dedicated-huge-pages", &dedicated);
+}
+
+#[test]
+fn two_cells_of_the_host_become_two_of_the_guest() {
+    let cell = |host_cell, vcpus, cpus| Cell { host_cell, vcpus, cpus: CellCpus::Any(cpus), memory_mib: 1024 };
+    let cells = vec![cell(0, 0..2, (0..8).collect()), cell(1, 2..4, (8..16).chain(24..32).collect())];
+    shows("two-cells", &Domain { vcpus: 4, cells, ..domain() });
+}
+
+#[test]
+fn operators_bridges() {
+    let interface = |n: u8, kind, vlan| Interface {
+        mac: format!("02:00:00:00:00:{n:02x}"),
+        link: Link::Bridge { bridge: format!("br{n}"), kind, vlan },
+    };
+    let interfaces = vec![
+        interface(1, BridgeKind::Linux, None),
+        interface(2, BridgeKind::Linux, Some(42)),
+        interface(3, BridgeKind::OpenVSwitch, Some(4094)),
+    ];
+    shows("bridges", &Domain { interfaces, ..domain() });
+}
+
+#[test]
+fn names_cannot_break_out() {
+    let hostile = Domain { name: "x</title><on_crash>restart".into(), tenant: "a\"b".into(), ..domain() };
+    let read = Element::parse(&hostile.to_xml().unwrap()).unwrap();
+    assert_eq!(read.first("on_crash").unwrap().content(), "destroy");
+    assert_eq!(read.first("title").unwrap().content(), "a\"b/x</title><on_crash>restart");
+    assert!(Domain { name: "bell\u{7}".into(), ..domain() }.to_xml().is_err());
+}
+
+#[test]
+fn cpu_lists_are_short() {
+    assert_eq!(cpu_list(&[3, 1, 2, 8, 1]), "1-3,8");
+    assert_eq!(cpu_list(&[]), "");
+}
