@@ -82,9 +82,10 @@ impl Run {
         self
     }
 
-    /// Hides a variable of ours from it.
-    pub(crate) fn without(mut self, name: &str) -> Run {
-        self.without.push(name.into());
+    /// Without the caller's own `CROFT_…` settings: they may be meant for another plane.
+    pub(crate) fn without_settings(mut self) -> Run {
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        self.without.extend(settings.filter(|name| name.as_encoded_bytes().starts_with(b"CROFT_")));
         self
     }
 
@@ -131,13 +132,13 @@ impl Run {
             sudo
         } else {
             let mut plain = Command::new(program);
+            for name in &self.without {
+                plain.env_remove(name);
+            }
             plain.envs(self.env.iter().map(|(n, v)| (n, v)));
             plain
         };
         command.args(&self.args).stdin(Stdio::null());
-        for name in &self.without {
-            command.env_remove(name);
-        }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }

@@ -19,12 +19,9 @@ impl<'a> Croft<'a> {
         Croft { site }
     }
 
-    /// With the caller's own settings out of the way.
     pub(super) fn run(&self, words: &[&str]) -> Run {
-        let run = Run::new(self.site.program("croft")).args(words).env("CROFT_CONFIG", self.site.user("config.yaml"));
-        ["CROFT_SERVER", "CROFT_TOKEN", "CROFT_CA_FILE", "CROFT_TENANT", "CROFT_CONTEXT"]
-            .iter()
-            .fold(run, |run, name| run.without(name))
+        let config = self.site.user("config.yaml");
+        Run::new(self.site.program("croft")).args(words).without_settings().env("CROFT_CONFIG", config)
     }
 
     pub(super) fn text(&self, words: &[&str]) -> Result<String> {

@@ -57,6 +57,7 @@ impl Daemon {
             .arg(&self.program)
             .args(arguments)
             .dir(std::path::Path::new("/"))
+            .without_settings()
             .with_root()
             .stdout()?;
         // The pid file appears a moment after setsid has returned.
@@ -70,7 +71,8 @@ impl Daemon {
     /// An error with the end of the log when it does not run.
     pub(super) fn check(&self) -> Result<()> {
         if self.pid().is_none() {
-            bail!("{} ended; the last lines of {}:\n{}", self.name, self.log.display(), last_lines(&self.log, 10));
+            let (log, last) = (self.log.display(), last_lines(&self.log, 10));
+            bail!("{} ended; {log} says: {}", self.name, if last.is_empty() { "nothing" } else { &last });
         }
         Ok(())
     }

@@ -69,6 +69,8 @@ fn process_named(name: &str) -> Option<u32> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+        // One that has ended, and that nobody has waited for, has no command line any more.
+        fs::read(entry.path().join("cmdline")).ok().filter(|line| !line.is_empty())?;
         // Unreadable for another user's process: then it counts as here.
         let there = fs::read_link(entry.path().join("ns/mnt")).ok();
         (comm.trim() == name && (there.is_none() || there == here)).then_some(pid)

@@ -93,8 +93,9 @@ pub(super) fn start_agent(site: &Site) -> Result<Done> {
         let token = Croft::of(site).text(&["host", "enrol-token", &host, "-o", "name"])?;
         let ca = site.user("ca.pem").display().to_string();
         let enrol = ["enrol", "--server", &server, "--ca-file", &ca, "--host-id", &host, "--state-dir", &state_dir];
-        // The token by the environment: arguments can be read by every user of the machine.
-        Run::new(&agent.program).args(enrol).env("CROFT_TOKEN", token).with_root().stdout()?;
+        // By the environment: every user of the machine can read a program's arguments.
+        let run = Run::new(&agent.program).args(enrol).without_settings().env("CROFT_ENROLMENT_TOKEN", token);
+        run.with_root().stdout()?;
     }
     let metrics = format!("127.0.0.1:{}", ports.agent_metrics);
     let images = site.images().display().to_string();
