@@ -41,6 +41,8 @@ reasons! {
     HOST_WENT_DOWN = "HostWentDown";
     /// Asked to stop; the plug is pulled at the deadline.
     STOP_REQUESTED = "StopRequested";
+    /// Asked to restart; the reset button is pressed at the deadline.
+    REBOOT_REQUESTED = "RebootRequested";
     /// The guest agent answers.
     GUEST_AGENT_ANSWERS = "GuestAgentAnswers";
     /// The guest agent does not answer (yet).

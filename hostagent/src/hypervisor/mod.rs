@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::reasons;
+
 pub mod libvirt;
 mod machine;
 pub mod simulated;
@@ -51,7 +53,11 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Makes the image usable on this host: fetched, verified, cached. Progress goes to `progress` (done, total bytes).
     /// Called for one image by one caller at a time; dropping the future gives up, and what was fetched may be kept for
     /// the next try.
-    async fn ensure_image(&self, image: &DesiredImage, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(), Error>;
+    async fn ensure_image(
+        &self,
+        image: &DesiredImage,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<(), Error>;
 
     /// Drops cached images that are not in `keep` (uids) and that no disk is an overlay of.
     async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error>;
@@ -131,7 +137,10 @@ pub struct Domain {
 pub enum Power {
     Running,
     /// Paused; `reason` is `OutOfSpace`, `IoError` or `Paused`.
-    Paused { reason: String, message: String },
+    Paused {
+        reason: String,
+        message: String,
+    },
     /// Defined, not running, and how it came to that as far as the hypervisor knows.
     Off(OffReason),
 }
@@ -199,4 +208,26 @@ pub enum Error {
     /// Anything else; worth another try with back-off.
     #[error("{reason}: {message}")]
     Failed { reason: &'static str, message: String },
+}
+
+impl Error {
+    /// One of `crate::reasons`.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => reasons::HYPERVISOR_UNAVAILABLE,
+            Self::NotFound(_) => reasons::DOMAIN_MISSING,
+            Self::Busy(_) => reasons::HYPERVISOR_BUSY,
+            Self::Refused { reason, .. } | Self::Failed { reason, .. } => reason,
+        }
+    }
+
+    /// Without the reason, which is shown beside it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Refused { message, .. } | Self::Failed { message, .. } => message.clone(),
+            Self::Unavailable(_) | Self::NotFound(_) | Self::Busy(_) => self.to_string(),
+        }
+    }
 }

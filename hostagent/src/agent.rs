@@ -1,0 +1,234 @@
+//! One agent, put together. `main` runs one; stories run a fleet of them in one process.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use croft_proto::agent::v1::DesiredInstance;
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::console_janitor::{self, Limits};
+use crate::driver::Shared;
+use crate::driver::decide::Starts;
+use crate::hypervisor::Hypervisor;
+use crate::images::Images;
+use crate::journal::{self, Journal};
+use crate::link::{self, Connect};
+use crate::metrics::Metrics;
+use crate::plane::Plane;
+use crate::supervisor::Supervisor;
+use crate::surveyor::Surveyor;
+use crate::tasks::Tasks;
+use crate::{enrol, host_report};
+
+/// Between two looks when nothing happens, and while the hypervisor does not answer.
+const POLL: Duration = Duration::from_secs(30);
+const POLL_WHILE_AWAY: Duration = Duration::from_secs(2);
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+
+/// How one agent is set up.
+#[derive(Clone)]
+pub struct Config {
+    pub state_dir: PathBuf,
+    pub connect: Arc<dyn Connect>,
+    /// Where this host's certificate is kept and renewed; `None` for a channel that needs none.
+    pub renew: Option<PathBuf>,
+    pub inventory: host_report::Source,
+    /// vCPUs to place for each logical CPU.
+    pub cpu_overcommit: f64,
+    pub console_logs: Limits,
+    /// Where the hypervisor leaves them.
+    pub console_directory: PathBuf,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("state_dir", &self.state_dir).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// With the defaults of the command line.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>, connect: Arc<dyn Connect>, inventory: host_report::Source) -> Self {
+        let state_dir = state_dir.into();
+        Self {
+            console_directory: state_dir.join("console"),
+            state_dir,
+            connect,
+            renew: None,
+            inventory,
+            cpu_overcommit: 1.0,
+            console_logs: Limits::default(),
+            clock: Clock::system(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Agent;
+
+/// A running agent. Dropping the handle leaves it running.
+#[derive(Debug)]
+pub struct AgentHandle {
+    tasks: Tasks,
+    board: Board,
+    refused: Option<oneshot::Receiver<String>>,
+}
+
+impl Agent {
+    /// Takes over the journal and begins to work. Fails when the journal cannot be read at all.
+    pub async fn spawn(config: Config, hypervisor: Arc<dyn Hypervisor>) -> Result<AgentHandle, journal::Error> {
+        let tasks = Tasks::default();
+        let journal_dir = config.state_dir.join("journal");
+        let opening = tasks.clone();
+        let opened = tokio::task::spawn_blocking(move || Journal::open(&journal_dir, opening))
+            .await
+            .unwrap_or(Err(journal::Error::Killed))?;
+
+        let (board, metrics, plane) = (Board::default(), config.metrics.clone(), Plane::default());
+        let surveyor = Surveyor::spawn(Arc::clone(&hypervisor), metrics.clone(), &tasks);
+        let images = Images::new(Arc::clone(&hypervisor), board.clone(), metrics.clone());
+        let (starts, gate) = watch::channel(Starts::AwaitEpoch);
+        let shared = Shared {
+            hypervisor,
+            surveyor,
+            images,
+            plane: plane.clone(),
+            board: board.clone(),
+            clock: config.clock.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            starts: gate,
+        };
+        let supervisor = Supervisor::start(opened, starts, shared.clone()).await;
+
+        let (refuse, refused) = oneshot::channel();
+        tasks.spawn({
+            let (supervisor, shared) = (supervisor.clone(), shared.clone());
+            async move {
+                let _ = refuse.send(link::run(config.connect, supervisor, shared).await);
+            }
+        });
+        if let Some(state_dir) = config.renew {
+            tasks.spawn(enrol::keep_renewed(state_dir, plane, config.clock.clone(), metrics));
+        }
+        let policy = supervisor.policy();
+        tasks.spawn(host_report::run(config.inventory, config.cpu_overcommit, shared.clone(), policy));
+        tasks.spawn(supervisor.clone().watch_orphans());
+        tasks.spawn(wake_by_events(supervisor.clone(), shared.clone()));
+        tasks.spawn(wake_by_timer(supervisor.clone(), shared.clone()));
+        tasks.spawn(keep_house(supervisor, shared, config.console_directory, config.console_logs));
+        Ok(AgentHandle { tasks, board, refused: Some(refused) })
+    }
+}
+
+impl AgentHandle {
+    /// Ends the agent where it next waits; instances go on running.
+    pub async fn stop(&self) {
+        self.tasks.stop().await;
+    }
+
+    /// Ends the agent as a kill -9 would: once this returns, nothing of it is written any more, and nothing was tidied.
+    pub fn kill(&self) {
+        self.tasks.kill();
+    }
+
+    /// What the agent believes to be true now.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Every task of this agent.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Returns when the plane will not have this host and there is nothing on it to look after, with what to do.
+    pub async fn refused(&mut self) -> String {
+        if let Some(refused) = &mut self.refused
+            && let Ok(why) = refused.await
+        {
+            return why;
+        }
+        self.refused = None;
+        std::future::pending().await
+    }
+}
+
+async fn wake_by_events(supervisor: Supervisor, shared: Shared) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut events = shared.hypervisor.events();
+    loop {
+        match events.recv().await {
+            Ok(Some(uid)) => match supervisor.entry(uid) {
+                Some(entry) => entry.wake(),
+                // Not one that anybody told us of: a look finds out.
+                None => drop(shared.surveyor.fresh().await),
+            },
+            // Too many to hear them all: look at everything.
+            Ok(None) | Err(RecvError::Lagged(_)) => {
+                shared.surveyor.fresh().await;
+                supervisor.wake_all();
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Events may get lost, and a hypervisor that came back has none to tell.
+async fn wake_by_timer(supervisor: Supervisor, shared: Shared) {
+    loop {
+        let answers = shared.surveyor.fresh().await.outcome.is_ok();
+        supervisor.wake_all();
+        shared.clock.sleep(if answers { POLL } else { POLL_WHILE_AWAY }).await;
+    }
+}
+
+/// Old console logs, and images that nobody wants any more.
+async fn keep_house(supervisor: Supervisor, shared: Shared, consoles: PathBuf, limits: Limits) {
+    loop {
+        let look = shared.surveyor.fresh().await;
+        // What was not seen is not gone: without a successful look nothing is old.
+        if let Ok(survey) = &look.outcome {
+            let mut present: HashSet<Uuid> = survey.ours.iter().map(|domain| domain.uid).collect();
+            let mut images = HashSet::new();
+            for (uid, entry) in supervisor.entries() {
+                let record = entry.read().await;
+                if !record.is_gone() {
+                    present.insert(uid);
+                    images.extend(record.desired.as_ref().and_then(image_of));
+                }
+            }
+            let (directory, now) = (consoles.clone(), shared.clock.wall());
+            let swept =
+                tokio::task::spawn_blocking(move || console_janitor::sweep(&directory, limits, &present, now)).await;
+            if let Ok(Err(error)) = swept {
+                tracing::warn!("console logs can not be tidied: {error}");
+            }
+            prune_images(&supervisor, &shared, &images).await;
+        }
+        shared.clock.sleep(HOUSEKEEPING).await;
+    }
+}
+
+async fn prune_images(supervisor: &Supervisor, shared: &Shared, wanted: &HashSet<Uuid>) {
+    let mut last_wanted = supervisor.images_last_wanted().await;
+    shared.images.prune(wanted, &mut last_wanted, shared.clock.wall()).await;
+    if let Err(error) = supervisor.update_host(|host| host.images = last_wanted).await {
+        tracing::warn!("{:#}", anyhow::Error::new(error));
+    }
+}
+
+fn image_of(desired: &DesiredInstance) -> Option<Uuid> {
+    Uuid::try_parse(&desired.image.as_ref()?.uid).ok()
+}

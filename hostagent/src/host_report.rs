@@ -1,0 +1,167 @@
+//! What the host is and has: the machine's inventory, what foreign domains hold, how the hypervisor is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use croft_proto::agent::v1::{HostObservation, HostPolicy};
+use croft_proto::v1::condition::Status;
+use croft_proto::v1::{Condition, HostInfo, Resources};
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::driver::Shared;
+use crate::hypervisor::About;
+use crate::surveyor::Look;
+use crate::{features, inventory, reasons};
+
+/// Devices come and go, and file systems fill up.
+const EVERY: Duration = Duration::from_secs(60);
+
+const HYPERVISOR_READY: &str = "HypervisorReady";
+const DISK_PRESSURE: &str = "DiskPressure";
+
+/// Where the inventory comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Read below this root: `/`, or a directory that holds one.
+    Machine(PathBuf),
+    /// A simulated machine says what it has.
+    Fixed(Box<HostObservation>),
+}
+
+/// Keeps the host's piece of the board up to date, until the agent ends.
+pub(crate) async fn run(source: Source, cpu_overcommit: f64, shared: Shared, policy: watch::Receiver<HostPolicy>) {
+    let mut looks = shared.surveyor.watch();
+    let mut policy = policy;
+    let mut about = None;
+    loop {
+        let mut machine = observe(&source).await;
+        overcommit(&mut machine, cpu_overcommit);
+        match shared.hypervisor.about().await {
+            Ok(now) => about = Some(now),
+            Err(error) => {
+                shared.metrics.hypervisor_error("about");
+                tracing::warn!("the hypervisor does not say what it is: {error}");
+            }
+        }
+        let later = shared.clock.steady().plus(EVERY);
+        loop {
+            // Until there was a look, nobody knows what is taken: a host without a report gets no instances.
+            if let Some(look) = looks.borrow_and_update().clone() {
+                let report = report(&machine, about.as_ref(), &look, &policy.borrow_and_update(), &shared.board);
+                shared.board.set_host(stamped(report, &shared.board, &shared.clock));
+            }
+            tokio::select! {
+                () = shared.clock.sleep_until(later) => break,
+                Ok(()) = looks.changed() => {}
+                Ok(()) = policy.changed() => {}
+            }
+        }
+    }
+}
+
+async fn observe(source: &Source) -> HostObservation {
+    match source {
+        Source::Fixed(observation) => (**observation).clone(),
+        Source::Machine(root) => {
+            let root = root.clone();
+            // An error means that the runtime is going down.
+            tokio::task::spawn_blocking(move || inventory::observe(&root)).await.unwrap_or_default()
+        }
+    }
+}
+
+fn overcommit(machine: &mut HostObservation, ratio: f64) {
+    if let Some(capacity) = &mut machine.capacity {
+        // Whole vCPUs, rounded down; far below the range where f64 is inexact.
+        capacity.vcpus = (capacity.vcpus as f64 * ratio) as i64;
+    }
+}
+
+fn report(
+    machine: &HostObservation,
+    about: Option<&About>,
+    look: &Look,
+    policy: &HostPolicy,
+    board: &Board,
+) -> HostObservation {
+    let mut report = machine.clone();
+    let info = report.info.get_or_insert_with(HostInfo::default);
+    info.agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    info.features = features::ALL.iter().map(ToString::to_string).collect();
+    if let Some(about) = about {
+        info.hypervisor.clone_from(&about.hypervisor);
+        info.domain_type.clone_from(&about.domain_type);
+        info.domain_type_reason.clone_from(&about.domain_type_reason);
+        if let Some(capacity) = &mut report.capacity {
+            capacity.disk_gib = signed(about.disk_gib);
+            capacity.disk_free_gib = signed(about.disk_free_gib);
+        }
+        report.conditions.push(disk_pressure(about, policy));
+    }
+    match &look.outcome {
+        Ok(survey) => {
+            info.boot_id.clone_from(&look.boot_id);
+            info.foreign_domains = survey.foreign.iter().map(|domain| domain.name.clone()).collect();
+            info.foreign_domains.sort();
+            report.foreign = Some(Resources {
+                vcpus: signed(survey.foreign.iter().map(|domain| domain.vcpus).sum()),
+                memory_mib: signed(survey.foreign.iter().map(|domain| domain.memory_mib).sum()),
+                disk_gib: signed(survey.foreign.iter().map(|domain| domain.disk_gib).sum()),
+            });
+            report.conditions.push(condition(HYPERVISOR_READY, Status::True, reasons::HYPERVISOR_ANSWERS, ""));
+        }
+        Err(message) => {
+            // Not seen is not free: what foreign domains held when they were last seen still counts.
+            if let Some(known) = board.facts().host {
+                report.foreign = known.foreign;
+                if let Some(known) = &known.info {
+                    info.boot_id.clone_from(&known.boot_id);
+                    info.foreign_domains.clone_from(&known.foreign_domains);
+                }
+            }
+            let fault = condition(HYPERVISOR_READY, Status::False, reasons::HYPERVISOR_UNAVAILABLE, message);
+            report.conditions.push(fault);
+        }
+    }
+    report
+}
+
+fn disk_pressure(about: &About, policy: &HostPolicy) -> Condition {
+    if signed(about.disk_free_gib) < policy.disk_reserve_gib {
+        let message = format!(
+            "{} GiB are free where images and disks are, the reserve is {} GiB: nothing new is placed here",
+            about.disk_free_gib, policy.disk_reserve_gib
+        );
+        return condition(DISK_PRESSURE, Status::True, reasons::DISK_RESERVE_REACHED, &message);
+    }
+    condition(DISK_PRESSURE, Status::False, reasons::DISK_RESERVE_FREE, "")
+}
+
+/// Conditions keep the time of their last change.
+fn stamped(mut report: HostObservation, board: &Board, clock: &Clock) -> HostObservation {
+    let known = board.facts().host;
+    for condition in &mut report.conditions {
+        let before = known.iter().flat_map(|known| &known.conditions).find(|before| before.r#type == condition.r#type);
+        condition.last_transition_time = match before {
+            Some(before) if before.status == condition.status => before.last_transition_time,
+            _ => Some(clock.wall().timestamp()),
+        };
+    }
+    report
+}
+
+fn condition(kind: &str, status: Status, reason: &str, message: &str) -> Condition {
+    Condition {
+        r#type: kind.to_owned(),
+        status: status.into(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: None,
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

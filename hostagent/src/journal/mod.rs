@@ -1,0 +1,197 @@
+//! The agent's memory across crashes: one file for each instance, and one for the host.
+//!
+//! ```text
+//! journal/host.json          epoch, revision, boot: what the plane and this machine last agreed on
+//! journal/<uid>.json         one Record
+//! journal/<uid>.json.corrupt a Record that could not be read, kept for the operator
+//! ```
+//!
+//! Every write replaces a whole file and is on the disk when it returns. A file that cannot be read is never dropped: its
+//! instance is FAILED with JournalCorrupt until it is deleted, or started or stopped by somebody.
+//!
+//! Refuses to decide anything; `crate::driver` does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::durable;
+use crate::tasks::Tasks;
+
+mod kept;
+mod record;
+
+pub use kept::Kept;
+pub use record::{Corrupt, Done, End, Ended, FORMAT, Grave, KeptSeed, Reboot, Record, Run, Stop};
+
+const HOST: &str = "host.json";
+
+/// What the plane and this host last agreed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    #[serde(default)]
+    pub epoch: i64,
+    #[serde(default)]
+    pub revision: i64,
+    /// The boot in which the plane last confirmed the epoch.
+    #[serde(default)]
+    pub boot_id: String,
+    /// A higher epoch whose tombstones are being carried out.
+    #[serde(default)]
+    pub fencing: Option<i64>,
+    /// When each cached image was last wanted, in seconds since 1970.
+    #[serde(default)]
+    pub images: std::collections::BTreeMap<Uuid, i64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the journal can not be written")]
+    Write(#[from] durable::Error),
+    #[error("the journal can not be listed: {0}")]
+    List(PathBuf, #[source] std::io::Error),
+    #[error("the agent was killed")]
+    Killed,
+}
+
+/// The directory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    directory: Arc<PathBuf>,
+    tasks: Tasks,
+}
+
+/// What [`Journal::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    pub journal: Journal,
+    pub host: Kept<HostRecord>,
+    pub records: Vec<(Uuid, Record)>,
+}
+
+impl Journal {
+    /// Reads everything. Blocks.
+    pub fn open(directory: &Path, tasks: Tasks) -> Result<Opened, Error> {
+        durable::private_directory(directory)?;
+        let journal = Self { directory: Arc::new(directory.to_owned()), tasks };
+        let unlisted = |error| Error::List(directory.to_owned(), error);
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(unlisted)? {
+            let path = entry.map_err(unlisted)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.ends_with(durable::TEMPORARY) {
+                durable::remove(&path)?;
+            } else if let Some(uid) = name.strip_suffix(".json").and_then(|stem| Uuid::try_parse(stem).ok()) {
+                records.push((uid, journal.load(uid, &path)?));
+            }
+        }
+        let host = Kept::new(journal.directory.join(HOST), journal.load_host()?, journal.tasks.clone());
+        Ok(Opened { journal, host, records })
+    }
+
+    fn load(&self, uid: Uuid, path: &Path) -> Result<Record, Error> {
+        let fault = match read::<Record>(path) {
+            Ok(record) if record.format == FORMAT => return Ok(record),
+            Ok(record) => format!("is of format {}, this agent reads {FORMAT}", record.format),
+            Err(fault) => fault,
+        };
+        let aside = self.directory.join(format!("{uid}.json.corrupt"));
+        let message = format!("{} {fault}; it is kept as {}", path.display(), aside.display());
+        tracing::error!(%uid, "{message}");
+        let record =
+            Record { corrupt: Some(Corrupt { message, power_generation: None }), listed: true, ..Record::default() };
+        // Copied, not moved: at no moment does the instance have no file.
+        if let Err(error) = std::fs::copy(path, &aside) {
+            tracing::warn!(%uid, "the unreadable journal file could not be kept: {error}");
+        }
+        kept::write(path, &record, &self.tasks)?;
+        Ok(record)
+    }
+
+    fn load_host(&self) -> Result<HostRecord, Error> {
+        let path = self.directory.join(HOST);
+        if !path.exists() {
+            return Ok(HostRecord::default());
+        }
+        read(&path).or_else(|fault| {
+            // Epoch 0 is the careful answer: the plane's is higher, so its tombstones come before any start.
+            tracing::error!("{} {fault}; waiting for the plane to confirm the epoch", path.display());
+            durable::rename(&path, &self.directory.join("host.json.corrupt"))?;
+            Ok(HostRecord::default())
+        })
+    }
+
+    fn path(&self, uid: Uuid) -> PathBuf {
+        self.directory.join(format!("{uid}.json"))
+    }
+
+    /// The record of an instance, not yet written.
+    #[must_use]
+    pub fn entry(&self, uid: Uuid, record: Record) -> Entry {
+        Entry {
+            uid,
+            record: Kept::new(self.path(uid), record, self.tasks.clone()),
+            wake: Notify::new(),
+            retired: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One instance's record, and the bell of the task that owns the VM.
+#[derive(Debug)]
+pub struct Entry {
+    pub uid: Uuid,
+    record: Kept<Record>,
+    wake: Notify,
+    retired: AtomicBool,
+}
+
+impl Entry {
+    pub async fn read(&self) -> Record {
+        self.record.read().await
+    }
+
+    /// See [`Kept::update`]. Does not wake the driver.
+    pub async fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
+        self.record.update(change).await
+    }
+
+    /// Writes the record as it is: for one that was just made.
+    pub async fn persist(&self) -> Result<(), Error> {
+        self.record.persist().await
+    }
+
+    /// Forgets the instance for good, and lets its driver end.
+    pub async fn retire(&self) -> Result<(), Error> {
+        self.record.remove().await?;
+        self.retired.store(true, Ordering::Release);
+        self.wake();
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Makes the driver look again.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read(path).map_err(|error| format!("can not be read: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("is corrupt: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! What `main` does with a parsed command line.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::{Clock, jitter};
+use crate::config::{Backend, Command, EnrolArgs, RunArgs};
+use crate::enrol::{self, Invitation};
+use crate::host_report::Source;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::libvirt::Libvirt;
+use crate::hypervisor::simulated::Simulated;
+use crate::identity::Identity;
+use crate::link::MutualTls;
+use crate::{Agent, Config, durable, metrics};
+
+/// Between two attempts to reach a plane that is not there yet.
+const KNOCK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Until the work is done or a signal ends it. An error is for the operator, and the exit code is 1.
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Enrol(args) => enrol(args).await,
+        Command::Run(args) => agent(*args).await,
+    }
+}
+
+async fn enrol(args: EnrolArgs) -> anyhow::Result<()> {
+    let state_dir = args.plane.state_dir;
+    let _only = lock(&state_dir)?;
+    let invitation =
+        Invitation { server: args.plane.server, ca_file: args.ca_file, token: args.token, host_id: args.host_id };
+    let identity = enrol::enrol(&invitation, &state_dir).await?;
+    tracing::info!(host = identity.host_id, state_dir = %state_dir.display(), "enrolled");
+    Ok(())
+}
+
+async fn agent(args: RunArgs) -> anyhow::Result<()> {
+    let state_dir = args.plane.state_dir.clone();
+    let _only = lock(&state_dir)?;
+    let clock = Clock::system();
+    let identity = if Identity::exists(&state_dir) { Identity::load(&state_dir)? } else { first_start(&args).await? };
+    identity.check(clock.wall())?;
+
+    let connect = Arc::new(MutualTls { server: args.plane.server.clone(), state_dir: state_dir.clone() });
+    let mut config = Config::new(&state_dir, connect, Source::Machine(args.host_root.clone()));
+    config.renew = Some(state_dir.clone());
+    config.cpu_overcommit = args.cpu_overcommit;
+    config.console_logs = args.console_log.limits();
+    let hypervisor: Arc<dyn Hypervisor> = match args.backend {
+        Backend::Libvirt => {
+            let libvirt = args.libvirt.into_config(state_dir);
+            tokio::task::spawn_blocking(move || Libvirt::open(libvirt)).await??
+        }
+        Backend::Simulated => {
+            let directory = args.simulated.sim_dir.unwrap_or_else(|| state_dir.join("simulated"));
+            config.inventory = Source::Fixed(Box::new(args.simulated.sim_capacity.observation()));
+            let simulated = Simulated::open(directory, args.simulated.sim_capacity)?;
+            config.console_directory = simulated.console_directory();
+            simulated
+        }
+    };
+    let registry = config.metrics.clone();
+    let mut agent = Agent::spawn(config, hypervisor).await?;
+    let at = args.metrics_listen;
+    let at = metrics::serve(at, registry, agent.board().clone(), agent.tasks().clone())
+        .await
+        .with_context(|| format!("--metrics-listen {at}: can not listen there"))?;
+    tracing::info!(host = identity.host_id, metrics = %at, version = env!("CARGO_PKG_VERSION"), "agent runs");
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        why = agent.refused() => bail!("the control plane: {why}"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("agent ends; instances go on running");
+    agent.stop().await;
+    Ok(())
+}
+
+/// Knocks until the plane is there: a host may well start before it.
+async fn first_start(args: &RunArgs) -> anyhow::Result<Identity> {
+    let (Some(ca_file), Some(token), Some(host_id)) = (&args.ca_file, &args.token, &args.host_id) else {
+        bail!(
+            "{} holds no certificate: run croft-hostagent enrol first, or give --ca-file, --token and --host-id",
+            args.plane.state_dir.display()
+        );
+    };
+    let invitation = Invitation {
+        server: args.plane.server.clone(),
+        ca_file: ca_file.clone(),
+        token: token.clone(),
+        host_id: host_id.clone(),
+    };
+    loop {
+        match enrol::enrol(&invitation, &args.plane.state_dir).await {
+            Err(enrol::Error::Connect(why)) => tracing::warn!("can not enrol yet: {why}"),
+            enrolled => return Ok(enrolled?),
+        }
+        tokio::time::sleep(jitter(KNOCK_AGAIN)).await;
+    }
+}
+
+/// Two agents on one state directory would run every instance twice over.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    durable::private_directory(state_dir)?;
+    let path = state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("{}: can not be created", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{}: another croft-hostagent runs with this state directory", path.display()))?;
+    Ok(file)
+}
