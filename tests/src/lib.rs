@@ -7,6 +7,7 @@
 pub mod api;
 pub mod eventually;
 pub mod fleet;
+pub mod lab;
 pub mod process;
 
 pub use api::{Api, Wanted};

@@ -1,0 +1,45 @@
+//! `cargo xtask bench`: how fast the plane admits instances, beside what its disk allows at all.
+//!
+//! Timings are noisy, so every figure stands beside a reference of the same run: creates a second beside the commits a
+//! second of the same file system, agent define and start beside `virsh`. Nothing here passes or fails.
+#![forbid(unsafe_code)]
+
+mod creates;
+mod raw;
+mod virsh;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Creates per round.
+    #[arg(long, default_value_t = 2000)]
+    creates: usize,
+    /// Clients at once, one round each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+    clients: Vec<usize>,
+    /// Simulated hosts to place on.
+    #[arg(long, default_value_t = 100)]
+    hosts: usize,
+    /// Only this part.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Creates,
+    Virsh,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    if options.only != Some(Part::Virsh) {
+        creates::run(options.creates, &options.clients, options.hosts).await?;
+    }
+    if options.only != Some(Part::Creates) {
+        virsh::run().await?;
+    }
+    Ok(())
+}

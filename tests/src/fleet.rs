@@ -1,0 +1,296 @@
+//! The fleet: one plane, some hosts, and the ways in which they may die.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use croft_controlplane::{Config, Plane};
+use croft_core::time::{Clock, ManualClock, SystemClock};
+use croft_core::{audit, host};
+use croft_hostagent::enrol::{self, Invitation};
+use croft_hostagent::host_report::Source;
+use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
+use croft_hostagent::link::MutualTls;
+use croft_hostagent::{Agent, AgentHandle};
+use croft_proto::v1;
+use croft_store::{HostReport, Store};
+use uuid::Uuid;
+
+use crate::{Api, api, eventually, process};
+
+/// In an agent's simulated directory: faults that it is to meet.
+pub const FAULTS: &str = "simulated/faults.json";
+/// The machine refuses to define anything, as it refuses a disk that is too small.
+pub const REFUSE_DEFINE: &str = r#"{ "ensure_defined": "refuse: the story says no" }"#;
+
+#[derive(Debug)]
+pub struct Fleet {
+    pub api: Api,
+    directory: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    /// The same after a restart: agents and clients dial it again.
+    address: String,
+    plane: Option<Plane>,
+    hosts: BTreeMap<String, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    state_dir: PathBuf,
+    sim: Arc<Simulated>,
+    agent: Option<AgentHandle>,
+}
+
+impl Fleet {
+    /// A plane with the tenant `acme` and the image `images/tiny`.
+    pub async fn start() -> Self {
+        // A second story in this process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let address = format!("127.0.0.1:{}", process::free_port());
+        let plane = start_plane(directory.path(), &address, &clock).await;
+        let read = |name: &str| std::fs::read_to_string(directory.path().join("plane").join(name)).expect(name);
+        let api = Api::new(api::channel(&address, &read("ca.pem")), read("admin.token").trim());
+        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new() };
+        fleet.api.tenant("acme", None).await;
+        fleet.api.tiny_image().await;
+        fleet
+    }
+
+    pub async fn with_host(id: &str) -> Self {
+        let mut fleet = Self::start().await;
+        fleet.host(id).await;
+        fleet
+    }
+
+    /// Enrols a simulated host, runs its agent, and waits until the plane knows it.
+    pub async fn host(&mut self, id: &str) {
+        let state_dir = self.directory.path().join(id);
+        let sim = Simulated::open(state_dir.join("simulated"), Capacity::default()).expect("a simulated machine");
+        let request = v1::CreateEnrolmentTokenRequest { host_id: id.to_owned(), ..Default::default() };
+        let token = self.api.hosts.clone().create_enrolment_token(request).await.expect("token").into_inner().token;
+        let invitation = Invitation {
+            server: self.address.clone(),
+            ca_file: self.data_dir().join("ca.pem"),
+            token,
+            host_id: id.to_owned(),
+        };
+        enrol::enrol(&invitation, &state_dir).await.expect("enrolled");
+        self.hosts.insert(id.to_owned(), Member { state_dir, sim, agent: None });
+        self.agent_start(id).await;
+        self.api.host_until(id, v1::host::State::Ready).await;
+    }
+
+    /// A host that was heard from once and will not run anything: room to place on.
+    pub async fn silent_host(&self, id: &str, capacity: host::Capacity) -> croft_core::Result<()> {
+        let store = self.store();
+        let call = audit::Call {
+            principal: croft_core::access::Principal::Local,
+            method: "/test/SilentHost",
+            request_id: String::new(),
+            body_digest: [0; 32],
+            peer: String::new(),
+            validate_only: false,
+        };
+        let (host, secret) = (id.into(), [id.len() as u8; 32]);
+        let expire = self.clock.now().plus(Duration::from_secs(60));
+        let mut token: [u8; 32] = secret;
+        token[..id.len().min(32)].copy_from_slice(&id.as_bytes()[..id.len().min(32)]);
+        store.host_enrolment_create(&call, &host, token, expire).await?;
+        store.host_enrol("test", &host, token, [0; 32], |_| Ok("no certificate".to_owned())).await?;
+        let report = HostReport {
+            capacity,
+            foreign: host::Resources::default(),
+            info: serde_json::json!({}),
+            features: Vec::new(),
+            conditions: Vec::new(),
+            boot_id: "boot".to_owned(),
+        };
+        store.host_report(&host, report).await?;
+        store.host_lease_renew(&[host], self.clock.now().plus(Duration::from_secs(86_400))).await?;
+        Ok(())
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("plane")
+    }
+
+    pub fn store(&self) -> Store {
+        self.plane.as_ref().expect("the plane runs").store().clone()
+    }
+
+    pub fn sim(&self, id: &str) -> Sim<'_> {
+        Sim(&self.hosts[id].sim)
+    }
+
+    /// The host of an instance.
+    pub async fn home_of(&self, tenant: &str, id: &str) -> String {
+        let status = self.api.get(tenant, id).await.expect("it is there").status.unwrap_or_default();
+        status.host.trim_start_matches("hosts/").to_owned()
+    }
+
+    /// A connection of its own, with the admin's token.
+    pub fn another_client(&self) -> Api {
+        self.client_with(&self.api.token)
+    }
+
+    pub fn client_with(&self, token: &str) -> Api {
+        let ca_pem = std::fs::read_to_string(self.data_dir().join("ca.pem")).expect("ca.pem");
+        Api::new(api::channel(&self.address, &ca_pem), token)
+    }
+
+    /// Moves the plane's clock. Hosts that live are heard from again within a heartbeat.
+    pub async fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
+    pub async fn agent_start(&mut self, id: &str) {
+        let server = self.address.clone();
+        let member = self.hosts.get_mut(id).expect("a host");
+        let connect = Arc::new(MutualTls { server, state_dir: member.state_dir.clone() });
+        let inventory = Source::Fixed(Box::new(Capacity::default().observation()));
+        let mut config = croft_hostagent::Config::new(&member.state_dir, connect, inventory);
+        config.console_directory = member.sim.console_directory();
+        member.agent = Some(Agent::spawn(config, member.sim.clone()).await.expect("an agent"));
+    }
+
+    /// As kill -9 would.
+    pub async fn agent_kill(&mut self, id: &str) {
+        if let Some(agent) = self.hosts.get_mut(id).and_then(|member| member.agent.take()) {
+            agent.kill();
+        }
+    }
+
+    /// As kill -9 would.
+    pub async fn plane_kill(&mut self) {
+        if let Some(plane) = self.plane.take() {
+            plane.kill().await;
+        }
+    }
+
+    /// Starts what does not run, on the same files.
+    pub async fn revive(&mut self) {
+        if self.plane.is_none() {
+            self.plane = Some(start_plane(self.directory.path(), &self.address, &self.clock).await);
+        }
+        let dead: Vec<String> =
+            self.hosts.iter().filter(|(_, member)| member.agent.is_none()).map(|(id, _)| id.clone()).collect();
+        for id in dead {
+            self.agent_start(&id).await;
+        }
+        eventually("the plane answers", || async {
+            self.api.hosts.clone().list_hosts(v1::ListHostsRequest::default()).await.map(|_| ())
+        })
+        .await;
+    }
+
+    /// What is counted equals what exists.
+    pub async fn consistent(&self) {
+        let complaints = self.store().consistency().await.expect("a look at the database");
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    /// The text of the metrics page.
+    pub async fn metrics(&self) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.plane.as_ref().expect("the plane runs").metrics_addr();
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("metrics port");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("asked");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("answered");
+        text
+    }
+
+    /// A secret is in no file of the plane as it was typed.
+    pub async fn nothing_on_disk_says(&self, secret: &str) {
+        let found = files_below(&self.data_dir()).into_iter().find(|path| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        });
+        assert_eq!(found, None, "{secret} can be read there");
+    }
+
+    pub async fn end(mut self) {
+        for member in self.hosts.values_mut() {
+            if let Some(agent) = member.agent.take() {
+                agent.stop().await;
+            }
+        }
+        if let Some(plane) = self.plane.take() {
+            plane.stop().await;
+        }
+    }
+}
+
+async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>) -> Plane {
+    let mut config = Config::local(&directory.join("plane"));
+    config.listen = address.parse().expect("an address");
+    Plane::start(config, clock.clone()).await.expect("a plane")
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A simulated machine, by the text of its instances' uids.
+#[derive(Debug, Clone, Copy)]
+pub struct Sim<'a>(&'a Arc<Simulated>);
+
+fn uid(text: &str) -> Uuid {
+    text.parse().expect("a uid")
+}
+
+impl Sim<'_> {
+    pub async fn guest_poweroff(self, id: &str) {
+        self.0.guest_poweroff(uid(id)).expect("it runs");
+    }
+
+    pub async fn guest_crash(self, id: &str) {
+        self.0.guest_crash(uid(id)).expect("it runs");
+    }
+
+    pub async fn host_reboot(self) {
+        self.0.host_reboot().expect("a reboot");
+    }
+
+    pub async fn unavailable(self, down: bool) {
+        self.0.set_unavailable(down);
+    }
+
+    pub async fn add_foreign(self, name: &str, vcpus: u64, memory_mib: u64, disk_gib: u64) {
+        self.0.add_foreign(name, vcpus, memory_mib, disk_gib).expect("a foreign domain");
+    }
+
+    pub async fn foreign(self) -> Vec<String> {
+        self.0.foreign()
+    }
+
+    pub async fn is_running(self, id: &str) -> bool {
+        self.0.running().contains(&uid(id))
+    }
+
+    /// How often it was started.
+    pub async fn starts(self, id: &str) -> usize {
+        self.0.boots(uid(id))
+    }
+
+    /// No domain of Croft's is left.
+    pub async fn is_empty(self) -> bool {
+        self.0.defined().is_empty()
+    }
+}
