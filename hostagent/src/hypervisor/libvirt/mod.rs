@@ -77,20 +77,19 @@ pub struct Libvirt {
     firewall_seen: std::sync::Mutex<Option<Instant>>,
 }
 
-/// Opens the backend, as the agent does at its start.
+/// [`Libvirt::open`] on a thread that may block.
 pub async fn open(config: LibvirtConfig) -> Result<Arc<Libvirt>, Error> {
-    Libvirt::open(config).await
+    let opened = tokio::task::spawn_blocking(move || Libvirt::open(config)).await;
+    opened.unwrap_or_else(|e| Err(Error::Unavailable(format!("the libvirt backend cannot be opened: {e}"))))
 }
 
 impl Libvirt {
-    /// Decides the domain type and makes the directories. Does not need libvirtd: until it comes, verbs answer
-    /// [`Error::Unavailable`].
-    pub async fn open(config: LibvirtConfig) -> Result<Arc<Self>, Error> {
+    /// Decides the domain type and makes the directories. Must be called within a tokio runtime, and may block for two
+    /// seconds. Does not need libvirtd: until it comes, verbs answer [`Error::Unavailable`].
+    pub fn open(config: LibvirtConfig) -> Result<Arc<Self>, Error> {
         let paths = Paths::new(&config.state_dir)?;
         paths.ensure()?;
-        // Runs a vCPU, which may take until its deadline.
-        let probed = tokio::task::spawn_blocking(move || probe::decide(config.domain_type)).await;
-        let decision = probed.unwrap_or_else(|e| Err(Error::Unavailable(format!("the probe for KVM stopped: {e}"))))?;
+        let decision = probe::decide(config.domain_type)?;
         tracing::info!(domain_type = decision.domain_type.as_str(), reason = decision.reason, "domain type");
         let fetcher = Fetcher::new(Policy { allow: config.allow_prefixes }, config.image_ca_file);
         let limits = Limits {
