@@ -1,0 +1,18 @@
+//! Between the wire and the nouns of core. Pure: nothing here looks at the store or decides who may see what.
+//!
+//! What comes in is checked for shape and every complaint names its field; what goes out cannot fail.
+
+pub mod desired;
+pub mod event;
+pub mod host;
+pub mod image;
+pub mod info;
+pub mod instance;
+pub mod meta;
+pub mod network;
+pub mod observed;
+pub mod operation;
+pub mod quota;
+pub mod tenant;
+pub mod time;
+pub mod token;
