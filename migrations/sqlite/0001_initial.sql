@@ -71,6 +71,8 @@ CREATE TABLE hosts (
     state TEXT NOT NULL,
     cordoned BIGINT NOT NULL,
     epoch BIGINT NOT NULL,
+    -- The newest epoch that the agent has journaled.
+    confirmed_epoch BIGINT NOT NULL,
     lease_expire_time BIGINT,
     capacity TEXT NOT NULL,
     -- Sums over host_claims, kept in the same transactions.
@@ -109,6 +111,8 @@ CREATE TABLE enrolment_tokens (
 CREATE TABLE fenced (
     host TEXT NOT NULL,
     instance_uid TEXT NOT NULL,
+    -- 1: the agent found nothing left of it. Stays a tombstone until the host counts again.
+    absent BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
     PRIMARY KEY (host, instance_uid)
 );

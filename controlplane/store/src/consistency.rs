@@ -1,0 +1,250 @@
+//! Whether the rows agree with each other. For tests, and for `croft-controlplane admin check`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use croft_core::Result;
+use croft_core::id::HostId;
+use croft_core::instance::Instance;
+use croft_core::placement::view::Claim;
+use sqlx::AnyConnection;
+
+use crate::column::from_json;
+use crate::host::claimed::CPU;
+use crate::instance::{Row as InstanceRow, select_instances};
+use crate::open::Store;
+use crate::sql::sql;
+
+type Faults = Vec<String>;
+
+#[derive(sqlx::FromRow)]
+struct Amount {
+    tenant: String,
+    resource: String,
+    amount: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct HeldRow {
+    instance_uid: String,
+    host: String,
+    claim: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    id: String,
+    claimed_vcpus: i64,
+    claimed_memory_mib: i64,
+    claimed_disk_gib: i64,
+    vcpus: i64,
+    memory_mib: i64,
+    disk_gib: i64,
+}
+
+impl Store {
+    /// A sentence for everything that is wrong; empty when nothing is.
+    pub async fn consistency(&self) -> Result<Vec<String>> {
+        let mut tx = self.snapshot().await?;
+        let rows: Vec<InstanceRow> = sql(select_instances!("ORDER BY uid")).all(&mut tx).await?;
+        let instances: Vec<Instance> = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+        let mut faults = Faults::new();
+        check_file(&mut tx, self.inner.dialect.self_check(), &mut faults).await?;
+        check_tree(&mut tx, &mut faults).await?;
+        check_used(&mut tx, &mut faults).await?;
+        check_charges(&mut tx, &instances, &mut faults).await?;
+        check_claims(&mut tx, &instances, &mut faults).await?;
+        check_hosts(&mut tx, &mut faults).await?;
+        check_operations(&mut tx, &mut faults).await?;
+        check_seeds(&mut tx, &instances, &mut faults).await?;
+        check_history(&mut tx, &mut faults).await?;
+        Ok(faults)
+    }
+}
+
+async fn check_file(conn: &mut AnyConnection, ask: &'static str, faults: &mut Faults) -> Result<()> {
+    let rows: Vec<(String,)> = sql(ask).all(conn).await?;
+    faults.extend(rows.into_iter().filter(|(row,)| row != "ok").map(|(row,)| format!("the database file: {row}")));
+    Ok(())
+}
+
+/// The table of ancestors says what the parents say.
+async fn check_tree(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let parents: Vec<(String, Option<String>)> = sql("SELECT id, parent FROM tenants").all(conn).await?;
+    let parents: BTreeMap<String, Option<String>> = parents.into_iter().collect();
+    let pairs: Vec<(String, String)> = sql("SELECT t.id AS tenant, above.id AS ancestor
+                                            FROM tenant_ancestors a
+                                            JOIN tenants t ON t.uid = a.tenant_uid
+                                            JOIN tenants above ON above.uid = a.ancestor_uid
+                                            ORDER BY t.id, a.distance")
+    .all(conn)
+    .await?;
+    let mut lineages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (tenant, ancestor) in pairs {
+        lineages.entry(tenant).or_default().push(ancestor);
+    }
+    for tenant in parents.keys() {
+        let expected: Vec<&String> =
+            std::iter::successors(Some(tenant), |id| parents.get(*id).and_then(Option::as_ref)).collect();
+        let found: Vec<&String> = lineages.get(tenant).into_iter().flatten().collect();
+        if expected != found {
+            faults.push(format!("tenants/{tenant}: its ancestors are {expected:?}, the table says {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// `used` is the sum of the charges of the tenant and all below it.
+async fn check_used(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let sums: Vec<Amount> = sql("SELECT above.id AS tenant, c.resource, CAST(SUM(c.amount) AS BIGINT) AS amount
+                                 FROM charges c
+                                 JOIN tenants t ON t.id = c.tenant
+                                 JOIN tenant_ancestors a ON a.tenant_uid = t.uid
+                                 JOIN tenants above ON above.uid = a.ancestor_uid
+                                 GROUP BY above.id, c.resource")
+    .all(conn)
+    .await?;
+    let used: Vec<Amount> =
+        sql("SELECT tenant, resource, used AS amount FROM quotas WHERE used <> 0").all(conn).await?;
+    let table = |rows: Vec<Amount>| -> BTreeMap<(String, String), i64> {
+        rows.into_iter().map(|row| ((row.tenant, row.resource), row.amount)).collect()
+    };
+    let (sums, used) = (table(sums), table(used));
+    for key in sums.keys().chain(used.keys()).collect::<BTreeSet<_>>() {
+        let (sum, counter) = (sums.get(key).unwrap_or(&0), used.get(key).unwrap_or(&0));
+        if sum != counter {
+            faults.push(format!("quota {} of tenants/{}: used is {counter}, the charges are {sum}", key.1, key.0));
+        }
+    }
+    Ok(())
+}
+
+/// Every instance is charged for its shape, under its own tenant.
+async fn check_charges(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+    let rows: Vec<(String, String, String, i64)> =
+        sql("SELECT holder_uid, tenant, resource, amount FROM charges").all(conn).await?;
+    let mut held: HashMap<String, BTreeMap<String, i64>> = HashMap::new();
+    let tenants: HashMap<String, &str> =
+        instances.iter().map(|instance| (instance.uid.to_string(), instance.tenant.as_str())).collect();
+    for (holder, tenant, resource, amount) in rows {
+        if tenants.get(&holder) != Some(&tenant.as_str()) {
+            faults.push(format!("instance {holder} is charged to tenants/{tenant}, which it is not of"));
+        }
+        held.entry(holder).or_default().insert(resource, amount);
+    }
+    for instance in instances {
+        let found = held.remove(&instance.uid.to_string()).unwrap_or_default();
+        if found != instance.spec.charges() {
+            faults.push(format!("{}: charged {found:?} for {:?}", instance.name(), instance.spec.charges()));
+        }
+    }
+    Ok(())
+}
+
+/// An instance with a host has a claim there and its exact pieces; one without has none.
+async fn check_claims(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+    let rows: Vec<HeldRow> = sql("SELECT instance_uid, host, claim FROM host_claims").all(conn).await?;
+    let mut claims: HashMap<String, (String, Claim)> = HashMap::new();
+    for row in rows {
+        claims.insert(row.instance_uid, (row.host, from_json(&row.claim, "host_claims.claim")?));
+    }
+    let rows: Vec<(String, String, String, String)> =
+        sql("SELECT instance_uid, host, device, atom FROM device_claims").all(conn).await?;
+    let mut atoms: HashMap<String, BTreeSet<(String, String, String)>> = HashMap::new();
+    for (uid, host, device, atom) in rows {
+        atoms.entry(uid).or_default().insert((host, device, atom));
+    }
+    let columns: Vec<(String, Option<String>)> = sql("SELECT uid, host FROM instances").all(conn).await?;
+    let columns: HashMap<String, Option<String>> = columns.into_iter().collect();
+    for instance in instances {
+        let (name, uid) = (instance.name(), instance.uid.to_string());
+        let placed = instance.host().map(HostId::as_str);
+        if columns.get(&uid).and_then(Option::as_deref) != placed {
+            faults.push(format!("{name}: placed on {placed:?}, its row says otherwise"));
+        }
+        let claim = claims.remove(&uid);
+        if claim.as_ref().map(|(host, _)| host.as_str()) != placed {
+            faults.push(format!("{name}: placed on {placed:?}, claims {:?}", claim.as_ref().map(|(host, _)| host)));
+        }
+        let expected: BTreeSet<_> = claim
+            .iter()
+            .flat_map(|(host, claim)| claim.dedicated.iter().map(|cpu| (host.clone(), CPU.to_owned(), cpu.to_string())))
+            .collect();
+        let found = atoms.remove(&uid).unwrap_or_default();
+        if expected != found {
+            faults.push(format!("{name}: its exact pieces are {expected:?}, the table says {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a host's row shows as claimed is the sum of its claims; nothing lives where it lies buried.
+async fn check_hosts(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let rows: Vec<ClaimedRow> = sql("SELECT h.id, h.claimed_vcpus, h.claimed_memory_mib, h.claimed_disk_gib,
+                                            CAST(COALESCE(SUM(c.vcpus), 0) AS BIGINT) AS vcpus,
+                                            CAST(COALESCE(SUM(c.memory_mib), 0) AS BIGINT) AS memory_mib,
+                                            CAST(COALESCE(SUM(c.disk_gib), 0) AS BIGINT) AS disk_gib
+                                     FROM hosts h
+                                     LEFT JOIN host_claims c ON c.host = h.id
+                                     GROUP BY h.id, h.claimed_vcpus, h.claimed_memory_mib, h.claimed_disk_gib")
+    .all(conn)
+    .await?;
+    for row in rows {
+        let shown = (row.claimed_vcpus, row.claimed_memory_mib, row.claimed_disk_gib);
+        let summed = (row.vcpus, row.memory_mib, row.disk_gib);
+        if shown != summed {
+            faults.push(format!("hosts/{}: shows {shown:?} as claimed, the claims are {summed:?}", row.id));
+        }
+    }
+    let undead: Vec<(String, String)> = sql("SELECT i.uid, i.host
+                                             FROM instances i
+                                             JOIN fenced f ON f.host = i.host AND f.instance_uid = i.uid")
+    .all(conn)
+    .await?;
+    faults.extend(
+        undead.into_iter().map(|(uid, host)| format!("instance {uid} is placed on hosts/{host}, where it is fenced")),
+    );
+    Ok(())
+}
+
+/// Open operations have something to work on; a delete under way has its operation.
+async fn check_operations(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let orphans: Vec<(String, String)> = sql("SELECT o.uid, o.target
+                                              FROM operations o
+                                              LEFT JOIN instances i ON i.uid = o.target_uid
+                                              WHERE o.done = 0 AND i.uid IS NULL")
+    .all(conn)
+    .await?;
+    faults.extend(orphans.into_iter().map(|(uid, target)| format!("operations/{uid} is open, and {target} is gone")));
+    let silent: Vec<(String,)> = sql("SELECT i.uid
+                                      FROM instances i
+                                      WHERE i.delete_time IS NOT NULL
+                                        AND NOT EXISTS (
+                                            SELECT 1
+                                            FROM operations o
+                                            WHERE o.target_uid = i.uid AND o.done = 0 AND o.verb = 'delete')")
+    .all(conn)
+    .await?;
+    faults.extend(silent.into_iter().map(|(uid,)| format!("instance {uid} is being deleted without an operation")));
+    Ok(())
+}
+
+async fn check_seeds(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+    let rows: Vec<(String,)> = sql("SELECT digest FROM secrets").all(conn).await?;
+    let secrets: BTreeSet<&str> = rows.iter().map(|(digest,)| digest.as_str()).collect();
+    let seeds: BTreeSet<&str> = instances.iter().map(|instance| instance.intent.seed_digest.as_str()).collect();
+    faults.extend(seeds.difference(&secrets).map(|digest| format!("the seed {digest} is missing")));
+    faults.extend(secrets.difference(&seeds).map(|digest| format!("the secret {digest} is nobody's seed")));
+    Ok(())
+}
+
+async fn check_history(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let wrong = sql("SELECT COUNT(*)
+                     FROM changes c, revision r
+                     WHERE c.revision > r.revision OR c.revision <= r.oldest")
+    .number(conn)
+    .await?;
+    if wrong > 0 {
+        faults.push(format!("{wrong} changes lie outside of the kept history"));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! What a host should run, and what must not be there: one snapshot at (epoch, revision).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use croft_core::id::{HostId, ImageUid, InstanceUid, NetworkId, TenantId};
+use croft_core::image::Image;
+use croft_core::instance::Instance;
+use croft_core::network::{self, Network};
+use croft_core::tenant::Tenant;
+use croft_core::{Error, Result};
+use sqlx::AnyConnection;
+
+use crate::open::Store;
+use crate::sql::sql;
+use crate::{change, image, instance, tenant};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Desired {
+    pub epoch: i64,
+    pub revision: i64,
+    /// With the networks of its interfaces, the default one excluded.
+    pub instances: Vec<(Instance, Image, Tenant, Vec<Network>)>,
+    /// (uid, force, stop timeout)
+    pub tombstones: Vec<(InstanceUid, bool, Duration)>,
+}
+
+/// What instances refer to, each read once.
+struct Referred {
+    images: BTreeMap<ImageUid, Image>,
+    tenants: BTreeMap<TenantId, Tenant>,
+    networks: BTreeMap<NetworkId, Network>,
+}
+
+impl Referred {
+    async fn read(conn: &mut AnyConnection, instances: &[Instance]) -> Result<Self> {
+        let images: BTreeSet<ImageUid> = instances.iter().map(|instance| instance.spec.image_uid).collect();
+        let tenants: BTreeSet<&TenantId> = instances.iter().map(|instance| &instance.tenant).collect();
+        let networks: BTreeSet<NetworkId> = instances.iter().flat_map(networks_of).cloned().collect();
+        let mut read = BTreeMap::new();
+        for id in tenants {
+            read.insert(id.clone(), tenant::require(conn, id).await?);
+        }
+        let images = image::by_uids(conn, &images.into_iter().collect::<Vec<_>>()).await?;
+        let networks = crate::network::by_ids(conn, &networks.into_iter().collect::<Vec<_>>()).await?;
+        Ok(Self {
+            images: images.into_iter().map(|image| (image.uid, image)).collect(),
+            tenants: read,
+            networks: networks.into_iter().map(|network| (network.id.clone(), network)).collect(),
+        })
+    }
+
+    fn join(&self, instance: Instance) -> Result<(Instance, Image, Tenant, Vec<Network>)> {
+        // Foreign keys hold all three.
+        let lost = |what: &str| Error::internal(format!("{} refers to {what} that is not there", instance.name()));
+        let image = self.images.get(&instance.spec.image_uid).cloned().ok_or_else(|| lost("an image"))?;
+        let tenant = self.tenants.get(&instance.tenant).cloned().ok_or_else(|| lost("a tenant"))?;
+        let networks = networks_of(&instance)
+            .map(|id| self.networks.get(id).cloned().ok_or_else(|| lost("a network")))
+            .collect::<Result<_>>()?;
+        Ok((instance, image, tenant, networks))
+    }
+}
+
+pub(crate) fn networks_of(instance: &Instance) -> impl Iterator<Item = &NetworkId> {
+    instance.spec.interfaces.iter().map(|interface| &interface.network).filter(|id| id.as_str() != network::DEFAULT)
+}
+
+impl Store {
+    pub async fn host_desired(&self, id: &HostId) -> Result<Desired> {
+        let mut tx = self.snapshot().await?;
+        let host = super::require(&mut tx, id).await?;
+        let revision = change::revision(&mut tx).await?;
+        let (leaving, staying): (Vec<Instance>, Vec<Instance>) =
+            instance::on_host(&mut tx, id).await?.into_iter().partition(|one| one.meta.delete_time.is_some());
+        let referred = Referred::read(&mut tx, &staying).await?;
+        let fenced: Vec<(String,)> =
+            sql("SELECT instance_uid FROM fenced WHERE host = $1 ORDER BY instance_uid").bind(id).all(&mut tx).await?;
+        let mut tombstones: Vec<_> =
+            leaving.iter().map(|one| (one.uid, one.intent.delete_force, one.intent.effective_stop_timeout())).collect();
+        for (uid,) in fenced {
+            tombstones.push((instance::uid(&uid)?, true, Duration::ZERO));
+        }
+        Ok(Desired {
+            epoch: host.epoch,
+            revision,
+            instances: staying.into_iter().map(|one| referred.join(one)).collect::<Result<_>>()?,
+            tombstones,
+        })
+    }
+}

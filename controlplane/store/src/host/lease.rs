@@ -1,0 +1,141 @@
+//! Leases: READY while heard from, UNREACHABLE when not. Neither releases anything.
+
+use croft_core::Result;
+use croft_core::Timestamp;
+use croft_core::event::Severity;
+use croft_core::host::State;
+use croft_core::id::HostId;
+
+use crate::event::reason;
+use crate::open::Store;
+use crate::sql::sql;
+use crate::tx::Tx;
+
+/// Those of a statement that returns ids.
+type Ids = Vec<(String,)>;
+
+fn ready(tx: &mut Tx, id: &HostId, message: &str) {
+    tx.event(None, &format!("hosts/{id}"), reason::HOST_READY, message, Severity::Info);
+}
+
+/// FENCED to READY, once the agent has journaled the epoch and found nothing left of what was fenced. `true`: now.
+pub(crate) async fn release(tx: &mut Tx, id: &HostId) -> Result<bool> {
+    let released = sql("UPDATE hosts
+                        SET state = 'READY', version = version + 1
+                        WHERE id = $1
+                          AND state = 'FENCED'
+                          AND confirmed_epoch = epoch
+                          AND NOT EXISTS (SELECT 1 FROM fenced WHERE host = $1 AND absent = 0)")
+    .bind(id)
+    .run(&mut tx.conn)
+    .await?;
+    if released == 0 {
+        return Ok(false);
+    }
+    sql("DELETE FROM fenced WHERE host = $1").bind(id).run(&mut tx.conn).await?;
+    ready(tx, id, "came back, and destroyed what was fenced");
+    Ok(true)
+}
+
+impl Store {
+    /// One commit for all that were heard from. Returns those that became READY by it.
+    pub async fn host_lease_renew(&self, hosts: &[HostId], until: Timestamp) -> Result<Vec<HostId>> {
+        if hosts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hosts = hosts.to_vec();
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let back: Ids = sql("UPDATE hosts
+                                     SET state = 'READY', version = version + 1
+                                     WHERE state IN ('ENROLLED', 'UNREACHABLE')
+                                       AND id IN ")
+                .list(&hosts)
+                .push(" RETURNING id")
+                .all(&mut tx.conn)
+                .await?;
+                sql("UPDATE hosts
+                     SET lease_expire_time = $1
+                     WHERE id IN ")
+                .bind(until)
+                .list(&hosts)
+                .run(&mut tx.conn)
+                .await?;
+                let back: Vec<HostId> = back.into_iter().map(|(id,)| HostId(id)).collect();
+                for id in &back {
+                    ready(tx, id, "is heard from");
+                }
+                Ok(back)
+            })
+        })
+        .await
+    }
+
+    /// Returns those whose lease was over at `now`.
+    pub async fn host_lease_expire(&self, now: Timestamp) -> Result<Vec<HostId>> {
+        let over = sql("SELECT 1 AS found
+                        FROM hosts
+                        WHERE state = $1 AND (lease_expire_time IS NULL OR lease_expire_time <= $2)
+                        LIMIT 1")
+        .bind(State::Ready.as_str())
+        .bind(now)
+        .any(&mut *self.reader().await?)
+        .await?;
+        if !over {
+            return Ok(Vec::new());
+        }
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let gone: Ids = sql("UPDATE hosts
+                                     SET state = 'UNREACHABLE', version = version + 1
+                                     WHERE state = 'READY' AND (lease_expire_time IS NULL OR lease_expire_time <= $1)
+                                     RETURNING id")
+                .bind(now)
+                .all(&mut tx.conn)
+                .await?;
+                let gone: Vec<HostId> = gone.into_iter().map(|(id,)| HostId(id)).collect();
+                for id in &gone {
+                    let message = "is not heard from; its instances may well be running";
+                    tx.event(None, &format!("hosts/{id}"), reason::HOST_UNREACHABLE, message, Severity::Warning);
+                }
+                Ok(gone)
+            })
+        })
+        .await
+    }
+
+    /// The agent has journaled `epoch`, and with it every tombstone of that epoch. An older one is ignored.
+    pub async fn host_epoch_confirmed(&self, id: &HostId, epoch: i64) -> Result<()> {
+        let news = sql("SELECT 1 AS found FROM hosts WHERE id = $1 AND epoch = $2 AND confirmed_epoch < $2")
+            .bind(id)
+            .bind(epoch)
+            .any(&mut *self.reader().await?)
+            .await?;
+        if !news {
+            return Ok(());
+        }
+        let id = id.clone();
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                sql("UPDATE hosts
+                     SET confirmed_epoch = $2
+                     WHERE id = $1 AND epoch = $2")
+                .bind(&id)
+                .bind(epoch)
+                .run(&mut tx.conn)
+                .await?;
+                release(tx, &id).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The agent's `SyncDone`: it knows all that was desired of it at `revision`. The session calls this for each one, in
+    /// the order of the stream and before it passes on the observations that follow. Kept in memory. Only an ABSENT (or,
+    /// in a complete report, a missing line) that comes after the delete was synced, or that has generation 0, lets an
+    /// instance that is being deleted go: one that was sent before the tombstone arrived proves nothing.
+    pub fn host_synced(&self, id: &HostId, epoch: i64, revision: i64) {
+        self.inner.synced().insert(id.clone(), (epoch, revision));
+    }
+}

@@ -1,0 +1,71 @@
+//! A new host for an instance whose host was fenced. Its charges never left.
+
+use std::collections::BTreeMap;
+
+use croft_core::Result;
+use croft_core::event::Severity;
+use croft_core::id::InstanceUid;
+use croft_core::instance::{Instance, Power};
+use croft_core::placement::Placement;
+use croft_core::placement::view::Claim;
+
+use super::Settled;
+use crate::event::reason;
+use crate::host::claimed::{self, Taken};
+use crate::open::Store;
+use crate::sql::sql;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlaceAnswer {
+    Placed(Box<Instance>),
+    /// The host's version moved on: place again.
+    Stale,
+    /// It has a host, is being deleted, should not run, or is gone.
+    Unneeded,
+}
+
+fn looks_for_host(instance: &Instance) -> bool {
+    instance.placement.is_none() && instance.meta.delete_time.is_none() && instance.intent.power == Power::Running
+}
+
+impl Store {
+    /// `version`: of the host, as the placement saw it.
+    pub async fn instance_place(
+        &self,
+        uid: InstanceUid,
+        placement: Placement,
+        claim: Claim,
+        version: i64,
+    ) -> Result<PlaceAnswer> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let Some(mut instance) = super::by_uids(&mut tx.conn, &[uid]).await?.pop().filter(looks_for_host)
+                else {
+                    return Ok(PlaceAnswer::Unneeded);
+                };
+                let host = placement.host.clone();
+                let buried = sql("SELECT 1 AS found FROM fenced WHERE host = $1 AND instance_uid = $2")
+                    .bind(&host)
+                    .bind(uid)
+                    .any(&mut tx.conn)
+                    .await?;
+                let taken = Taken { uid, host: host.clone(), claim };
+                let versions = BTreeMap::from([(host.clone(), version)]);
+                // Where it lies buried it cannot live: such a host is not READY, so whoever chose it saw an older one.
+                if buried || !claimed::take(&mut tx.conn, &[taken], &versions).await? {
+                    tx.discard();
+                    return Ok(PlaceAnswer::Stale);
+                }
+                instance.placement = Some(placement);
+                instance.status.observed = None;
+                instance.status.observed_time = None;
+                super::write(&mut tx.conn, &instance, Settled::No).await?;
+                tx.instance_written(&instance, false);
+                let message = format!("placed on hosts/{host}");
+                tx.event(Some(&instance.tenant), &instance.name(), reason::INSTANCE_PLACED, &message, Severity::Info);
+                Ok(PlaceAnswer::Placed(Box::new(instance)))
+            })
+        })
+        .await
+    }
+}
