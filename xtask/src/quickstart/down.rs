@@ -11,7 +11,7 @@ use super::guest::{self, remember_networks};
 use super::hypervisor::{self, virsh};
 use super::site::Site;
 use super::steps::{Done, Steps, said};
-use super::{leftovers, plane};
+use super::{leftovers, plane, shared};
 use crate::run::{Run, have};
 use crate::workspace::cache;
 
@@ -30,12 +30,14 @@ pub(super) fn run(site: &Site) -> Result<()> {
     let steps = Steps::new();
     let mut keys = Vec::new();
     let mut packages = Vec::new();
+    // Nothing is known of other installations: what they may share is not looked at.
+    let mut alone = false;
     if site.is_ours() {
         steps.step("libvirt", || hypervisor::ensure(site))?;
         steps.step("instances", || delete_instances(site))?;
         steps.step("daemons", || stop_daemons(site))?;
         keys = guest::networks(site)?;
-        steps.step("remains", || clear_remains(site, &mut keys))?;
+        alone = steps.step("remains", || clear_remains(site, &mut keys))?;
         packages = site.fact("packages")?.and_then(|p| p.as_array().cloned()).unwrap_or_default();
         let logs = leftovers::logs(site)?;
         steps.step("hypervisor", || hypervisor::stop(site))?;
@@ -45,7 +47,7 @@ pub(super) fn run(site: &Site) -> Result<()> {
     } else {
         println!("nothing at {}", site.dir().display());
     }
-    verify(site, &keys)?;
+    verify(site, &keys, alone)?;
     leave(&packages)
 }
 
@@ -97,8 +99,9 @@ fn stop_daemons(site: &Site) -> Result<Done> {
     said(if stopped.is_empty() { "none ran".to_owned() } else { format!("ended {}", stopped.join(", ")) })
 }
 
-/// What the API did not take away, or could not. Adds the networks of those domains to `keys`.
-fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done> {
+/// What the API did not take away, or could not. Adds the networks of those domains to `keys`, and gives whether this was
+/// the only Croft on the machine.
+fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done<bool>> {
     let mut cleared = Vec::new();
     for domain in leftovers::domains(site)? {
         for key in leftovers::networks_of(&domain)? {
@@ -115,7 +118,13 @@ fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done> {
         virsh(&["net-undefine", &network]).stdout()?;
         cleared.push(format!("network {network}"));
     }
-    said(if cleared.is_empty() { "none in libvirt".to_owned() } else { format!("removed {}", cleared.join(", ")) })
+    let alone = !shared::needed_by_others(site)?;
+    if alone {
+        cleared.extend(shared::remove()?);
+    }
+    let said =
+        if cleared.is_empty() { "none in libvirt".to_owned() } else { format!("removed {}", cleared.join(", ")) };
+    Ok(Done { value: alone, said })
 }
 
 fn remove_files(site: &Site, logs: &[std::path::PathBuf]) -> Result<Done> {
@@ -126,8 +135,11 @@ fn remove_files(site: &Site, logs: &[std::path::PathBuf]) -> Result<Done> {
     said(format!("removed {} and {} logs of libvirt", site.dir().display(), logs.len()))
 }
 
-fn verify(site: &Site, keys: &[String]) -> Result<()> {
+fn verify(site: &Site, keys: &[String], alone: bool) -> Result<()> {
     let mut left = leftovers::on_machine(site, keys)?;
+    if alone {
+        left.extend(shared::left()?);
+    }
     // When libvirtd was ended, its domains were looked at (and removed) just before.
     let answers = have("virsh") && virsh(&["version"]).ended()?.success;
     if answers {

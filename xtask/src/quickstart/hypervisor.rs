@@ -64,7 +64,7 @@ fn start_daemons(site: &Site) -> Result<&'static str> {
 }
 
 /// A process of this name on this machine; those in containers and test namespaces are not meant.
-fn process_named(name: &str) -> Option<u32> {
+pub(super) fn process_named(name: &str) -> Option<u32> {
     let here = fs::read_link("/proc/self/ns/mnt").ok();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;

@@ -12,7 +12,7 @@ use super::hypervisor::virsh;
 use super::site::Site;
 use crate::run::{Run, have};
 
-const MARK: &str = "https://croft.dev/libvirt/1";
+pub(super) const MARK: &str = "https://croft.dev/libvirt/1";
 const QEMU_LOGS: &str = "/var/log/libvirt/qemu";
 
 /// The domains of this site, by name.
@@ -37,7 +37,7 @@ pub(super) fn networks(keys: &[String]) -> Result<Vec<String>> {
     Ok(keys.iter().map(|k| format!("croft-{k}")).filter(|n| all.contains(n)).collect())
 }
 
-fn listed(words: &[&str]) -> Result<Vec<String>> {
+pub(super) fn listed(words: &[&str]) -> Result<Vec<String>> {
     let ended = virsh(words).ended()?;
     if !ended.success {
         bail!("virsh {}: {}", words.join(" "), ended.stderr.trim());

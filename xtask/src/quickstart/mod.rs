@@ -11,6 +11,7 @@ mod hypervisor;
 mod leftovers;
 mod metrics;
 mod plane;
+mod shared;
 mod site;
 mod steps;
 mod summary;
