@@ -1,0 +1,12 @@
+//! The libvirt backend against a real libvirtd, QEMU (TCG) and guests that boot in seconds.
+//!
+//! Runs only inside `tests/with-libvirtd.sh` (which sets CROFT_LIBVIRT_TEST=1), because it kills libvirtd, makes networks
+//! and writes firewall rules: `tests/with-libvirtd.sh cargo test -p croft-hostagent --test libvirt_backend`.
+
+mod images;
+mod lab;
+mod life;
+mod libvirtd;
+mod networks;
+mod shell;
+mod trouble;

@@ -1,0 +1,141 @@
+//! Strangers share a host: what a guest reaches, sees and pretends.
+
+use std::net::TcpListener;
+
+use croft_hostagent::hypervisor::{Error, Hypervisor};
+use croft_proto::agent::v1::desired_interface::{Bridge, Network};
+
+use crate::lab::{Lab, run, seed};
+use crate::shell::Shell;
+
+const ACME: &str = "0190a3c5-6d3e-7000-8000-00000000000a";
+const EVIL: &str = "0190a3c5-6d3e-7000-8000-00000000000e";
+
+async fn address(shell: &mut Shell) -> String {
+    shell.run("ip -4 -o addr show dev eth0 | sed -n 's/.* inet \\([^/]*\\).*/\\1/p'").await.text
+}
+fn gateway(ip: &str) -> String {
+    format!("{}.1", ip.rsplit_once('.').unwrap().0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_kept_apart_and_the_host_from_both() {
+    let Some(lab) = Lab::new().await else { return };
+    // A world beyond the host, and services of the host that no guest may reach.
+    run("ip netns add world && ip link add w0 type veth peer name w1 netns world && ip addr add 198.51.100.1/24 dev w0 && \
+         ip link set w0 up && ip -n world addr add 198.51.100.9/24 dev w1 && ip -n world link set w1 up && \
+         ip -n world link set lo up && ip addr add 169.254.169.254/32 dev lo && sysctl -qw net.ipv4.ip_forward=1");
+    let listener = TcpListener::bind("0.0.0.0:7777").unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let mut world = std::process::Command::new("ip")
+        .args(["netns", "exec", "world", "busybox", "nc", "-lk", "-p", "7777", "-e", "/bin/true"])
+        .spawn()
+        .unwrap();
+
+    let (a1, mut one) = lab.boot(&lab.instance("one", Some(ACME))).await;
+    let (a2, mut two) = lab.boot(&lab.instance("two", Some(ACME))).await;
+    let (b, mut evil) = lab.boot(&lab.instance("evil", Some(EVIL))).await;
+    let (ip1, ip2, ip_evil) = (address(&mut one).await, address(&mut two).await, address(&mut evil).await);
+    let (home, theirs) = (gateway(&ip1), gateway(&ip_evil));
+    assert_eq!(gateway(&ip2), home);
+    assert_ne!(home, theirs);
+    for shell in [&mut one, &mut two, &mut evil] {
+        shell.run("(while :; do echo hi | nc -l -p 8080; done) >/dev/null 2>&1 &").await;
+    }
+
+    // One tenant's guests are one another's neighbours, by address and by name, and reach the world.
+    assert!(one.run(&format!("ping -c1 -W5 {ip2}")).await.ok());
+    assert!(one.run(&format!("nslookup two {home} | grep -q {ip2}")).await.ok(), "DNS of the tenant's network");
+    assert!(one.run("nc -w5 198.51.100.9 7777 </dev/null").await.ok(), "the world");
+
+    // Nobody reaches another tenant's guest, the host, or what lies behind link-local addresses.
+    let reaches = async |shell: &mut Shell, ip: &str, port: u16| shell.run(&format!("nc -w2 {ip} {port} </dev/null")).await.ok();
+    for (shell, target) in [(&mut evil, &ip1), (&mut one, &ip_evil)] {
+        assert!(!shell.run(&format!("ping -c2 -W2 {target}")).await.ok(), "ping {target}");
+        assert!(!reaches(shell, target, 8080).await, "tcp {target}");
+    }
+    for host in [home.as_str(), theirs.as_str(), "198.51.100.1", "169.254.169.254"] {
+        assert!(!reaches(&mut evil, host, 7777).await, "{host}:7777");
+        assert!(!evil.run(&format!("ping -c1 -W2 {host}")).await.ok(), "ping {host}");
+    }
+    assert!(!evil.run(&format!("nslookup two {home}")).await.ok(), "another tenant's DNS");
+    assert!(!evil.run("ping6 -c2 -W2 -I eth0 ff02::1 2>/dev/null | grep -q 'bytes from' ").await.ok(), "IPv6");
+
+    // Nobody else's address is answered for, taken or used. `one` tries all three against its own neighbour, where only
+    // the filter on its tap stands between.
+    two.run(&format!("ping -c1 -W3 {home}; ip neigh flush all; ping -c1 -W3 {ip1}")).await;
+    let mac_of_home = run(&format!("cat /sys/class/net/$(ip -o addr | grep ' {home}/' | awk '{{print $2}}')/address"));
+    one.run(&format!("arping -c3 -A -I eth0 {home}; arping -c3 -U -I eth0 -s {home} {home}")).await;
+    let seen = two.run(&format!("nslookup one {home} >/dev/null; cat /proc/net/arp | grep '^{home} '")).await.text;
+    assert!(seen.contains(mac_of_home.trim()), "the gateway was impersonated: {seen}");
+
+    let stolen = format!("{}.77", home.rsplit_once('.').unwrap().0);
+    let script = format!("ip addr add {stolen}/24 dev eth0; ping -c2 -W2 -I {stolen} {ip2}; r=$?; ip addr del {stolen}/24 dev eth0; (exit $r)");
+    assert!(!one.run(&script).await.ok(), "an address of its own choice");
+    let script = format!(
+        "old=$(cat /sys/class/net/eth0/address); ip link set eth0 down; ip link set eth0 address 02:66:66:66:66:66; ip link \
+         set eth0 up; ping -c2 -W2 {ip2}; r=$?; ip link set eth0 down; ip link set eth0 address $old; ip link set eth0 up; \
+         (exit $r)"
+    );
+    assert!(!one.run(&script).await.ok(), "a MAC of its own choice");
+    assert!(one.run(&format!("sleep 1; ping -c3 -W3 {ip2}")).await.ok(), "honest again");
+
+    // A guest that answers DHCP is not heard: its neighbour still gets the host's answer.
+    one.run(&format!(
+        "printf 'start {stolen}\\nend {stolen}\\ninterface eth0\\noption router {ip1}\\n' >/tmp/d.conf; touch /tmp/l; \
+         sed -i '$alease_file /tmp/l' /tmp/d.conf; udhcpd -f /tmp/d.conf >/dev/null 2>&1 &"
+    ))
+    .await;
+    let lease = two.run("udhcpc -i eth0 -q -n -t 5 -s /bin/true 2>&1").await;
+    assert!(lease.text.contains(&format!("lease of {ip2} obtained from {home}")), "{}", lease.text);
+
+    // What one tenant broadcasts, the other does not see.
+    let packets = "cat /sys/class/net/eth0/statistics/rx_packets";
+    let before: u64 = evil.run(packets).await.text.parse().unwrap();
+    one.run(&format!("for i in $(seq 40); do arping -q -c1 -w1 -I eth0 {stolen} & done; wait")).await;
+    let after: u64 = evil.run(packets).await.text.parse().unwrap();
+    assert!(after - before < 20, "{} packets", after - before);
+
+    // Somebody flushes every rule; the next look puts ours back.
+    run("nft flush ruleset");
+    let again = crate::lab::open(&lab.dir);
+    again.survey().await.unwrap();
+    assert!(run("nft list table inet croft").contains("from_guest"));
+
+    drop((one, two, evil));
+    lab.clear(&[a1]).await;
+    assert!(run("virsh net-list --name").contains("croft-"), "two still uses it");
+    lab.clear(&[a2, b]).await;
+    assert_eq!(run("virsh net-list --all --name").trim(), "");
+    let _ = world.kill().and_then(|()| world.wait());
+    run("ip link del w0; ip netns del world; ip addr del 169.254.169.254/32 dev lo");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_bridges_are_used_as_they_are_or_refused() {
+    let Some(lab) = Lab::new().await else { return };
+    let mut desired = lab.instance("bridged", Some(ACME));
+    let bridge = |name: &str, vlan| Some(Network::Bridge(Bridge { bridge: name.into(), vlan }));
+    desired.interfaces[0].network = bridge("br-missing", 0);
+    lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
+    let missing = lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap_err();
+    assert!(matches!(missing, Error::Refused { reason: "NetworkUnknown", .. }), "{missing}");
+
+    run("ip link add br-op type bridge && ip addr add 192.0.2.1/24 dev br-op && ip link set br-op up");
+    desired.interfaces[0].network = bridge("br-op", 9);
+    let vlan = lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap_err();
+    assert!(matches!(vlan, Error::Refused { reason: "VlanUnsupported", .. }), "{vlan}");
+
+    desired.interfaces[0].network = bridge("br-op", 0);
+    let (uid, mut shell) = lab.boot(&desired).await;
+    assert!(shell.run("ip addr add 192.0.2.7/24 dev eth0; ping -c1 -W5 192.0.2.1").await.ok());
+    shell.run("(while :; do echo hi | nc -l -p 8080; done) >/dev/null 2>&1 &").await;
+    assert!(lab.libvirt.connect(uid, 8080).await.is_ok(), "the host's neighbour table knows it");
+    // The operator's network filters MACs all the same.
+    let script = "ip link set eth0 down; ip link set eth0 address 02:66:66:66:66:66; ip link set eth0 up; ping -c2 -W2 192.0.2.1";
+    assert!(!shell.run(script).await.ok());
+    drop(shell);
+    lab.clear(&[uid]).await;
+    assert_eq!(run("nft list tables").trim(), run("nft list tables | grep -v 'inet croft' || true").trim());
+    run("ip link del br-op");
+}
