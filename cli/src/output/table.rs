@@ -87,6 +87,10 @@ impl Stream {
             .map(|(text, item)| extra.then(|| text.clone()).into_iter().chain(row(*item, self.format)).collect())
             .collect();
         self.begun = true;
+        if extra && self.widths.is_empty() {
+            // The longest kind of change may come last.
+            self.widths.push("MODIFIED".len() as u16);
+        }
         let (text, widths) = draw(&self.widths, header, &rows, self.style);
         self.widths = widths;
         text
@@ -157,7 +161,7 @@ mod tests {
         let first = stream.rows("EVENT", &[(Text::from("ADDED"), &tenant("a-long-name", "x"))]);
         let second = stream.rows("EVENT", &[(Text::from("MODIFIED"), &tenant("b", "y"))]);
         let third = stream.rows("EVENT", &[(Text::from("ADDED"), &tenant("c", "z"))]);
-        assert!(first.starts_with("EVENT   NAME"), "{first}");
+        assert!(first.starts_with("EVENT      NAME"), "{first}");
         assert_eq!(second, "MODIFIED   b             -        y              -\n");
         assert_eq!(third, "ADDED      c             -        z              -\n");
     }
