@@ -159,7 +159,7 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
     match command {
         Command::Create(create) => self::create(app, *create).await,
         Command::Get { image } => {
-            let image = find(app, &image).await?;
+            let image = get(app, resolve(app, &image).await?).await?;
             app.out.one(&image)?;
             if app.out.is_table() { copies(&image) } else { Ok(()) }
         }
@@ -231,19 +231,19 @@ pub fn owner(app: &App, image: &str, platform: bool) -> Result<(String, String)>
     Ok((parent, names::id(image).to_owned()))
 }
 
-/// A short name is the tenant's own image, else the platform's.
-pub async fn find(app: &App, image: &str) -> Result<v1::Image> {
+/// The full name: a short one is the tenant's own image, if it has one of that name, else the platform's.
+pub async fn resolve(app: &App, image: &str) -> Result<String> {
     if image.contains('/') {
-        let name = names::top("images", image).or_else(|_| names::within(|| app.tenant(), "images", image))?;
-        return get(app, name).await;
+        return names::top("images", image).or_else(|_| names::within(|| app.tenant(), "images", image));
     }
     let platform = names::top("images", image)?;
     let Some(tenant) = app.chosen.tenant_if_any()? else {
-        return get(app, platform).await;
+        return Ok(platform);
     };
     match get(app, format!("{tenant}/images/{image}")).await {
-        Err(Failure::Refused(status)) if status.code() == Code::NotFound => get(app, platform).await,
-        found => found,
+        Ok(own) => Ok(own.name),
+        Err(Failure::Refused(status)) if status.code() == Code::NotFound => Ok(platform),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -267,7 +267,7 @@ async fn list(app: &App, all: bool, platform: bool) -> Result<()> {
 }
 
 async fn delete(app: &App, image: &str, guard: Guard) -> Result<()> {
-    let name = find(app, image).await?.name;
+    let name = resolve(app, image).await?;
     let request = v1::DeleteImageRequest {
         name: name.clone(),
         request_id: guard.change.request_id(),

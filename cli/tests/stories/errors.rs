@@ -25,7 +25,6 @@ async fn quota_is_told_by_limit_and_ends_with_four() {
     let status = refusal(Code::ResourceExhausted, "QUOTA_EXCEEDED", "over quota", |details| {
         details.add_quota_failure_violation("tenants/acme/quotas/vcpus", "limit 4, used 3, requested 2");
     });
-    stage.fake.say("get_image", Say::one(v1::Image { name: "images/i".into(), ..v1::Image::default() }));
     stage.fake.say("create_instance", Say::No(status));
     let ran = stage.run(&CREATE).await;
     assert_eq!(ran.code, Some(4), "{ran:?}");

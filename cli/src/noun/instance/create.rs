@@ -34,9 +34,9 @@ pub struct Create {
     /// 512MiB, 2GiB, or a number of MiB
     #[arg(long, value_name = "SIZE", value_parser = size::memory_mib)]
     memory: i64,
-    /// Size of the root disk: 6GiB, or a number of GiB
+    /// Size of the root disk: 6GiB, or a number of GiB [default: as large as the image needs]
     #[arg(long, value_name = "SIZE", value_parser = size::disk_gib)]
-    disk: i64,
+    disk: Option<i64>,
     /// A public key, or a file of them, that may log in; may be given again
     #[arg(long = "ssh-key", value_name = "FILE|KEY")]
     ssh_keys: Vec<String>,
@@ -124,7 +124,7 @@ impl PolicyArg {
 
 pub async fn run(app: &App, create: Create) -> Result<()> {
     let name = super::name(app, &create.instance)?;
-    let image = image::find(app, &create.image).await?.name;
+    let image = image::resolve(app, &create.image).await?;
     let (explain, wait, change) = (create.explain, create.wait.clone(), create.change.clone());
     let request = v1::CreateInstanceRequest {
         parent: names::parent_of(&name),
@@ -151,7 +151,7 @@ fn instance(create: Create, image: String) -> Result<v1::Instance> {
         vcpus: create.vcpus,
         memory_mib: create.memory,
         boot_source: Some(BootSource::Image(image)),
-        disks: vec![v1::Disk { size_gib: create.disk }],
+        disks: create.disk.map(|size_gib| v1::Disk { size_gib }).into_iter().collect(),
         interfaces: networks.map(|network| Ok(v1::NetworkInterface { network: network? })).collect::<Result<_>>()?,
         cpu: Some(cpu).filter(|cpu| cpu.dedicated || cpu.single_numa_cell),
         huge_page_kib: create.huge_pages.unwrap_or_default(),

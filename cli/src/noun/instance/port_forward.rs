@@ -102,7 +102,10 @@ async fn accept(plane: &Plane, name: &str, listener: TcpListener, remote: u16) {
                     // A keystroke must not wait for the next one.
                     let _ = socket.set_nodelay(true);
                     let (reader, writer) = socket.into_split();
-                    if let Err(error) = tunnel(&plane, name, remote, reader, writer).await {
+                    let ended = tunnel(&plane, name, remote, reader, writer).await;
+                    if let Err(error) = ended
+                        && !error.is_hang_up()
+                    {
                         note(&format!("{peer} -> {remote}: {error}"));
                     }
                 });

@@ -21,6 +21,15 @@ pub enum TunnelError {
     Local(#[from] std::io::Error),
 }
 
+impl TunnelError {
+    /// The client hung up in the middle, which is its right.
+    #[must_use]
+    pub fn is_hang_up(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        matches!(self, Self::Local(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
+    }
+}
+
 impl From<Status> for TunnelError {
     fn from(status: Status) -> Self {
         Self::Plane(Box::new(status))
@@ -56,7 +65,8 @@ pub async fn tunnel(
             writer.write_all(&answer.data).await?;
             writer.flush().await?;
         }
-        writer.shutdown().await?;
+        // A client that is gone already needs no goodbye.
+        let _ = writer.shutdown().await;
         Ok::<(), TunnelError>(())
     };
     tokio::pin!(up, down);
