@@ -10,6 +10,7 @@ use croft_core::instance::{
     Address, CloudInit, Cpu, DEFAULT_STOP_TIMEOUT, Disk, Exit, ExitKind, Instance, Interface, Power, Restart, Spec,
     State, seed,
 };
+use croft_core::meta::check_annotations;
 use croft_core::placement::Policy;
 use croft_core::ports::NewInstance;
 use croft_core::validate::Violations;
@@ -84,7 +85,9 @@ fn status_out(instance: &Instance) -> v1::InstanceStatus {
 /// `default_disk_gib`: the root disk of who names none. Everything that is wrong is named at once.
 pub fn into(tenant: TenantId, id: &str, instance: v1::Instance, default_disk_gib: i64) -> Result<NewInstance> {
     let mut violations = Violations::new();
-    let meta::Sent { labels, annotations, .. } = meta::into("instance", instance.metadata, &mut violations);
+    // Core checks the labels with the rest.
+    let v1::Metadata { labels, annotations, .. } = instance.metadata.unwrap_or_default();
+    check_annotations("instance.metadata.annotations", &annotations, &mut violations);
     let wire = instance.spec.unwrap_or_default();
     let power = power_into(wire.power, &mut violations).unwrap_or(Power::Running);
     let restart = restart_into(wire.restart, &mut violations).unwrap_or(Restart::OnFailure);

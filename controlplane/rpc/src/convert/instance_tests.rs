@@ -124,7 +124,6 @@ fn everything_that_is_wrong_is_named_at_once() {
     assert_eq!(
         fields,
         [
-            "instance.metadata.labels[a b]",
             "instance.spec.power",
             "instance.spec.restart",
             "instance.spec.stop_timeout",
@@ -133,6 +132,7 @@ fn everything_that_is_wrong_is_named_at_once() {
             "instance.spec.image",
             "instance.spec.interfaces[0].network",
             "instance_id",
+            "instance.metadata.labels[a b]",
             "instance.spec.vcpus",
             "instance.spec.memory_mib",
             "instance.spec.cloud_init.user_data",
