@@ -2,14 +2,29 @@
 //! a part must not start. An agent names what it can do in `Hello.features`; these words never change their meaning.
 
 /// Boots a kernel directly.
-pub const KERNEL_BOOT: &str = "kernel-boot";
+pub const KERNEL_BOOT: &str = "boot.kernel";
 /// Attaches to a bridge of the host (and a VLAN on it).
-pub const BRIDGE: &str = "bridge";
+pub const BRIDGE: &str = "network.bridge";
 /// Backs memory with huge pages.
-pub const HUGE_PAGES: &str = "huge-pages";
+pub const HUGE_PAGES: &str = "memory.huge-pages";
 /// Places vCPUs and memory on the NUMA cells and CPUs that were assigned.
-pub const NUMA_PINNING: &str = "numa-pinning";
+pub const NUMA_PINNING: &str = "numa.pin";
 /// Boots through a legacy BIOS.
-pub const BIOS: &str = "bios";
+pub const BIOS: &str = "firmware.bios";
 
 pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The agent is another crate, and another program: only the words are shared.
+    #[test]
+    fn the_agent_of_this_version_can_do_all_of_it() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hostagent/src/features.rs");
+        let agent = std::fs::read_to_string(path).unwrap();
+        for feature in ALL {
+            assert!(agent.contains(&format!("\"{feature}\"")), "croft-hostagent does not claim {feature}");
+        }
+    }
+}

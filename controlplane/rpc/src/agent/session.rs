@@ -31,13 +31,17 @@ use crate::api::Api;
 use crate::auth::ended;
 use crate::caller::Caller;
 use crate::hub::Session;
-use crate::status::status;
+use crate::status::{clip, status};
 use crate::tunnel::first;
 
 /// Messages that the agent has not taken yet.
 const WINDOW: usize = 16;
 /// When nobody said that there is something new: for lost hints and what other replicas wrote.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Of what an agent says of itself, and of each word of it.
+const FEATURES_MAX: usize = 256;
+const WORD_MAX: usize = 100;
 
 type Outbox = mpsc::Sender<Result<wire::PlaneMessage, Status>>;
 
@@ -78,7 +82,8 @@ async fn converse(
     };
     let protocol = negotiate::protocol(host.as_str(), &hello).map_err(status)?;
     let session = api.deps.hub.sessions().open(host);
-    tracing::info!(%host, protocol, version = hello.agent_version, boot = hello.boot_id, "an agent's session begins");
+    let (version, boot_id) = (clip(&hello.agent_version, WORD_MAX), clip(&hello.boot_id, WORD_MAX));
+    tracing::info!(%host, protocol, version, boot_id, "an agent's session begins");
     let heartbeat_seconds = i32::try_from(host::HEARTBEAT.as_secs()).unwrap_or(i32::MAX);
     let welcome = wire::Welcome { protocol, host_id: host.to_string(), heartbeat_seconds };
     send(&outbox, plane_message::Kind::Welcome(welcome)).await.map_err(status)?;
@@ -87,8 +92,8 @@ async fn converse(
     let mut observer = Observer {
         api: api.clone(),
         host: host.clone(),
-        features: hello.features,
-        boot_id: hello.boot_id,
+        features: hello.features.iter().take(FEATURES_MAX).map(|feature| clip(feature, WORD_MAX)).collect(),
+        boot_id,
         epoch: hello.epoch,
     };
     // Side by side: an agent that is slow to read must still be heard, and one that talks much must still be told.
@@ -147,14 +152,20 @@ async fn tell(api: &Api, host: &HostId, session: &Session, outbox: &Outbox) -> R
     let mut tunnels = session.open_tunnels.lock().await;
     loop {
         let row = api.store().host_get(host).await?.ok_or_else(|| Error::not_found(format!("hosts/{host}")))?;
-        let desired = api.store().host_desired(host).await?;
-        if let Some(message) = sent.next(Wanted::new(&row, desired)?) {
+        let wanted = Wanted::new(&row, api.store().host_desired(host).await?)?;
+        let revision = wanted.revision;
+        if let Some(message) = sent.next(wanted) {
             send(outbox, message).await?;
         }
         loop {
             tokio::select! {
                 () = session.wake.notified() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => break,
+                // Thousands of hosts look; most of the time nothing at all was written since.
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    if api.store().revision().await? != revision {
+                        break;
+                    }
+                }
                 Some(open) = tunnels.recv() => send(outbox, plane_message::Kind::OpenTunnel(open)).await?,
             }
         }

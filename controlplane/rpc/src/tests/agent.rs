@@ -168,10 +168,16 @@ async fn a_vm_comes_runs_is_reached_and_goes() {
     let mut stranger = enrolled(&plane, "h2").await;
     assert_eq!(stranger.fetch_blob(fetch).await.unwrap_err().code(), Code::NotFound);
 
+    // Not yet a guest to talk to.
+    let name = "tenants/a/instances/web";
+    let port = v1::port_forward_request::Target { instance: name.into(), port: 22 };
+    let first = v1::PortForwardRequest { kind: Some(v1::port_forward_request::Kind::Target(port)) };
+    let early = instances.port_forward(tokio_stream::iter([first])).await.unwrap_err();
+    assert_eq!(early.get_details_precondition_failure().unwrap().violations[0].r#type, "INSTANCE_NOT_RUNNING");
+
     // Runs: the operation ends; what was secret is not shown.
     talk.report(&desired.uid, desired.generation, agent::instance_observation::Phase::Running).await;
     wait(&plane, &created.name).await;
-    let name = "tenants/a/instances/web";
     let shown = instances.get_instance(v1::GetInstanceRequest { name: name.into() }).await.unwrap().into_inner();
     assert_eq!(shown.status.unwrap().state(), v1::instance_status::State::Running);
     let cloud_init = shown.spec.unwrap().cloud_init.unwrap();
@@ -322,6 +328,31 @@ async fn a_certificate_is_renewed_for_the_host_that_asks_and_no_other() {
     let renewed = client.renew_certificate(renew("h1")).await.unwrap().into_inner();
     assert!(renewed.certificate_pem.starts_with("certificate of h1 "));
     assert_eq!(client.renew_certificate(renew("h2")).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_an_operator_keeps_free_reaches_the_agent() {
+    let plane = Plane::new().await;
+    let mut client = enrolled(&plane, "h1").await;
+    let mut talk = ready(&plane, &mut client).await;
+    let update = |disk_gib, path: &str| v1::UpdateHostRequest {
+        host: Some(v1::Host {
+            name: "hosts/h1".into(),
+            reserve: Some(v1::Resources { disk_gib, ..Default::default() }),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec![path.into()] }),
+        ..Default::default()
+    };
+    let mut hosts = HostsClient::new(plane.admin());
+    let host = hosts.update_host(update(50, "reserve.disk_gib")).await.unwrap().into_inner();
+    let reserve = host.reserve.unwrap();
+    assert_eq!((reserve.disk_gib, reserve.memory_mib), (50, 1024), "what the mask does not name stays");
+    assert_eq!(talk.sync().await.policy.unwrap().disk_reserve_gib, 50);
+    let negative = hosts.update_host(update(-1, "reserve")).await.unwrap_err();
+    assert_eq!(negative.get_details_bad_request().unwrap().field_violations[0].field, "host.reserve.disk_gib");
+    let state = hosts.update_host(update(1, "state")).await.unwrap_err();
+    assert!(state.message().contains("output only"), "{state}");
 }
 
 #[tokio::test]

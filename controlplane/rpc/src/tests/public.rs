@@ -6,6 +6,7 @@ use tonic_types::StatusExt as _;
 use v1::events_client::EventsClient;
 use v1::images_client::ImagesClient;
 use v1::instances_client::InstancesClient;
+use v1::networks_client::NetworksClient;
 use v1::quotas_client::QuotasClient;
 use v1::tenants_client::TenantsClient;
 use v1::token::Role;
@@ -267,6 +268,37 @@ async fn images_are_shared_downwards_and_platform_ones_are_the_platforms() {
     let seen = ImagesClient::new(plane.by(&b)).list_images(all).await.unwrap().into_inner().images;
     assert_eq!(seen.into_iter().map(|image| image.name).collect::<Vec<_>>(), ["images/tiny"]);
     assert!(images.delete_image(delete()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_network_is_seen_by_whom_it_is_granted_to_without_the_others() {
+    let plane = Plane::new().await;
+    for (id, parent) in [("a", ""), ("a-child", "tenants/a"), ("b", ""), ("c", "")] {
+        plane.tenant(id, parent).await;
+    }
+    let create = |bridge: &str| v1::CreateNetworkRequest {
+        network_id: "lan".into(),
+        network: Some(v1::Network {
+            bridge: bridge.into(),
+            granted_tenants: vec!["tenants/a".into(), "tenants/b".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut networks = NetworksClient::new(plane.admin());
+    let ours = networks.create_network(create("cr-0badcafe")).await.unwrap_err();
+    assert_eq!(ours.get_details_bad_request().unwrap().field_violations[0].field, "network.bridge");
+    networks.create_network(create("br0")).await.unwrap();
+
+    for (tenant, sees) in [("a", true), ("a-child", true), ("c", false)] {
+        let viewer = plane.token(&format!("eyes-{tenant}"), Role::TenantViewer, &format!("tenants/{tenant}")).await;
+        let mut networks = NetworksClient::new(plane.by(&viewer));
+        let found = networks.list_networks(v1::ListNetworksRequest::default()).await.unwrap().into_inner().networks;
+        let grants: Vec<_> = found.into_iter().flat_map(|network| network.granted_tenants).collect();
+        assert_eq!(grants, if sees { vec!["tenants/a"] } else { Vec::new() }, "{tenant}");
+        let get = networks.get_network(v1::GetNetworkRequest { name: "networks/lan".into() }).await;
+        assert_eq!(get.is_ok(), sees, "{tenant}");
+    }
 }
 
 #[tokio::test]
