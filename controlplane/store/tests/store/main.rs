@@ -1,0 +1,20 @@
+//! The conformance story: every verb, on a real database in a directory of its own, with a clock that tests move.
+
+mod bed;
+
+mod batches;
+mod calls;
+mod claims;
+mod commands;
+mod fencing;
+mod files;
+mod history;
+mod hosts;
+mod images;
+mod networks;
+mod observing;
+mod property;
+mod quotas;
+mod settling;
+mod tenants;
+mod tokens;
