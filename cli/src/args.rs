@@ -12,10 +12,11 @@ use crate::output::Format;
     version,
     about = "Virtual machines with devices, for tenants with quota.",
     after_help = "Examples:\n  \
-        croft context set prod --server plane.example.org:7443 --ca-file ca.pem --token-file token --tenant acme\n  \
-        croft instance create web --image debian-13 --vcpus 2 --memory 2GiB --disk 6GiB --ssh-key ~/.ssh/id_ed25519.pub --wait\n  \
+        croft context set prod --server plane:7443 --ca-file ca.pem --token-file token --tenant acme\n  \
+        croft instance create web --image debian-13 --vcpus 2 --memory 2GiB --disk 6GiB --wait\n  \
         croft instance ssh web\n\n\
-        Exit codes: 0 ok, 1 error, 2 wrong request, 3 not found, 4 denied or over quota, 5 timeout, 6 unavailable.",
+        Exit codes: 0 ok, 1 error, 2 wrong request, 3 not found, 4 denied or over quota,\n\
+        5 timeout, 6 unavailable.",
     disable_help_subcommand = true,
     propagate_version = false
 )]

@@ -110,34 +110,45 @@ impl From<Status> for Failure {
     }
 }
 
-/// The sentence, then one line per thing to look at, then where to read on.
+/// The sentence, then one line per thing to look at that it does not say already, then where to read on.
 fn refusal(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info();
     let word = info.map_or_else(|| code_name(status.code()), |info| info.reason.as_str());
-    let mut text = format!("error: {word}: {}\n", status.message());
-    let mut line = |what: &str| {
-        // A String takes everything.
-        let _ = writeln!(text, "  {what}");
-    };
 
+    let mut lines = Vec::new();
     for violation in details.bad_request().into_iter().flat_map(|all| &all.field_violations) {
-        line(&format!("{}: {}", violation.field, violation.description));
+        lines.push(format!("{}: {}", violation.field, violation.description));
     }
     for violation in details.quota_failure().into_iter().flat_map(|all| &all.violations) {
-        line(&quota_line(violation));
+        lines.push(quota_line(violation));
     }
     for violation in details.precondition_failure().into_iter().flat_map(|all| &all.violations) {
-        line(&format!("{} {}: {}", violation.r#type, violation.subject, violation.description));
+        lines.push(format!("{} ({}): {}", violation.subject, violation.r#type, violation.description));
+    }
+    let mut message = status.message().to_owned();
+    let said = |line: &String| line.split_once(": ").is_some_and(|(_, what)| message.contains(what));
+    if lines.iter().all(said) {
+        if let [_, _, ..] = lines[..] {
+            // All in one line, and each again below, would be hard to read.
+            message = format!("{} things are in the way", lines.len());
+        } else {
+            lines.clear();
+        }
     }
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
-        line(&format!("try again in {} s", delay.as_secs().max(1)));
+        lines.push(format!("try again in {} s", delay.as_secs().max(1)));
     }
     if status.code() == Code::Unauthenticated {
-        line("which token: CROFT_TOKEN, else the token of the context (`croft context current`)");
+        lines.push("which token: CROFT_TOKEN, else the token of the context (`croft context current`)".to_owned());
     }
     if let Some(info) = info.filter(|info| info.domain == croft_proto::DOMAIN) {
-        line(&format!("see docs/errors/{}.md", info.reason));
+        lines.push(format!("see docs/errors/{}.md", info.reason));
+    }
+    let mut text = format!("error: {word}: {message}\n");
+    for line in lines {
+        // A String takes everything.
+        let _ = writeln!(text, "  {line}");
     }
     text
 }

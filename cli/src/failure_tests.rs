@@ -71,7 +71,23 @@ fn preconditions_name_what_is_in_the_way() {
         reason(details, "IMAGE_IN_USE");
         details.add_precondition_failure_violation("IMAGE_IN_USE", "images/debian", "web boots from it");
     });
-    assert!(failure.text().contains("  IMAGE_IN_USE images/debian: web boots from it\n"), "{}", failure.text());
+    assert!(failure.text().contains("  images/debian (IMAGE_IN_USE): web boots from it\n"), "{}", failure.text());
+}
+
+#[test]
+fn nothing_is_said_twice() {
+    let failure = refused(Code::FailedPrecondition, "images/debian is in use by web", |details| {
+        reason(details, "IMAGE_IN_USE");
+        details.add_precondition_failure_violation("IMAGE_IN_USE", "images/debian", "images/debian is in use by web");
+    });
+    assert_eq!(
+        failure.text(),
+        "error: IMAGE_IN_USE: images/debian is in use by web\n  see docs/errors/IMAGE_IN_USE.md\n"
+    );
+    let failure = refused(Code::InvalidArgument, "vcpus: not 0; memory: not 1", |details| {
+        details.add_bad_request_violation("vcpus", "not 0").add_bad_request_violation("memory", "not 1");
+    });
+    assert_eq!(failure.text(), "error: INVALID_ARGUMENT: 2 things are in the way\n  vcpus: not 0\n  memory: not 1\n");
 }
 
 #[test]

@@ -160,18 +160,16 @@ impl Progress {
 
 /// `web: STARTING on h1: waiting for the guest`
 fn describe(operation: &v1::Operation, instance: Option<&v1::Instance>) -> String {
-    let mut text = format!("{}:", names::id(&operation.target));
-    match instance.and_then(|instance| instance.status.as_ref()) {
-        Some(status) => {
-            text.push_str(&format!(" {}", state::name(status)));
-            if !status.host.is_empty() {
-                text.push_str(&format!(" on {}", names::id(&status.host)));
-            }
-        }
-        None => text.push_str(&format!(" {}", operation.verb)),
+    let status = instance.and_then(|instance| instance.status.as_ref());
+    let doing = status.map_or(operation.verb.as_str(), |status| state::name(status));
+    let mut text = format!("{}: {doing}", names::id(&operation.target));
+    if let Some(status) = status.filter(|status| !status.host.is_empty()) {
+        text.push_str(&format!(" on {}", names::id(&status.host)));
     }
-    if !operation.progress.is_empty() {
-        text.push_str(&format!(": {}", operation.progress));
+    // The plane may begin with the state, which is said already.
+    let progress = operation.progress.strip_prefix(doing).unwrap_or(&operation.progress).trim_start_matches([':', ' ']);
+    if !progress.is_empty() {
+        text.push_str(&format!(": {progress}"));
     }
     text
 }
@@ -202,6 +200,8 @@ mod tests {
             describe(&operation("fetching images/debian: 40 %"), Some(&instance)),
             "web: PREPARING on h1: fetching images/debian: 40 %"
         );
+        assert_eq!(describe(&operation("PREPARING"), Some(&instance)), "web: PREPARING on h1");
+        assert_eq!(describe(&operation("PREPARING: the disk"), Some(&instance)), "web: PREPARING on h1: the disk");
         assert_eq!(describe(&operation(""), None), "web: create");
     }
 

@@ -19,6 +19,19 @@ pub struct Difference {
     pub says: Value,
 }
 
+const USER_DATA: &str = "spec.cloud_init.user_data";
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, is, says } = self;
+        if path == USER_DATA {
+            // It may hold passwords, and errors end up in logs.
+            return write!(f, "{path}: is another, by its digest");
+        }
+        write!(f, "{path}: is {is}, the file says {says}")
+    }
+}
+
 pub fn differences(document: &Document, live: &Live) -> Result<Vec<Difference>> {
     let descriptor = proto_json::descriptor(document.kind.message())?;
     let wanted = DynamicMessage::deserialize(descriptor.clone(), &document.declared)
@@ -112,9 +125,7 @@ fn is_output_only(kind: Kind, path: &str) -> bool {
 
 pub fn check_mutable(document: &Document, differences: &[Difference]) -> Result<()> {
     let fixed = differences.iter().filter(|difference| !document.kind.mutable().contains(&difference.path.as_str()));
-    let lines: Vec<_> = fixed
-        .map(|difference| format!("\n  {}: is {}, the file says {}", difference.path, difference.is, difference.says))
-        .collect();
+    let lines: Vec<_> = fixed.map(|difference| format!("\n  {difference}")).collect();
     if lines.is_empty() {
         return Ok(());
     }
@@ -221,6 +232,15 @@ mod tests {
         let message = check_mutable(&document, &differences).unwrap_err().to_string();
         assert!(message.contains("\n  spec.vcpus: is 2, the file says 4"), "{message}");
         assert!(!message.contains("spec.restart"), "{message}");
+    }
+
+    #[test]
+    fn user_data_is_a_secret_and_never_printed() {
+        let document = document(with(json!({ "cloudInit": { "userData": "password: hunter2" } })));
+        let live = Live::new("croft.v1.Instance", &web(), "e").unwrap();
+        let differences = differences(&document, &live).unwrap();
+        let message = check_mutable(&document, &differences).unwrap_err().to_string();
+        assert!(message.ends_with("\n  spec.cloud_init.user_data: is another, by its digest"), "{message}");
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Document {
         })
     }
 
+    pub fn sets_limit(&self) -> bool {
+        self.declared.get("limit").is_some_and(|limit| !limit.is_null())
+    }
+
     /// Names that must exist before the plane can take this.
     pub fn needs(&self) -> Vec<String> {
         let texts = |pointer: &str| self.declared.pointer(pointer).and_then(Value::as_str).map(str::to_owned);

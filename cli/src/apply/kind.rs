@@ -35,6 +35,10 @@ impl Live {
         Ok(Self { value: proto_json::to_value(name, message)?, etag: etag.to_owned() })
     }
 
+    fn is_unlimited(&self) -> bool {
+        self.value.get("limit").is_none_or(Value::is_null)
+    }
+
     fn of<M: Named>(message: &M, metadata: Option<&v1::Metadata>) -> Result<Self> {
         Self::new(M::MESSAGE, message, metadata.map(|metadata| metadata.etag.as_str()).unwrap_or_default())
     }
@@ -125,6 +129,8 @@ pub async fn read(app: &App, document: &Document) -> Result<Option<Live>> {
         Kind::Instance => instance::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
     };
     match live {
+        // Every quota can be read; one without a limit is as good as missing to who wants one.
+        Ok(live) if document.kind == Kind::Quota && live.is_unlimited() && document.sets_limit() => Ok(None),
         Ok(live) => Ok(Some(live)),
         Err(Failure::Refused(status)) if status.code() == Code::NotFound => Ok(None),
         Err(failure) => Err(failure),

@@ -46,6 +46,12 @@ pub fn render<R: Resource>(items: &[&R], format: Format, style: Style) -> String
     draw(&[], Some(header), &rows, style).0
 }
 
+/// A row without what changes by itself as time goes by.
+#[must_use]
+pub fn lasting<R: Resource>(item: &R, format: Format) -> Vec<Text> {
+    columns(format).filter(|column| column.header != "AGE").map(|column| (column.cell)(item)).collect()
+}
+
 fn row<R: Resource>(item: &R, format: Format) -> Vec<Text> {
     columns(format).map(|column| (column.cell)(item)).collect()
 }

@@ -14,6 +14,11 @@ fn instance(id: &str, state: State) -> v1::Instance {
     }
 }
 
+fn labelled(mut instance: v1::Instance) -> v1::Instance {
+    instance.metadata.get_or_insert_default().labels.insert("a".into(), "b".into());
+    instance
+}
+
 fn change(kind: Kind, instance: Option<v1::Instance>, token: &str) -> v1::WatchInstancesResponse {
     v1::WatchInstancesResponse { kind: kind.into(), instance, resume_token: token.into() }
 }
@@ -93,7 +98,9 @@ async fn a_watch_as_a_table_shows_the_state_and_then_changes_in_line() {
     let told = [
         change(Kind::Added, Some(instance("web", State::Running)), "1"),
         change(Kind::Synced, None, "1"),
-        change(Kind::Removed, Some(instance("web", State::Deleting)), "2"),
+        // Nothing that a column shows.
+        change(Kind::Modified, Some(labelled(instance("web", State::Running))), "2"),
+        change(Kind::Removed, Some(instance("web", State::Deleting)), "3"),
     ];
     stage.fake.say("watch_instances", Say::many(told, None));
     let out = stage.run(&["instance", "watch", "web"]).await.ok();

@@ -1,6 +1,7 @@
 //! Following instances: the state now, then every change, across lost connections and forgotten histories.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use clap::Args;
 use croft_proto::v1::{self, watch_instances_response::Kind};
@@ -11,8 +12,8 @@ use crate::app::App;
 use crate::failure::Result;
 use crate::names;
 use crate::output::cell::{Mood, Text};
-use crate::output::table::Stream;
-use crate::output::{self, Output};
+use crate::output::table::{self, Stream};
+use crate::output::{self, Format, Output};
 use crate::plane::Plane;
 use crate::watch::{self, End, Next};
 
@@ -80,11 +81,13 @@ struct Printer {
     out: Output,
     table: Stream,
     held: Vec<Change>,
+    /// Per instance the row that people saw last.
+    shown: BTreeMap<String, Vec<Text>>,
 }
 
 impl Printer {
     fn new(out: Output) -> Self {
-        Self { out, table: Stream::new(out.format, out.style()), held: Vec::new() }
+        Self { out, table: Stream::new(out.format, out.style()), held: Vec::new(), shown: BTreeMap::new() }
     }
 
     fn hold(&mut self, changes: impl Iterator<Item = Change>) {
@@ -94,7 +97,8 @@ impl Printer {
     fn print(&mut self) -> Result<()> {
         let held = std::mem::take(&mut self.held);
         if self.out.is_table() {
-            let rows: Vec<_> = held.iter().map(|change| (kind(change.kind), &change.instance)).collect();
+            let news = held.iter().filter(|change| is_news(&mut self.shown, change, self.out.format));
+            let rows: Vec<_> = news.map(|change| (kind(change.kind), &change.instance)).collect();
             return output::text(&self.table.rows("EVENT", &rows));
         }
         held.into_iter().try_for_each(|change| {
@@ -107,6 +111,17 @@ impl Printer {
             self.out.streamed(&message, &name)
         })
     }
+}
+
+/// A change that no column shows would be the same line again. Programs get it all the same.
+fn is_news(shown: &mut BTreeMap<String, Vec<Text>>, change: &Change, format: Format) -> bool {
+    let name = change.instance.name.clone();
+    if change.kind == Kind::Removed {
+        shown.remove(&name);
+        return true;
+    }
+    let row = table::lasting(&change.instance, format);
+    shown.insert(name, row.clone()).as_ref() != Some(&row)
 }
 
 fn kind(kind: Kind) -> Text {
