@@ -15,6 +15,15 @@ use super::{leftovers, plane, shared};
 use crate::run::{Run, have};
 use crate::workspace::cache;
 
+/// Whether other installations of Croft live on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// There was nothing to take down, so it was not asked.
+    Unknown,
+    None,
+    Some,
+}
+
 /// How a person takes this site down.
 pub(super) fn command_line(site: &Site) -> String {
     let dir = site.dir();
@@ -30,14 +39,13 @@ pub(super) fn run(site: &Site) -> Result<()> {
     let steps = Steps::new();
     let mut keys = Vec::new();
     let mut packages = Vec::new();
-    // Nothing is known of other installations: what they may share is not looked at.
-    let mut alone = false;
+    let mut others = Others::Unknown;
     if site.is_ours() {
         steps.step("libvirt", || hypervisor::ensure(site))?;
         steps.step("instances", || delete_instances(site))?;
         steps.step("daemons", || stop_daemons(site))?;
         keys = guest::networks(site)?;
-        alone = steps.step("remains", || clear_remains(site, &mut keys))?;
+        others = steps.step("remains", || clear_remains(site, &mut keys))?;
         packages = site.fact("packages")?.and_then(|p| p.as_array().cloned()).unwrap_or_default();
         let logs = leftovers::logs(site)?;
         steps.step("hypervisor", || hypervisor::stop(site))?;
@@ -47,8 +55,8 @@ pub(super) fn run(site: &Site) -> Result<()> {
     } else {
         println!("nothing at {}", site.dir().display());
     }
-    verify(site, &keys, alone)?;
-    leave(&packages)
+    verify(site, &keys, others)?;
+    leave(&packages, others)
 }
 
 /// Through the API, as a tenant would; a plane or an agent that died is started once more for it.
@@ -101,7 +109,7 @@ fn stop_daemons(site: &Site) -> Result<Done> {
 
 /// What the API did not take away, or could not. Adds the networks of those domains to `keys`, and gives whether this was
 /// the only Croft on the machine.
-fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done<bool>> {
+fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done<Others>> {
     let mut cleared = Vec::new();
     for domain in leftovers::domains(site)? {
         for key in leftovers::networks_of(&domain)? {
@@ -118,13 +126,13 @@ fn clear_remains(site: &Site, keys: &mut Vec<String>) -> Result<Done<bool>> {
         virsh(&["net-undefine", &network]).stdout()?;
         cleared.push(format!("network {network}"));
     }
-    let alone = !shared::needed_by_others(site)?;
-    if alone {
+    let others = if shared::needed_by_others(site)? { Others::Some } else { Others::None };
+    if others == Others::None {
         cleared.extend(shared::remove()?);
     }
     let said =
         if cleared.is_empty() { "none in libvirt".to_owned() } else { format!("removed {}", cleared.join(", ")) };
-    Ok(Done { value: alone, said })
+    Ok(Done { value: others, said })
 }
 
 fn remove_files(site: &Site, logs: &[std::path::PathBuf]) -> Result<Done> {
@@ -135,9 +143,9 @@ fn remove_files(site: &Site, logs: &[std::path::PathBuf]) -> Result<Done> {
     said(format!("removed {} and {} logs of libvirt", site.dir().display(), logs.len()))
 }
 
-fn verify(site: &Site, keys: &[String], alone: bool) -> Result<()> {
+fn verify(site: &Site, keys: &[String], others: Others) -> Result<()> {
     let mut left = leftovers::on_machine(site, keys)?;
-    if alone {
+    if others == Others::None {
         left.extend(shared::left()?);
     }
     // When libvirtd was ended, its domains were looked at (and removed) just before.
@@ -153,8 +161,14 @@ fn verify(site: &Site, keys: &[String], alone: bool) -> Result<()> {
     Ok(())
 }
 
-fn leave(packages: &[Value]) -> Result<()> {
+fn leave(packages: &[Value], others: Others) -> Result<()> {
     println!("left on purpose:");
+    if others == Others::Some {
+        println!("  {}: another Croft on this machine uses them", shared::left()?.join(", "));
+    }
+    if leftovers::libvirt_chains()? {
+        println!("  libvirt's own firewall chains (LIBVIRT_…), which are empty: libvirt keeps them");
+    }
     let names: Vec<&str> = packages.iter().filter_map(Value::as_str).collect();
     if !names.is_empty() {
         println!("  the packages that quickstart installed; to remove them: apt-get purge {}", names.join(" "));

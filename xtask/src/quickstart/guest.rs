@@ -1,7 +1,7 @@
 //! The tenant's side: image, tenant, quota, key, instance, and the word of the guest itself that it has booted.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -19,12 +19,25 @@ const QUOTA: [&str; 4] = ["vcpus=4", "memory_mib=8GiB", "disk_gib=20", "instance
 /// What only the guest's own cloud-init can have written to its console.
 const BOOTED: &str = "croft-quickstart: the guest finished booting";
 
+/// A disk image and what to call it.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) file: PathBuf,
+    pub(super) label: String,
+}
+
+impl Source {
+    pub(super) fn given(file: PathBuf) -> Source {
+        let label = file.file_stem().and_then(|s| s.to_str()).and_then(as_id).unwrap_or_else(|| "image".to_owned());
+        Source { file, label }
+    }
+}
+
 /// Puts the image where the agent may read it and registers it for every tenant. Gives its name.
-pub(super) fn register_image(site: &Site, file: &Path) -> Result<Done<String>> {
+pub(super) fn register_image(site: &Site, Source { file, label }: &Source) -> Result<Done<String>> {
     let digest = sha256(file)?;
-    let stem = file.file_stem().and_then(|s| s.to_str()).and_then(as_id).unwrap_or_else(|| "image".to_owned());
     // The bytes are part of the name, since an image's bytes never change.
-    let name = format!("{stem}-{}", &digest[..8]);
+    let name = format!("{label}-{}", &digest[..8]);
     let copy = site.images().join(format!("{name}.qcow2"));
     if !copy.is_file() {
         let part = site.images().join(format!("{name}.part"));
@@ -101,12 +114,18 @@ pub(super) fn create_instance(site: &Site, image: &str) -> Result<Done> {
     let text = format!("#cloud-config\nfinal_message: \"{BOOTED}, $UPTIME s after power on\"\n");
     fs::write(&user_data, text).with_context(|| format!("cannot write {}", user_data.display()))?;
     let (public, user_data) = (format!("{}.pub", key.display()), user_data.display().to_string());
+    let vcpus = vcpus().to_string();
     let shape =
-        ["--vcpus", "2", "--memory", memory(), "--disk", "6GiB", "--ssh-key", &public, "--user-data", &user_data];
+        ["--vcpus", &vcpus, "--memory", memory(), "--disk", "6GiB", "--ssh-key", &public, "--user-data", &user_data];
     let create = ["instance", "create", INSTANCE, "--image", image];
     let log = site.log("instance-create");
     croft.run(&[&create[..], &shape, &["--wait"]].concat()).logged(&log)?;
-    said(format!("{INSTANCE}: 2 vCPUs, {}, 6 GiB disk, RUNNING", memory()))
+    said(format!("{INSTANCE}: {vcpus} vCPU, {}, 6 GiB disk, RUNNING", memory()))
+}
+
+/// Two, where that leaves room for another instance.
+fn vcpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).clamp(1, 2))
 }
 
 /// Debian boots in either; a small machine keeps more for itself.

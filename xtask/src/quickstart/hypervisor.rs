@@ -63,18 +63,26 @@ fn start_daemons(site: &Site) -> Result<&'static str> {
     Ok("by quickstart")
 }
 
-/// A process of this name on this machine; those in containers and test namespaces are not meant.
-pub(super) fn process_named(name: &str) -> Option<u32> {
+fn process_named(name: &str) -> Option<u32> {
+    processes_named(name).first().map(|(pid, _)| *pid)
+}
+
+/// The processes of this name on this machine, with their command lines; those in containers and test namespaces are
+/// not meant.
+pub(super) fn processes_named(name: &str) -> Vec<(u32, String)> {
     let here = fs::read_link("/proc/self/ns/mnt").ok();
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let found = entries.filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
         // One that has ended, and that nobody has waited for, has no command line any more.
-        fs::read(entry.path().join("cmdline")).ok().filter(|line| !line.is_empty())?;
+        let line = fs::read(entry.path().join("cmdline")).ok().filter(|line| !line.is_empty())?;
         // Unreadable for another user's process: then it counts as here.
         let there = fs::read_link(entry.path().join("ns/mnt")).ok();
-        (comm.trim() == name && (there.is_none() || there == here)).then_some(pid)
-    })
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (comm.trim() == name && (there.is_none() || there == here)).then_some((pid, line))
+    });
+    found.collect()
 }
 
 /// Ends what [`ensure`] started, unless somebody else's domains need it by now.

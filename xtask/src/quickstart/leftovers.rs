@@ -82,16 +82,25 @@ pub(super) fn on_machine(site: &Site, keys: &[String]) -> Result<Vec<String>> {
 }
 
 fn firewall(keys: &[String]) -> Result<Vec<String>> {
-    if !have("nft") || keys.is_empty() {
-        return Ok(Vec::new());
+    let is_ours =
+        |line: &&str| keys.iter().any(|k| line.contains(&format!("cr-{k}")) || line.contains(&format!("croft-{k}")));
+    Ok(ruleset()?.lines().filter(is_ours).map(|l| format!("firewall rule: {}", l.trim())).collect())
+}
+
+/// Whether the chains are there that libvirt makes with its first network, and never removes.
+pub(super) fn libvirt_chains() -> Result<bool> {
+    Ok(ruleset()?.contains("chain LIBVIRT_"))
+}
+
+fn ruleset() -> Result<String> {
+    if !have("nft") {
+        return Ok(String::new());
     }
     let ended = Run::new("nft").args(["list", "ruleset"]).with_root().ended()?;
     if !ended.success {
         bail!("cannot read the firewall: {}", ended.stderr.trim());
     }
-    let names =
-        |line: &&str| keys.iter().any(|k| line.contains(&format!("cr-{k}")) || line.contains(&format!("croft-{k}")));
-    Ok(ended.stdout.lines().filter(names).map(|l| format!("firewall rule: {}", l.trim())).collect())
+    Ok(ended.stdout)
 }
 
 /// Processes whose command line names the site's directory or one of its networks: daemons, QEMU, dnsmasq.

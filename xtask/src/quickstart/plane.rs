@@ -1,6 +1,6 @@
 //! The two daemons: the control plane, and the agent that makes this machine its first host.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -62,23 +62,32 @@ pub(super) fn start_plane(site: &Site) -> Result<Done> {
     let metrics = format!("127.0.0.1:{}", ports.plane_metrics);
     let data_dir = site.plane().display().to_string();
     plane.start(&["serve", "--data-dir", &data_dir, "--listen", &address, "--metrics-listen", &metrics])?;
+    let croft = Croft::of(site);
     wait_for("the control plane", Duration::from_secs(60), || {
         plane.check()?;
-        Ok(match TcpStream::connect(("127.0.0.1", ports.api)) {
-            Ok(_) => Waiting::Over(()),
-            Err(error) => Waiting::Still(format!("{address}: {error}")),
-        })
+        // Written before it listens for the first time.
+        let made = Run::new("test").arg("-s").arg(site.plane().join("admin.token")).with_root().ended()?.success;
+        if !made {
+            return Ok(Waiting::Still("it makes its certificates".to_owned()));
+        }
+        set_context(site, &address)?;
+        let answer = croft.run(&["tenant", "list"]).ended()?;
+        Ok(if answer.success { Waiting::Over(()) } else { Waiting::Still(answer.stderr.trim().to_owned()) })
     })?;
+    let pid = plane.pid().unwrap_or_default();
+    said(format!("{} on {address}, metrics on {metrics}, pid {pid}", if ran { "runs already" } else { "started" }))
+}
+
+/// The caller's own copy of the admin's token and of the CA, and a CLI context that names them.
+fn set_context(site: &Site, address: &str) -> Result<()> {
     for (file, mode) in [("admin.token", "0600"), ("ca.pem", "0644")] {
         let owner = user_id().to_string();
         let copy = Run::new("install").args(["-m", mode, "-o", &owner, "--"]).arg(site.plane().join(file));
         copy.arg(site.user(file)).with_root().stdout()?;
     }
     let (ca, token) = (site.user("ca.pem").display().to_string(), site.user("admin.token").display().to_string());
-    let context = ["context", "set", "quickstart", "--server", &address, "--ca-file", &ca, "--token-file", &token];
-    Croft::of(site).text(&[&context[..], &["--tenant", TENANT]].concat())?;
-    let pid = plane.pid().unwrap_or_default();
-    said(format!("{} on {address}, metrics on {metrics}, pid {pid}", if ran { "runs already" } else { "started" }))
+    let context = ["context", "set", "quickstart", "--server", address, "--ca-file", &ca, "--token-file", &token];
+    Croft::of(site).text(&[&context[..], &["--tenant", TENANT]].concat()).map(drop)
 }
 
 /// The agent: enrolled once, with a one-time token, then started; over when the plane calls its host READY.
@@ -105,9 +114,11 @@ pub(super) fn start_agent(site: &Site) -> Result<Done> {
     let seen = wait_for("the host to be READY", Duration::from_secs(120), || {
         agent.check()?;
         let seen = Croft::of(site).find(&["host", "get", &host])?.unwrap_or_default();
-        Ok(match text(&seen, "/state") {
-            "READY" => Waiting::Over(seen),
-            other => Waiting::Still(format!("host {host} is {other}")),
+        // READY is said of the connection; what the host has to give comes with the agent's first report.
+        Ok(match (text(&seen, "/state"), text(&seen, "/info/hypervisor")) {
+            ("READY", "") => Waiting::Still(format!("host {host} is READY and has not reported yet")),
+            ("READY", _) => Waiting::Over(seen),
+            (other, _) => Waiting::Still(format!("host {host} is {other}")),
         })
     })?;
     let (hypervisor, kind) = (text(&seen, "/info/hypervisor"), text(&seen, "/info/domainType"));

@@ -1,10 +1,11 @@
 //! The way up, step by step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::guest::Source;
 use super::site::Site;
 use super::steps::{Done, Steps, said};
 use super::{Options, down, guest, hypervisor, plane, summary};
@@ -87,15 +88,16 @@ fn build(site: &Site) -> Result<Done> {
     said(if replaced.is_empty() { "up to date".to_owned() } else { format!("built {}", replaced.join(", ")) })
 }
 
-fn image(site: &Site, given: Option<&Path>) -> Result<Done<PathBuf>> {
+fn image(site: &Site, given: Option<&Path>) -> Result<Done<Source>> {
     if let Some(file) = given {
-        let value = file.canonicalize().with_context(|| format!("no image at {}", file.display()))?;
-        return Ok(Done { said: format!("{}, as given", value.display()), value });
+        let file = file.canonicalize().with_context(|| format!("no image at {}", file.display()))?;
+        return Ok(Done { said: format!("{}, as given", file.display()), value: Source::given(file) });
     }
     let image = guest_image::ensure(&site.log("guest-image"))?;
     let how = match image.origin {
         Origin::Built => "built of Debian's packages",
         Origin::Cache => "from the cache",
     };
-    Ok(Done { said: format!("{}, {how}", image.path.display()), value: image.path })
+    let said = format!("{}, {how}", image.path.display());
+    Ok(Done { said, value: Source { file: image.path, label: "debian".to_owned() } })
 }
