@@ -1,6 +1,7 @@
 //! Operations: opened with the intent that they stand for, finished when the instance is settled.
 
 use croft_core::id::{InstanceUid, OperationUid, TenantId};
+use croft_core::instance::State;
 use croft_core::operation::{Failure, Operation, Verb};
 use croft_core::{Error, Result, Timestamp};
 use sqlx::AnyConnection;
@@ -86,6 +87,14 @@ pub(crate) async fn write(conn: &mut AnyConnection, operations: &[Operation]) ->
         },
     )
     .await
+}
+
+/// What an open one waits for, in a sentence.
+pub(crate) fn waiting(state: State, message: &str) -> String {
+    match message {
+        "" => state.as_str().to_owned(),
+        message => format!("{}: {message}", state.as_str()),
+    }
 }
 
 pub(crate) async fn get(conn: &mut AnyConnection, uid: OperationUid) -> Result<Option<Operation>> {

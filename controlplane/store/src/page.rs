@@ -92,7 +92,9 @@ mod tests {
 
         let next = Page { size: 2, token: Some(token.clone()) };
         assert_eq!(next.after::<1>("tenants").unwrap(), Some(["b".to_owned()]));
-        for wrong in [token.chars().rev().collect(), token[..token.len() - 2].to_owned(), String::new(), "zz".to_owned()] {
+        for wrong in
+            [token.chars().rev().collect(), token[..token.len() - 2].to_owned(), String::new(), "zz".to_owned()]
+        {
             let page = Page { size: 2, token: Some(wrong) };
             assert_eq!(page.after::<1>("tenants").unwrap_err().reason(), Reason::PageTokenInvalid);
         }

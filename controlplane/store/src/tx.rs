@@ -194,3 +194,99 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use croft_core::Reason;
+    use croft_core::time::ManualClock;
+
+    use super::*;
+    use crate::Options;
+
+    async fn store(dir: &tempfile::TempDir) -> Store {
+        let clock = Arc::new(ManualClock::at(Timestamp(1)));
+        Store::open(Options::in_dir(dir.path(), clock)).await.unwrap()
+    }
+
+    async fn events(store: &Store) -> usize {
+        store.events_list(None, None, &crate::Page::first(1000)).await.unwrap().0.len()
+    }
+
+    fn event(message: String) -> Event {
+        Event {
+            revision: 0,
+            time: Timestamp(0),
+            tenant: None,
+            target: "hosts/h1".to_owned(),
+            reason: "Tried".to_owned(),
+            message,
+            severity: Severity::Info,
+        }
+    }
+
+    async fn limit_pages(store: &Store, pragma: &'static str) {
+        store.transaction(move |tx| Box::pin(async move { sql(pragma).number(&mut tx.conn).await })).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_a_write_whole_and_the_next_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        store.event_append(event("first".to_owned())).await.unwrap();
+        // As small as it is now.
+        limit_pages(&store, "PRAGMA max_page_count = 1").await;
+        let error = store.event_append(event("x".repeat(300_000))).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Unavailable);
+        assert!(error.to_string().contains("is full; nothing was written"), "{error}");
+        assert_eq!((events(&store).await, store.revision().await.unwrap()), (1, 1));
+        limit_pages(&store, "PRAGMA max_page_count = 100000").await;
+        store.event_append(event("x".repeat(300_000))).await.unwrap();
+        assert_eq!((events(&store).await, store.revision().await.unwrap()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_panics_is_rolled_back_and_the_next_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        let broken = store.transaction::<(), _>(|tx| {
+            Box::pin(async move {
+                sql("UPDATE revision SET revision = 77").run(&mut tx.conn).await?;
+                panic!("in the middle");
+            })
+        });
+        let error = broken.await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Internal);
+        assert_eq!(store.revision().await.unwrap(), 0);
+        store.event_append(event("after".to_owned())).await.unwrap();
+        assert_eq!(store.revision().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_error_writes_nothing_not_even_what_came_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        let fails = store.transaction::<(), _>(|tx| {
+            Box::pin(async move {
+                tx.append(event("never".to_owned()));
+                sql("UPDATE revision SET revision = 5").run(&mut tx.conn).await?;
+                Err(Error::not_found("hosts/x"))
+            })
+        });
+        assert_eq!(fails.await, Err(Error::not_found("hosts/x")));
+        assert_eq!((events(&store).await, store.revision().await.unwrap()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn another_process_that_writes_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        let second = self::store(&dir).await;
+        let (one, two) =
+            tokio::join!(store.event_append(event("1".to_owned())), second.event_append(event("2".to_owned())));
+        one.unwrap();
+        two.unwrap();
+        assert_eq!(events(&store).await, 2);
+    }
+}

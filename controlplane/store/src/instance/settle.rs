@@ -98,10 +98,7 @@ async fn finish(tx: &mut Tx, settlement: &Settlement, open: &[Operation]) -> Res
         tx.announce();
     }
     let Verdict::Is(named) = &settlement.verdict else { return Ok(()) };
-    let progress = match named.message.as_str() {
-        "" => named.state.as_str().to_owned(),
-        message => format!("{}: {message}", named.state.as_str()),
-    };
+    let progress = operation::waiting(named.state, &named.message);
     let waits = |operation: &&Operation| settlement.finished.iter().all(|(done, _)| done.uid != operation.uid);
     for operation in open.iter().filter(waits).filter(|operation| operation.progress != progress) {
         operation::progress(&mut tx.conn, operation.uid, &progress).await?;

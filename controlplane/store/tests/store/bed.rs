@@ -10,9 +10,7 @@ use croft_core::audit::Call;
 use croft_core::host::{Capacity, Cell, Host, Resources};
 use croft_core::id::{HostId, ImageUid, InstanceUid, TenantId, TenantUid};
 use croft_core::image::{Boot, DiskImage, File, Firmware, Format, Image};
-use croft_core::instance::{
-    CloudInit, Cpu, Disk, Instance, Interface, Observed, Phase, Power, Restart, Spec,
-};
+use croft_core::instance::{CloudInit, Cpu, Disk, Instance, Interface, Observed, Phase, Power, Restart, Spec};
 use croft_core::meta::{Labels, Meta};
 use croft_core::operation::Operation;
 use croft_core::placement::{self, Request};
@@ -247,10 +245,11 @@ impl Bed {
         use sqlx::{Connection as _, Row as _};
         let url = format!("sqlite:{}?mode=ro", self.dir.path().join("croft.db").display());
         let mut conn = sqlx::AnyConnection::connect(&url).await.unwrap();
-        let tables = sqlx::query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_sqlx%' ESCAPE '\\'")
-            .fetch_all(&mut conn)
-            .await
-            .unwrap();
+        let tables =
+            sqlx::query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_sqlx%' ESCAPE '\\'")
+                .fetch_all(&mut conn)
+                .await
+                .unwrap();
         let mut dump = BTreeMap::new();
         for table in tables {
             let name: String = table.get(0);

@@ -23,7 +23,9 @@ async fn a_retry_replays_the_first_answer_as_it_is_now() {
     bed.store.tenant_update(&call(), &t("acme"), "", rename).await.unwrap();
     let before = bed.dump().await;
 
-    let Done::Replayed(again) = bed.store.tenant_create(&create, tenant.clone()).await.unwrap() else { panic!("replay") };
+    let Done::Replayed(again) = bed.store.tenant_create(&create, tenant.clone()).await.unwrap() else {
+        panic!("replay")
+    };
     assert_eq!((again.meta.uid, again.display_name.as_str()), (first.meta.uid.clone(), "later"));
     let reused = refused(bed.store.tenant_create(&call_with("r1", 2), tenant.clone()).await);
     assert_eq!(reused.reason(), Reason::RequestIdReused);
@@ -88,11 +90,8 @@ async fn a_dry_run_answers_like_the_call_and_changes_no_row() {
     assert_eq!(refused(store.tenant_create(&dry, bed.new_tenant("acme", None)).await).reason(), Reason::AlreadyExists);
     assert_eq!(store.quota_set(&dry, &t("acme"), "vcpus", "", Some(9)).await.unwrap().into_inner().limit, Some(9));
     assert_eq!(refused(store.tenant_delete(&dry, &t("acme"), "").await).reason(), Reason::TenantNotEmpty);
-    let (_, after) = store
-        .instance_command(&dry, &t("acme"), "vm", "", Command::Delete { force: true })
-        .await
-        .unwrap()
-        .into_inner();
+    let (_, after) =
+        store.instance_command(&dry, &t("acme"), "vm", "", Command::Delete { force: true }).await.unwrap().into_inner();
     assert!(after.meta.delete_time.is_some());
     assert!(store.host_cordon(&dry, &h("h1"), true).await.unwrap().into_inner().cordoned);
     store.host_fence(&dry, &h("h1")).await.unwrap();

@@ -20,7 +20,8 @@ async fn an_image_is_seen_by_its_tenant_and_those_below() {
     let visible = async |tenant: &str, name: &str| bed.store.image_visible(&t(tenant), name).await;
     assert_eq!(visible("other", "images/debian").await.unwrap(), platform);
     assert_eq!(visible("child", "tenants/acme/images/own").await.unwrap(), own);
-    for (tenant, name) in [("acme", "tenants/child/images/childs"), ("other", "tenants/acme/images/own"), ("acme", "images/no")]
+    for (tenant, name) in
+        [("acme", "tenants/child/images/childs"), ("other", "tenants/acme/images/own"), ("acme", "images/no")]
     {
         assert_eq!(refused(visible(tenant, name).await), Error::not_found(name), "{tenant}");
     }

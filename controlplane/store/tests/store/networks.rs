@@ -10,7 +10,12 @@ use crate::bed::{Bed, call, refused, small, t};
 fn lan(bed: &Bed, granted: &[&str]) -> Network {
     Network {
         id: "lan".into(),
-        meta: Meta::new("01890000-0000-7000-8000-00000000abcd".to_owned(), Labels::new(), Labels::new(), bed.clock.now()),
+        meta: Meta::new(
+            "01890000-0000-7000-8000-00000000abcd".to_owned(),
+            Labels::new(),
+            Labels::new(),
+            bed.clock.now(),
+        ),
         description: "the lab".to_owned(),
         bridge: "br0".to_owned(),
         vlan: 7,
@@ -35,11 +40,14 @@ async fn a_grant_holds_for_a_tenant_and_those_below() {
     for (tenant, granted) in [("acme", true), ("child", true), ("other", false)] {
         assert_eq!(bed.store.network_granted(&"lan".into(), &t(tenant)).await.unwrap(), granted, "{tenant}");
     }
-    let unknown = refused(bed.store.network_update(&call(), &"lan".into(), "", |network| {
-        network.granted_tenants.push(t("nobody"));
-        Ok(())
-    })
-    .await);
+    let unknown = refused(
+        bed.store
+            .network_update(&call(), &"lan".into(), "", |network| {
+                network.granted_tenants.push(t("nobody"));
+                Ok(())
+            })
+            .await,
+    );
     assert!(unknown.to_string().starts_with("network.granted_tenants[1]"), "{unknown}");
 
     bed.claim(call(), on_lan("vm", "child")).await.unwrap();

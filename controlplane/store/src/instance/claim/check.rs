@@ -16,6 +16,7 @@ use super::ClaimRequest;
 use super::known::{Key, Known, key};
 use crate::call::same;
 use crate::host::claimed::Taken;
+use crate::operation;
 use crate::quota::Amounts;
 
 pub(super) enum Verdict {
@@ -231,7 +232,7 @@ impl Batch {
             counter: instance.intent.power_generation,
             actor: request.call.principal.actor(),
             create_time: self.now,
-            progress: instance.status.message.clone(),
+            progress: operation::waiting(instance.status.state, &instance.status.message),
             done: false,
             failure: None,
             end_time: None,
