@@ -44,7 +44,11 @@ impl DataDir {
 
     /// Of a plane that ran here before.
     pub fn find(path: &Path) -> Result<Self> {
-        ensure!(path.is_dir(), "there is no data directory {}; has the control plane ever been started?", path.display());
+        ensure!(
+            path.is_dir(),
+            "there is no data directory {}; has the control plane ever been started?",
+            path.display()
+        );
         Ok(Self(path.canonicalize()?))
     }
 
@@ -122,7 +126,8 @@ impl DataDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = Holder::read(&mut file).map_or_else(String::new, |holder| format!(" (pid {})", holder.pid));
+                let holder =
+                    Holder::read(&mut file).map_or_else(String::new, |holder| format!(" (pid {})", holder.pid));
                 bail!("another croft-controlplane{holder} works in {}; two on one database cannot be", self.0.display())
             }
             Err(TryLockError::Error(error)) => {

@@ -16,6 +16,9 @@ mod plane;
 mod run;
 pub mod serve;
 mod signer;
+#[cfg(test)]
+mod stories;
+mod wiring;
 
 pub use config::{Arguments, Command, Config};
 pub use plane::Plane;

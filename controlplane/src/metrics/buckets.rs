@@ -9,9 +9,7 @@ pub fn quick() -> Histogram {
 
 /// Machines that start and stop: a tenth of a second to a day.
 pub fn slow() -> Histogram {
-    Histogram::new([
-        0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0,
-    ])
+    Histogram::new([0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0])
 }
 
 /// How many went together: 1 to 256.

@@ -7,10 +7,10 @@ mod buckets;
 mod codes;
 pub mod http;
 mod meter;
-mod text;
-mod truth;
 #[cfg(test)]
 mod tests;
+mod text;
+mod truth;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::*;
 
-use super::{CA_LIFE, Csr, DAY, Error, from_asn1, identity, params};
+use super::{CA_LIFE, Csr, DAY, Error, from_asn1, identity, params, pem_of};
 use crate::files;
 
 /// Where the CA is kept.
@@ -29,7 +29,7 @@ pub struct AuthorityFiles {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    /// The whole file: what clients and agents trust.
+    /// What clients and agents trust: the issuer, then the others.
     bundle_pem: String,
     bundle: Vec<CertificateDer<'static>>,
     not_after: Timestamp,
@@ -93,9 +93,15 @@ impl Authority {
             Error::file(path, format!("none of its {} certificates belongs to {}", bundle.len(), key_path.display()))
         })?;
         if not_after <= clock.now() {
-            return Err(Error::file(path, "the CA's certificate has expired; docs/operations.md says how to replace it"));
+            return Err(Error::file(
+                path,
+                "the CA's certificate has expired; docs/operations.md says how to replace it",
+            ));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        // Whoever looks at one certificate only looks at the first.
+        let others = bundle.iter().filter(|other| **other != certificate);
+        let bundle_pem = std::iter::once(&certificate).chain(others).map(pem_of).collect();
         let host_life = DAY.saturating_mul(host_days);
         Ok(Self { issuer, certificate, bundle_pem, bundle, not_after, host_life, clock })
     }

@@ -18,8 +18,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use croft_core::Timestamp;
 use ring::rand::SecureRandom;
+use rustls::pki_types::CertificateDer;
 use x509_parser::time::ASN1Time;
 
 pub use authority::{Authority, AuthorityFiles};
@@ -79,6 +82,12 @@ fn seconds(at: Timestamp) -> i64 {
 
 fn from_asn1(time: ASN1Time) -> Timestamp {
     Timestamp(time.timestamp().saturating_mul(1_000_000))
+}
+
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// Certificate parameters that run from a little before now for `life`, but not past `end`.

@@ -13,7 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::*;
 
-use super::{Authority, Error, SERVER_LIFE, from_asn1, params, provider};
+use super::{Authority, Error, SERVER_LIFE, from_asn1, params, pem_of, provider};
 use crate::files;
 
 /// Under which names clients reach the plane.
@@ -151,11 +151,4 @@ fn make(authority: &Authority, names: &Names, path: &std::path::Path) -> Result<
     files::write(path, pem.as_bytes(), files::SECRET)?;
     load(pem.as_bytes(), authority, names)
         .ok_or_else(|| Error::Io("the server certificate just made does not verify".to_owned()))
-}
-
-fn pem_of(certificate: &CertificateDer<'_>) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

@@ -145,7 +145,7 @@ fn a_csr_for_another_host_is_not_signed() {
 #[test]
 fn a_csr_that_was_tampered_with_is_refused() {
     let der = csr_params("h1").serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
-    let pem = |der: &[u8]| pem_of("CERTIFICATE REQUEST", der);
+    let pem = |der: &[u8]| pem_of(&der.to_vec().into()).replace("CERTIFICATE", "CERTIFICATE REQUEST");
     assert!(Csr::parse(&pem(&der)).is_ok());
     // Every byte of what is signed, and of the signature's numbers at the end.
     let signed = X509CertificationRequest::from_der(&der).unwrap().1.certification_request_info.raw.len();
@@ -275,6 +275,38 @@ fn your_own_ca_is_used_and_checked() {
     assert!(open().unwrap_err().to_string().contains("not a CA's certificate"));
 }
 
+/// As docs/operations.md tells it: trusted first, then issuing, then alone.
+#[test]
+fn a_ca_is_replaced_without_a_day_on_which_somebody_is_locked_out() {
+    let (setup, next) = (Setup::new(), Setup::new());
+    let signed = |authority: &Authority| {
+        let pem = authority.sign_host(&Csr::parse(&csr("h1")).unwrap(), &"h1".into(), "u").unwrap();
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+    };
+    let trusts = |authority: &Authority, certificate: &CertificateDer<'_>| {
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(authority.roots().unwrap().into(), provider());
+        let now = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_micros(NOW.0.try_into().unwrap()));
+        verifier.build().unwrap().verify_client_cert(certificate, &[], now).is_ok()
+    };
+    let (old, new) = (setup.open().unwrap().bundle_pem().to_owned(), next.open().unwrap().bundle_pem().to_owned());
+    let by_old = signed(&setup.open().unwrap());
+    std::fs::write(setup.files().certificate, format!("{old}{new}")).unwrap();
+    let both = setup.open().unwrap();
+    assert_eq!(both.bundle_pem(), format!("{old}{new}"));
+    assert!(trusts(&both, &signed(&both)));
+
+    std::fs::copy(next.files().key, setup.files().key).unwrap();
+    let switched = setup.open().unwrap();
+    assert_eq!(switched.bundle_pem(), format!("{new}{old}"), "the issuer comes first");
+    let by_new = signed(&switched);
+    assert!(trusts(&switched, &by_old) && trusts(&switched, &by_new) && trusts(&both, &by_new));
+
+    std::fs::write(setup.files().certificate, &new).unwrap();
+    let alone = setup.open().unwrap();
+    assert!(trusts(&alone, &by_new) && !trusts(&alone, &by_old));
+}
+
 #[test]
 fn an_expired_ca_stops_the_start_and_nothing_outlives_its_ca() {
     let setup = Setup::new();
@@ -287,10 +319,4 @@ fn an_expired_ca_stops_the_start_and_nothing_outlives_its_ca() {
     setup.clock.advance(DAY);
     assert!(setup.open().unwrap_err().to_string().contains("expired"));
     assert!(setup.clock.now() >= authority.not_after());
-}
-
-fn pem_of(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }

@@ -28,8 +28,12 @@ impl Health {
         self.set(ServingStatus::Serving).await;
     }
 
-    pub async fn not_serving(&self) {
+    /// Tells whoever watches, and ends their streams: they would keep a graceful stop waiting for ever.
+    pub async fn stop(mut self) {
         self.set(ServingStatus::NotServing).await;
+        for service in services() {
+            self.0.clear_service_status(service).await;
+        }
     }
 
     async fn set(&self, status: ServingStatus) {

@@ -13,9 +13,9 @@ mod connection;
 mod health;
 mod hold;
 mod reflection;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::time::Duration;
 
