@@ -147,3 +147,19 @@ async fn a_dry_run_checks_what_can_be_checked() {
     let asked: Vec<v1::CreateTenantRequest> = stage.fake.asked("create_tenant");
     assert!(asked[0].validate_only);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_in_the_documentation_can_be_applied() {
+    let page = include_str!("../../../docs/cli.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let stage = Stage::new().await;
+    for method in ["get_tenant", "get_quota", "get_network", "get_image", "get_instance"] {
+        stage.fake.say(method, missing());
+    }
+    stage.fake.say("create_tenant", Say::one(tenant("Acme"))).say("set_quota", Say::one(quota(16)));
+    stage.fake.say("create_network", Say::one(v1::Network::default()));
+    stage.fake.say("create_image", Say::one(v1::Image::default())).say("create_instance", Say::one(operation()));
+    let said = stage.run_with(stage.command(&["apply", "-f", "-"]), example.as_bytes()).await.ok();
+    assert_eq!(said.lines().count(), 5, "{said}");
+    assert!(said.lines().all(|line| line.ends_with(" created")), "{said}");
+}

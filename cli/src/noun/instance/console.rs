@@ -101,7 +101,10 @@ async fn talk(app: &App, name: String) -> Result<()> {
             }
         };
         match end {
-            End::Left => return Ok(()),
+            End::Left => {
+                say("left");
+                return Ok(());
+            }
             End::Closed => {
                 say("the console closed");
                 return Ok(());

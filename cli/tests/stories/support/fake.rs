@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use croft_proto::v1::{
-    self, events_server, images_server, instances_server, operations_server, quotas_server, tenants_server,
+    self, events_server, images_server, instances_server, networks_server, operations_server, quotas_server,
+    tenants_server,
 };
 use futures::Stream;
 use prost::Message;
@@ -115,6 +116,7 @@ impl Fake {
         Routes::new(tenants_server::TenantsServer::new(self.clone()))
             .add_service(quotas_server::QuotasServer::new(self.clone()))
             .add_service(images_server::ImagesServer::new(self.clone()))
+            .add_service(networks_server::NetworksServer::new(self.clone()))
             .add_service(instances_server::InstancesServer::new(self.clone()))
             .add_service(operations_server::OperationsServer::new(self.clone()))
             .add_service(events_server::EventsServer::new(self.clone()))
@@ -181,6 +183,19 @@ scripted!(
         list_images(ListImagesRequest) -> ListImagesResponse;
         create_image(CreateImageRequest) -> Image;
         delete_image(DeleteImageRequest) -> DeleteImageResponse;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
+    networks_server::Networks,
+    unary {
+        get_network(GetNetworkRequest) -> Network;
+        list_networks(ListNetworksRequest) -> ListNetworksResponse;
+        create_network(CreateNetworkRequest) -> Network;
+        update_network(UpdateNetworkRequest) -> Network;
+        delete_network(DeleteNetworkRequest) -> DeleteNetworkResponse;
     }
     stream {}
     echo {}
