@@ -99,7 +99,7 @@ impl Store {
         drop(tx);
         let cutoff = by_count.map_or(0, |(revision,)| revision).max(by_age);
         let mut trimmed = 0;
-        while cutoff > 0 {
+        loop {
             let rows = self
                 .transaction(move |tx| {
                     Box::pin(async move {

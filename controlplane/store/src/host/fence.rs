@@ -20,7 +20,7 @@ use crate::tx::Tx;
 impl Store {
     /// A host that is fenced already stays as it is.
     pub async fn host_fence(&self, call: &Call, id: &HostId) -> Result<Done<Host>> {
-        let id = id.clone();
+        let (host, id) = (id.clone(), id.clone());
         let done = self
             .mutate(call, About::platform(format!("hosts/{id}")), move |tx| {
                 Box::pin(async move {
@@ -45,9 +45,9 @@ impl Store {
                 })
             })
             .await?;
-        self.inner.synced().remove(match &done {
-            Done::New(host) | Done::Replayed(host) => &host.id,
-        });
+        if !call.validate_only {
+            self.inner.synced().remove(&host);
+        }
         self.host_now(done).await
     }
 }

@@ -11,6 +11,9 @@ use crate::open::Store;
 use crate::sql::sql;
 use crate::tx::Tx;
 
+/// Hosts a statement.
+const CHUNK: usize = 4096;
+
 /// Those of a statement that returns ids.
 type Ids = Vec<(String,)>;
 
@@ -46,22 +49,25 @@ impl Store {
         let hosts = hosts.to_vec();
         self.transaction(move |tx| {
             Box::pin(async move {
-                let back: Ids = sql("UPDATE hosts
-                                     SET state = 'READY', version = version + 1
-                                     WHERE state IN ('ENROLLED', 'UNREACHABLE')
-                                       AND id IN ")
-                .list(&hosts)
-                .push(" RETURNING id")
-                .all(&mut tx.conn)
-                .await?;
-                sql("UPDATE hosts
-                     SET lease_expire_time = $1
-                     WHERE id IN ")
-                .bind(until)
-                .list(&hosts)
-                .run(&mut tx.conn)
-                .await?;
-                let back: Vec<HostId> = back.into_iter().map(|(id,)| HostId(id)).collect();
+                let mut back = Vec::new();
+                for some in hosts.chunks(CHUNK) {
+                    let ids: Ids = sql("UPDATE hosts
+                                        SET state = 'READY', version = version + 1
+                                        WHERE state IN ('ENROLLED', 'UNREACHABLE')
+                                          AND id IN ")
+                    .list(some)
+                    .push(" RETURNING id")
+                    .all(&mut tx.conn)
+                    .await?;
+                    back.extend(ids.into_iter().map(|(id,)| HostId(id)));
+                    sql("UPDATE hosts
+                         SET lease_expire_time = $1
+                         WHERE id IN ")
+                    .bind(until)
+                    .list(some)
+                    .run(&mut tx.conn)
+                    .await?;
+                }
                 for id in &back {
                     ready(tx, id, "is heard from");
                 }

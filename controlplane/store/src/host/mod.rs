@@ -261,7 +261,9 @@ impl Store {
             })
         })
         .await?;
-        self.inner.synced().remove(id);
+        if !call.validate_only {
+            self.inner.synced().remove(id);
+        }
         Ok(())
     }
 }

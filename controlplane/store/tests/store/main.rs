@@ -1,4 +1,5 @@
 //! The conformance story: every verb, on a real database in a directory of its own, with a clock that tests move.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bed;
 
