@@ -39,7 +39,7 @@ pub struct Plane {
 
 #[derive(Debug)]
 struct Running {
-    runtime: Runtime,
+    threads: Threads,
     parts: Parts,
 }
 
@@ -75,15 +75,16 @@ impl Plane {
             (runtime, assembled)
         });
         let (runtime, assembled) = started.await.context("the start of the control plane panicked")?;
+        let threads = Threads(Some(runtime));
         match assembled {
             Ok(assembled) => {
                 let Assembled { parts, api_addr, metrics_addr, ca_pem } = assembled;
                 let token = files::read(&parts.directory.admin_token())?;
                 let admin_token = token.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
-                Ok(Self { api_addr, metrics_addr, ca_pem, admin_token, running: Some(Running { runtime, parts }) })
+                Ok(Self { api_addr, metrics_addr, ca_pem, admin_token, running: Some(Running { threads, parts }) })
             }
             Err(error) => {
-                end(runtime).await;
+                threads.end().await;
                 Err(error)
             }
         }
@@ -116,17 +117,18 @@ impl Plane {
 
     /// Health turns first; then streams are ended and open calls finish, for as long as the grace lasts.
     pub async fn stop(mut self) -> Result<()> {
-        let Some(Running { runtime, parts }) = self.running.take() else { return Ok(()) };
+        let Some(Running { threads, parts }) = self.running.take() else { return Ok(()) };
+        let Some(runtime) = &threads.0 else { return Ok(()) };
         let stopped = runtime.spawn(parts.stop()).await.context("the stop of the control plane panicked");
-        end(runtime).await;
+        threads.end().await;
         stopped?
     }
 
     /// As kill -9 would, as far as that goes inside of a process: no task comes further than its next await, nothing is
     /// answered, closed or written down. When this returns, port, database and lock are free.
     pub async fn kill(mut self) {
-        if let Some(Running { runtime, parts }) = self.running.take() {
-            end(runtime).await;
+        if let Some(Running { threads, parts }) = self.running.take() {
+            threads.end().await;
             drop(parts);
         }
     }
@@ -136,18 +138,27 @@ impl Plane {
     }
 }
 
-impl Drop for Plane {
-    fn drop(&mut self) {
-        if let Some(Running { runtime, .. }) = self.running.take() {
-            // A runtime that waits for its tasks must not be dropped by one.
-            runtime.shutdown_background();
+/// The plane's own runtime.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    /// When this returns, no task of it runs any more.
+    async fn end(mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waits for threads, so it needs one that may wait. It can only fail by a panic in a destructor.
+            let _ = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LET_GO)).await;
         }
     }
 }
 
-async fn end(runtime: Runtime) {
-    // Waits for threads, so it needs one that may wait. It can only fail by a panic in a destructor.
-    let _ = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LET_GO)).await;
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Whoever drops it may be a task himself, and must not wait.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Parts {

@@ -164,6 +164,24 @@ async fn a_stop_ends_streams_and_waits_for_none_of_them() {
 }
 
 #[tokio::test]
+async fn a_stop_that_nobody_waits_for_and_a_plane_that_is_dropped_do_no_harm() {
+    let above = tempfile::tempdir().unwrap();
+    let plane = start(above.path()).await;
+    assert!(tokio::time::timeout(Duration::ZERO, plane.stop()).await.is_err(), "left at its first breath");
+    let again = || Plane::start(Config::local(above.path()), Arc::new(SystemClock));
+    let free = async {
+        loop {
+            // Its threads end by themselves, a little later.
+            match again().await {
+                Ok(plane) => break plane,
+                Err(error) => assert!(error.to_string().contains("another"), "{error:#}"),
+            }
+        }
+    };
+    drop(tokio::time::timeout(Duration::from_secs(20), free).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_lost_admin_token_is_made_again_while_the_plane_runs_and_audited() {
     let above = tempfile::tempdir().unwrap();
     let plane = start(above.path()).await;
