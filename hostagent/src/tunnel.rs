@@ -52,15 +52,19 @@ async fn serve(open: OpenTunnel, channel: Channel, hypervisor: &dyn Hypervisor) 
     let outbox = Outbox(frames);
     // An error means that the call is over, which the call itself says better.
     let _ = outbox.send(tunnel_frame::Kind::Session(open.session.clone())).await;
-    let inbox = AgentClient::new(channel).tunnel(ReceiverStream::new(outgoing)).await?.into_inner();
+    let mut inbox = AgentClient::new(channel).tunnel(ReceiverStream::new(outgoing)).await?.into_inner();
     let ended = match target(&open, hypervisor).await {
-        Ok(Target::Stream(stream)) => carry(stream, inbox, &outbox).await,
+        Ok(Target::Stream(stream)) => carry(stream, &mut inbox, &outbox).await,
         Ok(Target::Files(files, tail)) => send_files(files, tail, &outbox).await,
         Err(error) => Err(error),
     };
     if let Err(Fault(error)) = ended {
         let _ = outbox.send(close(error)).await;
     }
+    // Dropping the answers cancels the call, and with it what has not been sent yet: the plane ends it when it has heard
+    // everything.
+    drop(outbox);
+    let _ = tokio::time::timeout(LINGER, async { while let Ok(Some(_)) = inbox.message().await {} }).await;
     Ok(())
 }
 
@@ -97,7 +101,7 @@ async fn target(open: &OpenTunnel, hypervisor: &dyn Hypervisor) -> Result<Target
 }
 
 /// Both directions, until both have ended.
-async fn carry(stream: Box<dyn Duplex>, inbox: Streaming<TunnelFrame>, outbox: &Outbox) -> Result<(), Fault> {
+async fn carry(stream: Box<dyn Duplex>, inbox: &mut Streaming<TunnelFrame>, outbox: &Outbox) -> Result<(), Fault> {
     let (from_guest, to_guest) = tokio::io::split(stream);
     let mut up = std::pin::pin!(send_bytes(from_guest, outbox));
     let mut down = std::pin::pin!(write_frames(inbox, to_guest));
@@ -127,7 +131,7 @@ async fn send_bytes(mut from: impl AsyncRead + Unpin, outbox: &Outbox) -> Result
     }
 }
 
-async fn write_frames(mut inbox: Streaming<TunnelFrame>, mut to: impl AsyncWrite + Unpin) -> Result<(), Fault> {
+async fn write_frames(inbox: &mut Streaming<TunnelFrame>, mut to: impl AsyncWrite + Unpin) -> Result<(), Fault> {
     loop {
         let frame = inbox.message().await.map_err(|status| Fault(status.message().to_owned()))?;
         match frame.and_then(|frame| frame.kind) {

@@ -104,8 +104,8 @@ async fn a_guest_that_ignores_a_stop_is_killed_at_the_deadline_which_survives_th
     host.pass(20).await;
     assert_eq!(host.simulated.running(), [uid], "the deadline is not over");
     host.pass(11).await;
-    let seen = host.until(uid, Phase::Off).await;
-    assert_eq!((seen.exit.expect("exit").kind(), seen.power_generation), (Kind::Killed, 2));
+    let seen = host.until_that(uid, "off", |seen| seen.phase() == Phase::Off && seen.power_generation == 2).await;
+    assert_eq!(seen.exit.expect("exit").kind(), Kind::Killed);
 }
 
 #[tokio::test]

@@ -69,55 +69,55 @@ pub(crate) fn endpoint(server: &str, ca_pem: &str, identity: Option<TlsIdentity>
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = find_rustls(error) {
-            return explain_tls(error);
+        if let Some(why) = explain_tls(error).or_else(|| explain_alert(&error.to_string())) {
+            return Some(why);
         }
         cause = error.source();
     }
     None
 }
 
-/// rustls hides inside an io::Error, which does not name it as its source.
-fn find_rustls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(error);
-    }
-    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
-    find_rustls(inner)
-}
-
-fn explain_tls(error: &rustls::Error) -> Option<String> {
-    use rustls::AlertDescription as Alert;
+/// What this side found wrong with the plane's certificate. rustls hides inside an io::Error, which does not name it as
+/// its source.
+fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
     use rustls::CertificateError as Fault;
-    let enrol = "enrol this host again with a new token: croft-hostagent enrol";
-    match error {
-        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
-            Some(format!("this host's certificate has expired; {enrol}"))
-        }
-        rustls::Error::AlertReceived(Alert::UnknownCA | Alert::DecryptError) => {
-            Some(format!("this host's certificate comes from another control plane; {enrol}"))
-        }
-        rustls::Error::AlertReceived(
-            alert @ (Alert::BadCertificate
-            | Alert::CertificateUnknown
-            | Alert::CertificateRevoked
-            | Alert::CertificateRequired
-            | Alert::AccessDenied),
-        ) => Some(format!("this host's certificate is refused ({alert:?}); {enrol}")),
-        rustls::Error::InvalidCertificate(Fault::UnknownIssuer | Fault::BadSignature) => Some(
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let error = match inner {
+        Some(inner) => inner.downcast_ref::<rustls::Error>()?,
+        None => error.downcast_ref::<rustls::Error>()?,
+    };
+    let rustls::Error::InvalidCertificate(fault) = error else { return None };
+    let why = match fault {
+        Fault::UnknownIssuer | Fault::BadSignature => {
             "its certificate is not from the CA that this host enrolled with: either --server is another control \
              plane, or somebody stands in between"
-                .to_owned(),
-        ),
-        rustls::Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. }) => Some(
+        }
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
             "its certificate is for other names: start croft-controlplane with --public-name for the name in --server"
-                .to_owned(),
-        ),
-        rustls::Error::InvalidCertificate(
-            Fault::Expired | Fault::ExpiredContext { .. } | Fault::NotValidYet | Fault::NotValidYetContext { .. },
-        ) => Some("its certificate is not valid now: check the clocks of both machines".to_owned()),
-        _ => None,
-    }
+        }
+        Fault::Expired | Fault::ExpiredContext { .. } | Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
+            "its certificate is not valid now: check the clocks of both machines"
+        }
+        _ => return None,
+    };
+    Some(why.to_owned())
+}
+
+/// What the plane found wrong with ours. In TLS 1.3 it says so only after the handshake, and HTTP/2 keeps nothing of the
+/// error but its words.
+fn explain_alert(words: &str) -> Option<String> {
+    let (_, alert) = words.split_once("received fatal alert: ")?;
+    let fault = match alert.trim_end_matches(|byte: char| !byte.is_ascii_alphanumeric()) {
+        "CertificateExpired" => "has expired",
+        "UnknownCA" | "DecryptError" => "comes from another control plane",
+        "BadCertificate" | "CertificateUnknown" | "CertificateRevoked" | "CertificateRequired" | "AccessDenied" => {
+            "is refused"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "this host's certificate {fault} ({alert}); enrol this host again with a new token: croft-hostagent enrol"
+    ))
 }
 
 /// The cause that says something, without the wrappers around it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use croft_hostagent::hypervisor::libvirt::{Args, Libvirt, LibvirtConfig};
-use croft_hostagent::hypervisor::{Hypervisor, Power, Seed};
+use croft_hostagent::hypervisor::{Duplex, Guest, Hypervisor, Power, Seed};
 use croft_proto::agent::v1::desired_image::Boot;
 use croft_proto::agent::v1::desired_interface::{Network, TenantNat};
 use croft_proto::agent::v1::{DesiredDisk, DesiredImage, DesiredInstance, DesiredInterface};
@@ -40,7 +40,7 @@ impl Lab {
             return None;
         }
         let alone = ALONE.lock().await;
-        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
+        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("croft_hostagent=debug").try_init();
         let base = std::env::var("CROFT_LAB_DIR").expect("CROFT_LAB_DIR");
         let dir = PathBuf::from(base).join(&Uuid::now_v7().simple().to_string()[24..]);
         let images = dir.join("src");
@@ -128,6 +128,30 @@ impl Lab {
                 return power;
             }
             assert!(Instant::now() < deadline, "still {power:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    pub async fn until_agent(&self, uid: Uuid) -> Guest {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let guest = self.libvirt.guest(uid).await.unwrap();
+            if guest.agent {
+                return guest;
+            }
+            assert!(Instant::now() < deadline, "no agent: {guest:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// A server in the guest takes a moment to listen.
+    pub async fn until_connected(&self, uid: Uuid, port: u16) -> Box<dyn Duplex> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.libvirt.connect(uid, port).await {
+                Ok(stream) => return stream,
+                Err(e) => assert!(Instant::now() < deadline, "{e}"),
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

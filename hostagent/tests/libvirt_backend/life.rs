@@ -37,13 +37,12 @@ async fn from_nothing_to_nothing() {
     assert!(matches!(busy, Error::Busy(_)), "{busy}");
 
     // Its address is known, from its agent and from outside, and its ports are reached.
-    let guest = lab.libvirt.guest(uid).await.unwrap();
-    assert!(guest.agent, "{guest:?}");
+    let guest = lab.until_agent(uid).await;
     assert_eq!((guest.addresses[0].mac.as_str(), guest.addresses[0].source.as_str()), (desired.interfaces[0].mac.as_str(), "guest-agent"));
     let ip = guest.addresses[0].ip.clone();
     assert!(said.contains(&format!("tiny: address {ip}/24")), "{ip} in {said}");
-    shell.run("(while :; do echo served | nc -l -p 8080; done) >/dev/null 2>&1 &").await;
-    let mut stream = lab.libvirt.connect(uid, 8080).await.unwrap();
+    shell.run("(while :; do echo served | nc -l -p 8080; done) >/dev/null 2>&1 & true").await;
+    let mut stream = lab.until_connected(uid, 8080).await;
     let mut served = String::new();
     stream.write_all(b"\n").await.unwrap();
     stream.read_to_string(&mut served).await.unwrap();

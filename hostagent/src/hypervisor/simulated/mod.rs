@@ -136,7 +136,7 @@ impl Hypervisor for Simulated {
     }
 
     async fn boot_id(&self) -> Result<String, Error> {
-        self.faults.check("boot_id")?;
+        // The machine knows its boot whether or not the hypervisor answers.
         Ok(self.lock().host.boot_id.to_string())
     }
 
