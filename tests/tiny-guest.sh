@@ -49,7 +49,8 @@ if [ ! -e "$cache/tiny-$stamp/done" ]; then
     chmod 755 "$root/bin/busybox"
     # Flat: the init script loads them in the order it needs.
     for module in virtio/virtio virtio/virtio_ring virtio/virtio_pci_modern_dev virtio/virtio_pci_legacy_dev virtio/virtio_pci \
-        block/virtio_blk char/virtio_console net/net_failover net/virtio_net acpi/button input/evdev; do
+        block/virtio_blk char/virtio_console net/net_failover net/virtio_net acpi/button input/evdev \
+        misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio; do
         dpkg-deb --fsys-tarfile "$kernel_deb" | tar -xO --wildcards "./lib/modules/*/kernel/drivers/$module.ko" >"$root/lib/modules/${module##*/}.ko"
     done
     for module in net/core/failover fs/fat/fat fs/fat/vfat fs/nls/nls_cp437 fs/nls/nls_ascii; do

@@ -60,6 +60,15 @@ for dir in /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt; do
 mkdir -p /run/libvirt
 mount -t tmpfs -o mode=0755 tmpfs /run/libvirt
 
+# As udev makes it on any machine: the emulator's user may open /dev/kvm. Where only root may, libvirt finds KVM when it
+# probes QEMU as root and misses it when it looks as that user, and probes again (seconds) at every call.
+if [ -c /dev/kvm ] && getent group kvm >/dev/null; then
+    mknod /run/libvirt/kvm c "0x$(stat -c %t /dev/kvm)" "0x$(stat -c %T /dev/kvm)"
+    chgrp kvm /run/libvirt/kvm
+    chmod 0660 /run/libvirt/kvm
+    mount --bind /run/libvirt/kvm /dev/kvm
+fi
+
 # Every setting is the default but these: no other daemon than ours decides who may connect.
 cat >/etc/libvirt/libvirtd.conf <<-CONF
 	unix_sock_group = "root"

@@ -51,7 +51,7 @@ impl Libvirt {
 
         let xml = self.definition(desired, &ready, &addresses)?;
         self.connection
-            .call(QUICK, "define a domain", move |connect| {
+            .call(SLOW, "define a domain", move |connect| {
                 filter::ensure(connect)?;
                 // Asked again: the uuid may have been taken while the disk was made.
                 match lookup::find(connect, uid)? {

@@ -105,7 +105,10 @@ fn ask_agent(connect: &Connect, uid: Uuid) -> Result<Option<Vec<GuestAddress>>, 
         Ok(addresses) => Ok(Some(addresses)),
         // It answered, with an error of its own: an agent that may not tell, or is too small to know.
         Err(e) if is(&e, ErrorNumber::AgentCommandFailed) || is(&e, ErrorNumber::InternalError) => Ok(Some(Vec::new())),
-        Err(_) => Ok(None),
+        Err(e) => {
+            tracing::debug!(%uid, error = e.message(), "the guest agent does not answer");
+            Ok(None)
+        }
     }
 }
 
