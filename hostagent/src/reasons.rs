@@ -37,8 +37,6 @@ reasons! {
     GUEST_POWERED_OFF = "GuestPoweredOff";
     /// The guest crashed and its policy lets it rest.
     GUEST_CRASHED = "GuestCrashed";
-    /// The host went down and the policy lets the guest rest.
-    HOST_WENT_DOWN = "HostWentDown";
     /// Asked to stop; the plug is pulled at the deadline.
     STOP_REQUESTED = "StopRequested";
     /// Asked to restart; the reset button is pressed at the deadline.

@@ -53,16 +53,14 @@ pub(crate) fn endpoint(server: &str, ca_pem: &str, identity: Option<TlsIdentity>
     if let Some(identity) = identity {
         tls = tls.identity(identity);
     }
-    Ok(Endpoint::from(uri)
+    Endpoint::from(uri)
         .connect_timeout(CONNECT)
         // A plane that vanished without a word is noticed within a lease.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .tls_config(tls)
-        .map_err(|error| {
-            format!("the CA certificate or this host's certificate is not usable: {}", innermost(&error))
-        })?)
+        .map_err(|error| format!("the CA certificate or this host's certificate is not usable: {}", innermost(&error)))
 }
 
 /// What the operator must do when a handshake failed because of a certificate; `None` when it failed otherwise.

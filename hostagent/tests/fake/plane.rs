@@ -19,6 +19,8 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+/// From a request to a certificate.
+pub type Sign = dyn Fn(&str) -> RenewCertificateResponse + Send + std::marker::Sync;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Clone, Default)]
@@ -34,7 +36,7 @@ pub struct Inner {
     /// Answers a Hello with this instead of a Welcome.
     pub refusal: Option<Status>,
     pub protocol: Option<i32>,
-    pub renew: Option<Arc<dyn Fn(&str) -> RenewCertificateResponse + Send + std::marker::Sync>>,
+    pub renew: Option<Arc<Sign>>,
 
     pub hellos: Vec<Hello>,
     pub heartbeats: usize,

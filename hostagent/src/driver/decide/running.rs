@@ -129,14 +129,13 @@ fn verdict(view: &View<'_>, desired: &DesiredInstance) -> Verdict {
     };
     let restart = Restart::try_from(desired.restart).unwrap_or(Restart::OnFailure);
     match (ended.kind, restart) {
-        // Croft itself ended it, and since then intent is RUNNING again.
-        (End::Stopped | End::Killed, _) => Verdict::Start,
+        // Croft itself ended it, and since then intent is RUNNING again; or the host went down, which is no end of the
+        // guest's own and nothing that a restart policy is about.
+        (End::Stopped | End::Killed | End::HostShutdown, _) => Verdict::Start,
         (End::GuestPoweroff, Restart::Always) => delayed(view, ended),
         (End::GuestPoweroff, _) => rests(reasons::GUEST_POWERED_OFF, ended),
         (End::Crashed, Restart::Never) => rests(reasons::GUEST_CRASHED, ended),
         (End::Crashed, _) => delayed(view, ended),
-        (End::HostShutdown, Restart::Never) => rests(reasons::HOST_WENT_DOWN, ended),
-        (End::HostShutdown, _) => Verdict::Start,
     }
 }
 

@@ -168,7 +168,7 @@ impl Hypervisor for Simulated {
         let mut state = self.lock();
         rules::may_define(&wanted, desired, &state, &self.capacity)?;
         let defined = match state.domains.get(&wanted.uid) {
-            Some(known) => Domain { power: known.power.clone(), restarts: known.restarts, deaf: known.deaf, ..wanted },
+            Some(known) => Domain { power: known.power, restarts: known.restarts, deaf: known.deaf, ..wanted },
             None => wanted,
         };
         let uid = defined.uid;
