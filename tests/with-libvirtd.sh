@@ -57,8 +57,9 @@ private() {
 chmod 0711 "$CROFT_LAB_DIR"
 for dir in /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt; do private "$dir"; done
 # /run is where the daemons look for each other; a tmpfs, as on any machine.
-mkdir -p /run/libvirt
+mkdir -p /run/libvirt /run/netns
 mount -t tmpfs -o mode=0755 tmpfs /run/libvirt
+mount -t tmpfs -o mode=0755 tmpfs /run/netns
 
 # As udev makes it on any machine: the emulator's user may open /dev/kvm. Where only root may, libvirt finds KVM when it
 # probes QEMU as root and misses it when it looks as that user, and probes again (seconds) at every call.

@@ -108,10 +108,14 @@ impl Plane {
     /// Returns, with the reason, only if the plane ends without having been told to.
     pub async fn failed(&mut self) -> anyhow::Error {
         let Some(running) = &mut self.running else { return anyhow::anyhow!("the control plane was stopped") };
-        match (&mut running.parts.api).await {
-            Ok(Ok(())) => anyhow::anyhow!("the API ended by itself"),
-            Ok(Err(error)) => error,
-            Err(error) => anyhow::anyhow!("the API ended by itself: {error}"),
+        let parts = &mut running.parts;
+        tokio::select! {
+            why = parts.engine.failed() => anyhow::anyhow!(why),
+            ended = &mut parts.api => match ended {
+                Ok(Ok(())) => anyhow::anyhow!("the API ended by itself"),
+                Ok(Err(error)) => error,
+                Err(error) => anyhow::anyhow!("the API ended by itself: {error}"),
+            },
         }
     }
 

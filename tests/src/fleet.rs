@@ -199,7 +199,7 @@ impl Fleet {
     /// The text of the metrics page.
     pub async fn metrics(&self) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let address = self.plane.as_ref().expect("the plane runs").metrics_addr();
+        let address = self.plane.as_ref().expect("the plane runs").metrics_addr;
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("metrics port");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("asked");
         let mut text = String::new();
@@ -223,7 +223,7 @@ impl Fleet {
             }
         }
         if let Some(plane) = self.plane.take() {
-            plane.stop().await;
+            plane.stop().await.expect("a clean end");
         }
     }
 }

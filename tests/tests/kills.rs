@@ -48,12 +48,13 @@ impl Cell {
             api.hosts.clone().create_enrolment_token(request).await.map(|answer| answer.into_inner().token)
         })
         .await;
+        let ca_file = data.join("ca.pem");
         let arguments = [
             "run",
             "--server",
             &address,
             "--ca-file",
-            data.join("ca.pem").to_str().unwrap(),
+            ca_file.to_str().unwrap(),
             "--host-id",
             "h1",
             "--token",
@@ -119,6 +120,18 @@ impl Cell {
         .await
     }
 
+    async fn done(&mut self, operation: &v1::Operation) {
+        let name = operation.name.clone();
+        self.ask(&operation.verb, |api| {
+            let request = v1::GetOperationRequest { name: name.clone() };
+            async move {
+                let operation = api.operations.clone().get_operation(request).await?.into_inner();
+                if operation.done { Ok(()) } else { Err(Status::unavailable(operation.progress)) }
+            }
+        })
+        .await;
+    }
+
     async fn until(&mut self, id: &str, wanted: Option<State>) {
         let began = tokio::time::Instant::now();
         loop {
@@ -145,7 +158,7 @@ macro_rules! command {
             let name = format!("tenants/acme/instances/{id}");
             let request = v1::$request { name, request_id: request_id.clone() $(, $field: $value)*, ..Default::default() };
             async move { api.instances.clone().$method(request).await }
-        }).await;
+        }).await.into_inner()
     }};
 }
 
@@ -171,8 +184,10 @@ async fn story(point: &'static str) -> (&'static str, usize) {
 
     create(&mut cell, "web").await;
     cell.until("web", Some(State::Running)).await;
-    command!(cell, reboot_instance, RebootInstanceRequest, "web");
-    command!(cell, reset_instance, ResetInstanceRequest, "web");
+    let reboot = command!(cell, reboot_instance, RebootInstanceRequest, "web");
+    cell.done(&reboot).await;
+    let reset = command!(cell, reset_instance, ResetInstanceRequest, "web");
+    cell.done(&reset).await;
     command!(cell, stop_instance, StopInstanceRequest, "web");
     cell.until("web", Some(State::Stopped)).await;
     command!(cell, start_instance, StartInstanceRequest, "web");

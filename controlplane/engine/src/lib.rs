@@ -39,6 +39,7 @@ pub struct Engine {
     placer: Placer,
     dirty: Arc<Dirty>,
     leases: Arc<Leases>,
+    hooks: Hooks,
     tasks: JoinSet<()>,
 }
 
@@ -47,6 +48,7 @@ pub struct Engine {
 pub struct Handle {
     placer: Placer,
     dirty: Arc<Dirty>,
+    hooks: Hooks,
 }
 
 impl Engine {
@@ -59,19 +61,28 @@ impl Engine {
         tasks.spawn(placing);
         let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
         tasks.spawn(leases.clone().run());
-        tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks));
+        tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks.clone()));
         tasks.spawn(janitor::run(store, clock));
-        Self { placer, dirty, leases, tasks }
+        Self { placer, dirty, leases, hooks, tasks }
     }
 
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { placer: self.placer.clone(), dirty: self.dirty.clone() }
+        Handle { placer: self.placer.clone(), dirty: self.dirty.clone(), hooks: self.hooks.clone() }
     }
 
     /// Renews and ends leases now. The engine does so by itself every second; a story that moves the clock calls it.
     pub async fn tick_leases(&self) -> Result<()> {
         self.leases.tick().await
+    }
+
+    /// Returns when one of its tasks died, which none does by itself: a plane without it must not go on.
+    pub async fn failed(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => format!("a task of the engine died: {error}"),
+            Some(Ok(())) => "a task of the engine ended".to_owned(),
+            None => "the engine has no tasks".to_owned(),
+        }
     }
 
     /// Ends every task; what was acknowledged is in the store.
@@ -95,7 +106,9 @@ impl Wake for Handle {
         self.dirty.add([uid]);
     }
 
-    fn host(&self, _: &HostId) {}
+    fn host(&self, id: &HostId) {
+        (self.hooks.host_changed)(id);
+    }
 
     fn hosts(&self) {
         self.dirty.look_at_everything();

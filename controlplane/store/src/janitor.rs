@@ -88,16 +88,20 @@ impl Store {
     /// Whichever bound ends first. What was trimmed is written down, so that a token from before it is refused.
     async fn trim_changes(&self, now: Timestamp, rows: i64) -> Result<u64> {
         let mut tx = self.snapshot().await?;
-        let by_age = sql("SELECT COALESCE(MAX(revision), 0) AS revision FROM changes WHERE time < $1")
-            .bind(now.minus(HISTORY))
-            .number(&mut tx)
-            .await?;
+        let by_age: Option<(i64,)> = sql("SELECT revision
+                                          FROM changes
+                                          WHERE time < $1
+                                          ORDER BY time DESC, revision DESC
+                                          LIMIT 1")
+        .bind(now.minus(HISTORY))
+        .optional(&mut tx)
+        .await?;
         let by_count: Option<(i64,)> = sql("SELECT revision FROM changes ORDER BY revision DESC LIMIT 1 OFFSET $1")
             .bind(rows)
             .optional(&mut tx)
             .await?;
         drop(tx);
-        let cutoff = by_count.map_or(0, |(revision,)| revision).max(by_age);
+        let Some((cutoff,)) = by_count.max(by_age) else { return Ok(0) };
         let mut trimmed = 0;
         loop {
             let rows = self

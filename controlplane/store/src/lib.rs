@@ -42,7 +42,7 @@ mod tx;
 
 pub use call::Done;
 pub use change::Changes;
-pub use host::desired::Desired;
+pub use host::desired::{Desired, Tombstone};
 pub use host::report::HostReport;
 pub use image::ImageScope;
 pub use instance::claim::{ClaimAnswer, ClaimRequest};

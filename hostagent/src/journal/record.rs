@@ -113,6 +113,9 @@ pub enum End {
 /// The plane's tombstone, and how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grave {
+    /// Of the delete that it answers to.
+    #[serde(default)]
+    pub generation: i64,
     pub force: bool,
     pub stop_timeout_seconds: i64,
     /// Removed, and a survey after that did not see it.
@@ -170,13 +173,14 @@ impl Record {
     }
 
     /// From now on it must not be. A tombstone that is already being carried out only gets more urgent.
-    pub fn bury(&mut self, force: bool, stop_timeout_seconds: i64) {
+    pub fn bury(&mut self, generation: i64, force: bool, stop_timeout_seconds: i64) {
         match &mut self.tombstone {
             Some(grave) => {
+                grave.generation = grave.generation.max(generation);
                 grave.force |= force;
                 grave.stop_timeout_seconds = grave.stop_timeout_seconds.min(stop_timeout_seconds);
             }
-            None => self.tombstone = Some(Grave { force, stop_timeout_seconds, gone: false }),
+            None => self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, gone: false }),
         }
     }
 

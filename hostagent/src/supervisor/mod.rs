@@ -210,14 +210,14 @@ impl Supervisor {
 
     async fn bury(&self, tombstone: &Tombstone, force: bool) -> Result<Option<Uuid>, Error> {
         let Some(uid) = parse(&tombstone.uid) else { return Ok(None) };
-        let timeout = tombstone.stop_timeout_seconds;
+        let (generation, timeout) = (tombstone.generation, tombstone.stop_timeout_seconds);
         crash::point("agent.journal.before");
         if let Some(entry) = self.entry(uid) {
-            entry.update(|record| record.bury(force, timeout)).await?;
+            entry.update(|record| record.bury(generation, force, timeout)).await?;
             entry.wake();
         } else {
             let mut record = Record { listed: true, ..Record::default() };
-            record.bury(force, timeout);
+            record.bury(generation, force, timeout);
             let entry = Arc::new(self.0.journal.entry(uid, record));
             entry.persist().await?;
             self.adopt(entry);
@@ -229,10 +229,16 @@ impl Supervisor {
     async fn upsert(&self, desired: DesiredInstance, source: Source) -> Result<Option<Uuid>, Error> {
         let Some(uid) = parse(&desired.uid) else { return Ok(None) };
         crash::point("agent.journal.before");
+        // A fenced instance may be placed on this very host again, once nothing of its first life is left.
+        if let Some(entry) = self.entry(uid)
+            && entry.read().await.is_gone()
+        {
+            self.let_go(&entry).await?;
+        }
         if let Some(entry) = self.entry(uid) {
             let record = entry.read().await;
             if record.tombstone.is_some() {
-                tracing::error!(%uid, "the control plane wants an instance that it has buried; it stays buried");
+                tracing::error!(%uid, "the control plane wants an instance that is not yet buried; it is buried first");
                 return Ok(Some(uid));
             }
             let known = record.desired.as_ref().map_or(0, |known| known.generation);

@@ -91,7 +91,7 @@ impl Plane {
     }
 
     pub fn bury(&self, uid: Uuid, force: bool, stop_timeout_seconds: i64) {
-        let tombstone = Tombstone { uid: uid.to_string(), force, stop_timeout_seconds };
+        let tombstone = Tombstone { uid: uid.to_string(), force, stop_timeout_seconds, generation: 0 };
         let mut inner = self.lock();
         inner.instances.remove(&tombstone.uid);
         inner.tombstones.insert(tombstone.uid.clone(), tombstone.clone());

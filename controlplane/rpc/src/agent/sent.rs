@@ -32,10 +32,10 @@ impl Wanted {
             let object = convert::desired::out(instance, image, tenant, networks)?;
             instances.insert(object.uid.clone(), object);
         }
-        let tombstones = desired.tombstones.iter().map(|(uid, force, stop_timeout)| {
-            let uid = uid.to_string();
-            let stop_timeout_seconds = convert::desired::seconds(*stop_timeout);
-            (uid.clone(), wire::Tombstone { uid, force: *force, stop_timeout_seconds })
+        let tombstones = desired.tombstones.iter().map(|tombstone| {
+            let (uid, force, generation) = (tombstone.uid.to_string(), tombstone.force, tombstone.generation);
+            let stop_timeout_seconds = convert::desired::seconds(tombstone.stop_timeout);
+            (uid.clone(), wire::Tombstone { uid, force, stop_timeout_seconds, generation })
         });
         let tombstones = tombstones.collect();
         Ok(Self { epoch: desired.epoch, revision: desired.revision, policy, instances, tombstones })

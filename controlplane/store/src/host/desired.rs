@@ -21,8 +21,18 @@ pub struct Desired {
     pub revision: i64,
     /// With the networks of its interfaces, the default one excluded.
     pub instances: Vec<(Instance, Image, Tenant, Vec<Network>)>,
-    /// (uid, force, stop timeout)
-    pub tombstones: Vec<(InstanceUid, bool, Duration)>,
+    pub tombstones: Vec<Tombstone>,
+}
+
+/// What must not be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    pub uid: InstanceUid,
+    /// Of the delete; 0: it was fenced.
+    pub generation: i64,
+    /// Pull the plug at once.
+    pub force: bool,
+    pub stop_timeout: Duration,
 }
 
 /// What instances refer to, each read once.
@@ -66,6 +76,15 @@ pub(crate) fn networks_of(instance: &Instance) -> impl Iterator<Item = &NetworkI
     instance.spec.interfaces.iter().map(|interface| &interface.network).filter(|id| id.as_str() != network::DEFAULT)
 }
 
+fn of_deleted(instance: &Instance) -> Tombstone {
+    Tombstone {
+        uid: instance.uid,
+        generation: instance.meta.generation,
+        force: instance.intent.delete_force,
+        stop_timeout: instance.intent.effective_stop_timeout(),
+    }
+}
+
 impl Store {
     pub async fn host_desired(&self, id: &HostId) -> Result<Desired> {
         let mut tx = self.snapshot().await?;
@@ -76,10 +95,10 @@ impl Store {
         let referred = Referred::read(&mut tx, &staying).await?;
         let fenced: Vec<(String,)> =
             sql("SELECT instance_uid FROM fenced WHERE host = $1 ORDER BY instance_uid").bind(id).all(&mut tx).await?;
-        let mut tombstones: Vec<_> =
-            leaving.iter().map(|one| (one.uid, one.intent.delete_force, one.intent.effective_stop_timeout())).collect();
+        let mut tombstones: Vec<_> = leaving.iter().map(of_deleted).collect();
         for (uid,) in fenced {
-            tombstones.push((instance::uid(&uid)?, true, Duration::ZERO));
+            let uid = instance::uid(&uid)?;
+            tombstones.push(Tombstone { uid, generation: 0, force: true, stop_timeout: Duration::ZERO });
         }
         Ok(Desired {
             epoch: host.epoch,

@@ -93,10 +93,15 @@ impl Store {
     /// Everything that somebody must look at after a start: on its way, with open operations, touched since it was last
     /// settled, or out of step with how its host is seen.
     pub async fn instance_unsettled(&self) -> Result<Vec<InstanceUid>> {
+        // A branch for each index: a fleet at rest costs next to nothing.
         let uids: Vec<(String,)> = sql("SELECT uid
                                         FROM instances
                                         WHERE settled = 0
-                                           OR state NOT IN ('RUNNING', 'STOPPED', 'FAILED', 'UNKNOWN')
+                                        UNION
+                                        SELECT uid
+                                        FROM instances
+                                        WHERE state IN ('PENDING', 'PLACING', 'PREPARING', 'STARTING', 'STOPPING',
+                                                        'DELETING')
                                         UNION
                                         SELECT i.uid
                                         FROM operations o
@@ -106,7 +111,12 @@ impl Store {
                                         SELECT i.uid
                                         FROM instances i
                                         JOIN hosts h ON h.id = i.host
-                                        WHERE (h.state IN ('READY', 'ENROLLED')) = (i.state = 'UNKNOWN')
+                                        WHERE i.state = 'UNKNOWN' AND h.state IN ('READY', 'ENROLLED')
+                                        UNION
+                                        SELECT i.uid
+                                        FROM hosts h
+                                        JOIN instances i ON i.host = h.id
+                                        WHERE h.state IN ('UNREACHABLE', 'FENCED') AND i.state <> 'UNKNOWN'
                                         ORDER BY 1")
         .all(&mut *self.reader().await?)
         .await?;

@@ -40,7 +40,7 @@ async fn a_fence_lets_go_of_everything_and_keeps_the_charges() {
 
     let desired = bed.store.host_desired(&h("h1")).await.unwrap();
     assert!(desired.instances.is_empty() && desired.epoch == 2);
-    let mut buried: Vec<_> = desired.tombstones.iter().map(|(uid, force, timeout)| (*uid, *force, *timeout)).collect();
+    let mut buried: Vec<_> = desired.tombstones.iter().map(|one| (one.uid, one.force, one.stop_timeout)).collect();
     buried.sort_unstable();
     let mut expected: Vec<_> = [running.uid, stopped.uid, deleting.uid].map(|uid| (uid, true, Duration::ZERO)).into();
     expected.sort_unstable();

@@ -178,7 +178,9 @@ async fn a_host_is_told_what_to_run_and_what_not() {
     assert_eq!(desired.instances.len(), 1);
     assert_eq!((instance, image.name().as_str(), &tenant.id), (&stays, "images/debian", &t("acme")));
     assert!(networks.is_empty(), "the default network has no row");
-    assert_eq!(desired.tombstones, [(leaves.uid, true, Duration::from_secs(90))]);
+    let [grave] = desired.tombstones.as_slice() else { panic!("{:?}", desired.tombstones) };
+    assert_eq!((grave.uid, grave.force, grave.stop_timeout), (leaves.uid, true, Duration::from_secs(90)));
+    assert!(grave.generation > leaves.meta.generation, "the delete's own generation");
     assert_eq!(refused(bed.store.host_desired(&h("nobody")).await), Error::not_found("hosts/nobody"));
 }
 

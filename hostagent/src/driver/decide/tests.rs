@@ -140,7 +140,7 @@ impl World {
 }
 
 fn buried(force: bool) -> Record {
-    Record { tombstone: Some(Grave { force, stop_timeout_seconds: TIMEOUT, gone: false }), ..with_run(wanted()) }
+    Record { tombstone: Some(Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone: false }), ..with_run(wanted()) }
 }
 
 fn asked(seconds_ago: i64, power_generation: i64) -> Option<Stop> {
@@ -433,7 +433,7 @@ fn a_refusal_is_failed_until_intent_changes_or_five_minutes_pass() {
     world.record.desired.as_mut().expect("desired").power_generation = 4;
     world.acts(Phase::Preparing, Action::Prepare);
     // Another action is another matter.
-    world.record.tombstone = Some(Grave { force: false, stop_timeout_seconds: 0, gone: false });
+    world.record.tombstone = Some(Grave { generation: 0, force: false, stop_timeout_seconds: 0, gone: false });
     world.acts(Phase::Stopping, Action::Remove);
 }
 
@@ -485,7 +485,7 @@ prop_compose! {
                 ended(kinds[kind], power).map(|ended| Ended { answered, ..ended })
             }),
             streak,
-            tombstone: grave.map(|(force, gone)| Grave { force, stop_timeout_seconds: TIMEOUT, gone }),
+            tombstone: grave.map(|(force, gone)| Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone }),
             ..Record::new(wish)
         }
     }

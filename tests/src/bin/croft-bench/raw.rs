@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use sqlx::Connection as _;
-use sqlx::any::AnyConnection;
+use sqlx::AnyConnection;
 
 /// Commits a second, one row each, journal WAL, synchronous FULL.
 pub async fn commits_per_second(directory: &Path, commits: usize) -> anyhow::Result<f64> {

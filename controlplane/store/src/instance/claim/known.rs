@@ -12,7 +12,7 @@ use sqlx::AnyConnection;
 use super::ClaimRequest;
 use crate::host::claimed;
 use crate::quota::of_tenants;
-use crate::sql::{Sql, sql};
+use crate::sql::sql;
 use crate::{image, network as networks, tenant};
 
 /// (actor, method, request id)
@@ -40,8 +40,6 @@ pub(super) struct Known {
 
 #[derive(sqlx::FromRow)]
 struct CallRow {
-    actor: String,
-    method: String,
     request_id: String,
     body_digest: String,
     answer: String,
@@ -71,40 +69,41 @@ impl Known {
     }
 }
 
-/// `… IN (VALUES ($n, …), …)`
-fn tuples<const N: usize>(mut statement: Sql, rows: &[[&str; N]]) -> Sql {
-    // As with lists: few lengths, so that the texts come again.
-    let filler = rows.len().next_power_of_two() - rows.len();
-    statement = statement.push("(VALUES ");
-    for (at, row) in rows.iter().chain(rows.iter().cycle().take(filler)).enumerate() {
-        statement = statement.push(if at == 0 { "(" } else { ", (" });
-        for cell in row {
-            statement = statement.cell(*cell);
-        }
-        statement = statement.push(")");
-    }
-    statement.push(")")
-}
-
 async fn calls(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<HashMap<Key, (String, String)>> {
-    let keys: Vec<Key> = requests.iter().filter_map(key).collect();
-    if keys.is_empty() {
-        return Ok(HashMap::new());
+    // By caller and method, so that each is a search of the index; a list of tuples would be a scan of all of it.
+    let mut asked: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for (actor, method, request_id) in requests.iter().filter_map(key) {
+        asked.entry((actor, method)).or_default().push(request_id);
     }
-    let cells: Vec<[&str; 3]> = keys.iter().map(|(a, b, c)| [a.as_str(), b.as_str(), c.as_str()]).collect();
-    let statement = sql("SELECT actor, method, request_id, body_digest, answer
-                         FROM idempotency
-                         WHERE (actor, method, request_id) IN ");
-    let rows: Vec<CallRow> = tuples(statement, &cells).all(conn).await?;
-    Ok(rows.into_iter().map(|row| ((row.actor, row.method, row.request_id), (row.body_digest, row.answer))).collect())
+    let mut calls = HashMap::new();
+    for ((actor, method), ids) in asked {
+        let rows: Vec<CallRow> = sql("SELECT request_id, body_digest, answer
+                                      FROM idempotency
+                                      WHERE actor = $1 AND method = $2 AND request_id IN ")
+        .bind(&actor)
+        .bind(&method)
+        .list(&ids)
+        .all(conn)
+        .await?;
+        for row in rows {
+            calls.insert((actor.clone(), method.clone(), row.request_id), (row.body_digest, row.answer));
+        }
+    }
+    Ok(calls)
 }
 
 async fn taken(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<HashSet<(TenantId, String)>> {
-    let cells: Vec<[&str; 2]> =
-        requests.iter().map(|request| [request.new.tenant.as_str(), request.new.id.as_str()]).collect();
-    let statement = sql("SELECT tenant, id FROM instances WHERE (tenant, id) IN ");
-    let rows: Vec<(String, String)> = tuples(statement, &cells).all(conn).await?;
-    Ok(rows.into_iter().map(|(tenant, id)| (TenantId(tenant), id)).collect())
+    let mut asked: BTreeMap<&TenantId, Vec<&str>> = BTreeMap::new();
+    for request in requests {
+        asked.entry(&request.new.tenant).or_default().push(&request.new.id);
+    }
+    let mut taken = HashSet::new();
+    for (tenant, ids) in asked {
+        let rows: Vec<(String,)> =
+            sql("SELECT id FROM instances WHERE tenant = $1 AND id IN ").bind(tenant).list(&ids).all(conn).await?;
+        taken.extend(rows.into_iter().map(|(id,)| (tenant.clone(), id)));
+    }
+    Ok(taken)
 }
 
 async fn images(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<HashMap<String, Image>> {
