@@ -294,7 +294,7 @@ CREATE TABLE changes (
 );
 CREATE INDEX changes_topic ON changes (topic, revision);
 CREATE INDEX changes_target ON changes (target, revision) WHERE topic = 'event';
-CREATE INDEX changes_time ON changes (time);
+CREATE INDEX changes_time ON changes (time, revision);
 
 CREATE TABLE idempotency (
     actor TEXT NOT NULL,

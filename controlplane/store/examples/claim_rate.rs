@@ -1,4 +1,5 @@
-//! How many claims a second the store commits, by batch size: `cargo run --release -p croft-store --example claim_rate`.
+//! How many claims a second the store commits, by batch size: `cargo run --release -p croft-store --example
+//! claim_rate`.
 //!
 //! Beside it the bare commit rate of the same file, so that the disk's part can be told from ours.
 

@@ -1,7 +1,7 @@
 //! A consistent copy of the database while it is in use.
 //!
-//! The copy begins a new stretch of history: its revision jumps ahead, and nothing before it can be resumed. Otherwise a
-//! watcher with a token from after the backup would, once the restored plane had come as far, be told another story.
+//! The copy begins a new stretch of history: its revision jumps ahead, and nothing before it can be resumed. Otherwise
+//! a watcher with a token from after the backup would, once the restored plane had come as far, be told another story.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,5 +1,5 @@
-//! What every mutating call has in common: a retry replays the first answer, a dry run changes nothing, and what was done
-//! leaves one audit row in the same commit.
+//! What every mutating call has in common: a retry replays the first answer, a dry run changes nothing, and what was
+//! done leaves one audit row in the same commit.
 
 use croft_core::audit::{AuditEntry, Call};
 use croft_core::id::{AuditUid, TenantId};

@@ -1,7 +1,7 @@
 //! History: what happened in one order, for as long as it is kept. Watchers read it after the token that they hold.
 //!
-//! [`Store::changes_after`] is the one function that does so. A revision is never seen before all smaller ones: there is
-//! one counter, raised as the last act of each transaction.
+//! [`Store::changes_after`] is the one function that does so. A revision is never seen before all smaller ones: there
+//! is one counter, raised as the last act of each transaction.
 
 use croft_core::event::{Change, Changed, Event, Topic};
 use croft_core::id::TenantId;

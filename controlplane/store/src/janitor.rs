@@ -64,7 +64,8 @@ impl Store {
             enrolments: self
                 .trim(move || {
                     sql("DELETE FROM enrolment_tokens
-                         WHERE token_sha256 IN (SELECT token_sha256 FROM enrolment_tokens WHERE expire_time < $1 LIMIT $2)")
+                         WHERE token_sha256 IN (
+                             SELECT token_sha256 FROM enrolment_tokens WHERE expire_time < $1 LIMIT $2)")
                     .bind(now.minus(DAY))
                     .bind(CHUNK)
                 })

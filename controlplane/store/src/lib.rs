@@ -8,8 +8,8 @@
 //!    ▼
 //!  statements with $n, TEXT and BIGINT columns          sql.rs     ── dialect.rs where databases differ
 //! ```
-//! Decides nothing that `croft_core` can decide, and awaits nothing but SQL inside a transaction. Rows are read by a pool
-//! that cannot write, and written by one connection that waits for the disk.
+//! Decides nothing that `croft_core` can decide, and awaits nothing but SQL inside a transaction. Rows are read by a
+//! pool that cannot write, and written by one connection that waits for the disk.
 #![forbid(unsafe_code)]
 
 mod audit;

@@ -1,7 +1,7 @@
 //! Limit and use per (tenant, resource). A row comes with the first limit or the first charge.
 //!
-//! `used` is raised by [`charge`] and lowered by [`give_back`], for the tenant and each ancestor, in the transaction that
-//! writes or deletes the charges themselves; rows are always touched in the order (tenant, resource).
+//! `used` is raised by [`charge`] and lowered by [`give_back`], for the tenant and each ancestor, in the transaction
+//! that writes or deletes the charges themselves; rows are always touched in the order (tenant, resource).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The schema: migrations embedded in the binary, forward only. A database of a newer schema is refused, not guessed at.
+//! The schema: migrations embedded in the binary, forward only. A database of a newer schema is refused, not guessed
+//! at.
 
 use croft_core::{Error, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -24,8 +25,8 @@ fn refusal(url: &str, why: MigrateError) -> Error {
     let known = SQLITE.last().map_or(0, |(version, ..)| *version);
     match why {
         MigrateError::VersionMissing(version) => unavailable(format!(
-            "the database {url} has schema {version}; this croft-controlplane knows up to {known}. Run the newer one, or \
-             restore a backup from before the upgrade"
+            "the database {url} has schema {version}; this croft-controlplane knows up to {known}. Run the newer one, \
+             or restore a backup from before the upgrade"
         )),
         MigrateError::VersionMismatch(version) => unavailable(format!(
             "schema {version} of the database {url} was made by another build; run the croft-controlplane that made it"

@@ -1,6 +1,7 @@
 //! A statement on its way to the database: text with `$n`, and what is bound to it.
 //!
-//! Both dialects take `$n`. sqlx's own builder writes `?` under the Any driver, which PostgreSQL refuses; hence this one.
+//! Both dialects take `$n`. sqlx's own builder writes `?` under the Any driver, which PostgreSQL refuses; hence this
+//! one.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! Writing: one transaction at a time, on one connection, whole or not at all.
 //!
-//! A transaction runs in a task of its own, so that a caller who goes away cannot end it between two statements. Nothing
-//! but SQL is awaited in it. The one revision counter is raised as its last act; watchers and waiters hear of it after
-//! the commit.
+//! A transaction runs in a task of its own, so that a caller who goes away cannot end it between two statements.
+//! Nothing but SQL is awaited in it. The one revision counter is raised as its last act; watchers and waiters hear of
+//! it after the commit.
 
 use croft_core::event::{Event, Severity};
 use croft_core::id::TenantId;

@@ -83,11 +83,14 @@ async fn ensure_host(tx: &mut Tx, id: &HostId) -> Result<Host> {
         features: Vec::new(),
         conditions: Vec::new(),
     };
-    sql("INSERT INTO hosts (id, uid, generation, labels, annotations, create_time, update_time, state, cordoned, epoch,
+    sql(
+        "INSERT INTO hosts (id, uid, generation, labels, annotations, create_time, update_time, state, cordoned, epoch,
                             confirmed_epoch, lease_expire_time, capacity, claimed_vcpus, claimed_memory_mib,
                             claimed_disk_gib, foreign_resources, reserve, overhead_memory_mib, cpu_overcommit_percent,
                             info, features, conditions, boot_id, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, $11, 0, 0, 0, $12, $13, $14, $15, $16, $17, $18, '', 1)")
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, NULL, $11, 0, 0, 0, $12, $13, $14, $15, $16, $17, $18, '',
+                 1)",
+    )
     .bind(&host.id)
     .bind(&host.meta.uid)
     .bind(host.meta.generation)
@@ -142,8 +145,8 @@ impl Store {
         .await
     }
 
-    /// Spends the token and has `sign` make a certificate for the host's uid. The same token with the same CSR gives the
-    /// same certificate again: a lost answer loses nothing. Both ends leave an audit row.
+    /// Spends the token and has `sign` make a certificate for the host's uid. The same token with the same CSR gives
+    /// the same certificate again: a lost answer loses nothing. Both ends leave an audit row.
     pub async fn host_enrol(
         &self,
         peer: &str,

@@ -137,10 +137,10 @@ impl Store {
         .await
     }
 
-    /// The agent's `SyncDone`: it knows all that was desired of it at `revision`. The session calls this for each one, in
-    /// the order of the stream and before it passes on the observations that follow. Kept in memory. Only an ABSENT (or,
-    /// in a complete report, a missing line) that comes after the delete was synced, or that has generation 0, lets an
-    /// instance that is being deleted go: one that was sent before the tombstone arrived proves nothing.
+    /// The agent's `SyncDone`: it knows all that was desired of it at `revision`. The session calls this for each one,
+    /// in the order of the stream and before it passes on the observations that follow. Kept in memory. Only an ABSENT
+    /// (or, in a complete report, a missing line) that comes after the delete was synced, or that has generation 0,
+    /// lets an instance that is being deleted go: one that was sent before the tombstone arrived proves nothing.
     pub fn host_synced(&self, id: &HostId, epoch: i64, revision: i64) {
         self.inner.synced().insert(id.clone(), (epoch, revision));
     }

@@ -231,8 +231,8 @@ impl Store {
         self.host_now(done).await
     }
 
-    /// Forgets a host without instances. What was fenced there, and its epoch, are remembered: a host of the same id that
-    /// comes later is still told.
+    /// Forgets a host without instances. What was fenced there, and its epoch, are remembered: a host of the same id
+    /// that comes later is still told.
     pub async fn host_delete(&self, call: &Call, id: &HostId, etag: &str) -> Result<()> {
         let (host_id, etag) = (id.clone(), etag.to_owned());
         self.mutate(call, About::platform(format!("hosts/{id}")), move |tx| {

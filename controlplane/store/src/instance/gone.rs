@@ -1,5 +1,5 @@
-//! The end of instances: row, claims, charges and seed leave in one commit. A reader never sees a free host that is still
-//! charged, nor a charge without its instance.
+//! The end of instances: row, claims, charges and seed leave in one commit. A reader never sees a free host that is
+//! still charged, nor a charge without its instance.
 //!
 //! What was fenced on another host stays a tombstone there: it is not this commit's to forget.
 

@@ -113,10 +113,11 @@ impl Store {
                                         JOIN hosts h ON h.id = i.host
                                         WHERE i.state = 'UNKNOWN' AND h.state IN ('READY', 'ENROLLED')
                                         UNION
-                                        SELECT i.uid
-                                        FROM hosts h
-                                        JOIN instances i ON i.host = h.id
-                                        WHERE h.state IN ('UNREACHABLE', 'FENCED') AND i.state <> 'UNKNOWN'
+                                        SELECT uid
+                                        FROM instances
+                                        WHERE state <> 'UNKNOWN'
+                                          AND host IN (
+                                              SELECT id FROM hosts WHERE state IN ('UNREACHABLE', 'FENCED'))
                                         ORDER BY 1")
         .all(&mut *self.reader().await?)
         .await?;

@@ -1,7 +1,7 @@
 //! Truth from a host. Written only where it differs from what is known; what is out of date is ignored.
 //!
-//! What counts as proof that nothing is left of an instance is decided here: an ABSENT that was told after the delete, by
-//! the host that it is placed on, in the host's present epoch.
+//! What counts as proof that nothing is left of an instance is decided here: an ABSENT that was told after the delete,
+//! by the host that it is placed on, in the host's present epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! From intent and truth to a state, as [`croft_core::instance::machine`] decides it, and what follows from it: finished
-//! operations, events, and at the end everything given back.
+//! From intent and truth to a state, as [`croft_core::instance::machine`] decides it, and what follows from it:
+//! finished operations, events, and at the end everything given back.
 //!
 //! Level-triggered: each look reads everything again, and writes only what differs.
 

@@ -41,7 +41,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..3_usize, 1..4_i64, any::<bool>()).prop_map(|(tenant, vcpus, dedicated)| Step::Claim { tenant, vcpus, dedicated }),
+        6 => (0..3_usize, 1..4_i64, any::<bool>())
+            .prop_map(|(tenant, vcpus, dedicated)| Step::Claim { tenant, vcpus, dedicated }),
         4 => (0..16_usize, 0..6_usize).prop_map(|(at, which)| Step::Command { at, which }),
         6 => (0..16_usize, 0..8_usize).prop_map(|(at, phase)| Step::Observe { at, phase }),
         1 => (0..2_usize).prop_map(|host| Step::Look { host }),
