@@ -38,8 +38,6 @@ pub struct Config {
     /// Where this host's certificate is kept and renewed; `None` for a channel that needs none.
     pub renew: Option<PathBuf>,
     pub inventory: host_report::Source,
-    /// vCPUs to place for each logical CPU.
-    pub cpu_overcommit: f64,
     pub console_logs: Limits,
     /// Where the hypervisor leaves them.
     pub console_directory: PathBuf,
@@ -64,7 +62,6 @@ impl Config {
             connect,
             renew: None,
             inventory,
-            cpu_overcommit: 1.0,
             console_logs: Limits::default(),
             clock: Clock::system(),
             metrics: Metrics::default(),
@@ -121,7 +118,7 @@ impl Agent {
             tasks.spawn(enrol::keep_renewed(state_dir, plane, config.clock.clone(), metrics));
         }
         let policy = supervisor.policy();
-        tasks.spawn(host_report::run(config.inventory, config.cpu_overcommit, shared.clone(), policy));
+        tasks.spawn(host_report::run(config.inventory, shared.clone(), policy));
         tasks.spawn(supervisor.clone().watch_orphans());
         tasks.spawn(wake_by_events(supervisor.clone(), shared.clone()));
         tasks.spawn(wake_by_timer(supervisor.clone(), shared.clone()));

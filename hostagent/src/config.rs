@@ -78,9 +78,6 @@ pub struct RunArgs {
     /// Where Prometheus reads this agent's metrics
     #[arg(long, env = "CROFT_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9644")]
     pub metrics_listen: SocketAddr,
-    /// vCPUs to place for each logical CPU of this host
-    #[arg(long, env = "CROFT_CPU_OVERCOMMIT", value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
-    pub cpu_overcommit: f64,
     /// Root of the file system that the inventory is read from
     #[arg(long, env = "CROFT_HOST_ROOT", value_name = "DIR", default_value = "/", hide = true)]
     pub host_root: PathBuf,
@@ -136,13 +133,6 @@ impl ConsoleLogArgs {
     }
 }
 
-fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(ratio) if (0.1..=64.0).contains(&ratio) => Ok(ratio),
-        _ => Err("a number from 0.1 to 64 is expected".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +156,6 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         for (option, value) in [
-            ("--cpu-overcommit", "0"),
             ("--console-log-max-mib", "0"),
             ("--sim-capacity", "vcpus=none"),
             ("--metrics-listen", "9644"),

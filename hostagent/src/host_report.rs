@@ -31,13 +31,12 @@ pub enum Source {
 }
 
 /// Keeps the host's piece of the board up to date, until the agent ends.
-pub(crate) async fn run(source: Source, cpu_overcommit: f64, shared: Shared, policy: watch::Receiver<HostPolicy>) {
+pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<HostPolicy>) {
     let mut looks = shared.surveyor.watch();
     let mut policy = policy;
     let mut about = None;
     loop {
-        let mut machine = observe(&source).await;
-        overcommit(&mut machine, cpu_overcommit);
+        let machine = observe(&source).await;
         match shared.hypervisor.about().await {
             Ok(now) => about = Some(now),
             Err(error) => {
@@ -69,13 +68,6 @@ async fn observe(source: &Source) -> HostObservation {
             // An error means that the runtime is going down.
             tokio::task::spawn_blocking(move || inventory::observe(&root)).await.unwrap_or_default()
         }
-    }
-}
-
-fn overcommit(machine: &mut HostObservation, ratio: f64) {
-    if let Some(capacity) = &mut machine.capacity {
-        // Whole vCPUs, rounded down; far below the range where f64 is inexact.
-        capacity.vcpus = (capacity.vcpus as f64 * ratio) as i64;
     }
 }
 

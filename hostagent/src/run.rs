@@ -50,7 +50,6 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
     let connect = Arc::new(MutualTls { server: args.plane.server.clone(), state_dir: state_dir.clone() });
     let mut config = Config::new(&state_dir, connect, Source::Machine(args.host_root.clone()));
     config.renew = Some(state_dir.clone());
-    config.cpu_overcommit = args.cpu_overcommit;
     config.console_logs = args.console_log.limits();
     let hypervisor: Arc<dyn Hypervisor> = match args.backend {
         Backend::Libvirt => {

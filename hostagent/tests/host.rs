@@ -125,7 +125,7 @@ async fn a_fenced_host_first_destroys_what_was_fenced() {
         let mut plane = host.plane.lock();
         plane.epoch = 2;
         plane.instances.remove(&fenced.to_string());
-        let tombstone = Tombstone { uid: fenced.to_string(), force: false, stop_timeout_seconds: 600 };
+        let tombstone = Tombstone { uid: fenced.to_string(), stop_timeout_seconds: 600, ..Tombstone::default() };
         plane.tombstones.insert(fenced.to_string(), tombstone);
         plane.instances.insert(new.to_string(), desired(new));
     }
@@ -154,6 +154,18 @@ async fn a_fenced_host_first_destroys_what_was_fenced() {
     host.until(fenced, Phase::Absent).await;
     host.until(new, Phase::Running).await;
     assert_eq!(host.simulated.boots(kept), 1, "what was not fenced ran on");
+
+    // The plane has let go of the tombstone, and places the same instance here again.
+    host.plane.lock().tombstones.clear();
+    let wish = croft_proto::agent::v1::DesiredInstance { generation: 2, ..desired(fenced) };
+    host.plane.upsert(wish);
+    let seen = host.until(fenced, Phase::Running).await;
+    assert_eq!((seen.generation, seen.restart_count, seen.exit), (2, 0, None));
+    host.synced().await;
+    host.restart_agent().await;
+    host.plane.cut();
+    host.pass_until("synced again", async || host.plane.lock().sync_done.ok_or("none".to_owned())).await;
+    host.until(fenced, Phase::Running).await;
 }
 
 #[tokio::test]

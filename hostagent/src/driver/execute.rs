@@ -3,7 +3,7 @@
 
 use croft_proto::agent::v1::DesiredInstance;
 
-use super::decide::{Action, Intent, Trouble, Why};
+use super::decide::{Action, Intent, Memory, Trouble, Why};
 use super::exit::{self, Machine};
 use super::{BREATH, Driver};
 use crate::clock::Moment;
@@ -51,6 +51,7 @@ impl Driver {
             Action::NoteReboot => self.note_reboot().await,
             Action::ForgetStop => self.note(|record| record.stop = None).await,
             Action::Settle => self.settle(record).await,
+            Action::Revive => self.revive().await,
         };
         let (why, refused) = match outcome {
             Ok(()) => return self.memory.troubles.retain(|trouble| trouble.action != action),
@@ -61,10 +62,7 @@ impl Driver {
         tracing::warn!(
             uid = %self.entry.uid, action = action.name(), reason = why.reason, "instance: {}", why.message
         );
-        if matches!(
-            action,
-            Action::NoteRun | Action::NoteEnd(_) | Action::NoteReboot | Action::ForgetStop | Action::Settle
-        ) {
+        if action.is_note() {
             // Notes are not held back by a trouble: without them nothing else can be decided.
             tokio::time::sleep(BREATH).await;
         }
@@ -289,6 +287,16 @@ impl Driver {
                 record.done.reboot = record.done.reboot.max(reboot);
                 record.done.reset = record.done.reset.max(reset);
                 record.reboot = None;
+            }
+        })
+        .await
+    }
+
+    async fn revive(&mut self) -> Result<(), Failure> {
+        self.memory = Memory::default();
+        self.note(|record| {
+            if let Some(desired) = record.after.take() {
+                *record = Record::new(desired);
             }
         })
         .await

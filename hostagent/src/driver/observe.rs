@@ -52,11 +52,9 @@ fn observation(
     guest: &Option<Guest>,
 ) -> InstanceObservation {
     let gone = phase == Phase::Absent;
-    let asked = record.desired.as_ref().filter(|_| record.listed).map_or(0, |desired| desired.generation);
-    let buried = record.tombstone.as_ref().map_or(0, |grave| grave.generation);
     InstanceObservation {
         uid: uid.to_string(),
-        generation: asked.max(buried),
+        generation: record.generation(),
         phase: phase.into(),
         reason: why.reason.to_owned(),
         message: why.message.clone(),

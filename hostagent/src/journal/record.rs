@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::engine::general_purpose::STANDARD as BASE64;
-use croft_proto::agent::v1::DesiredInstance;
+use croft_proto::agent::v1::{DesiredInstance, Tombstone};
 use croft_proto::v1::exit;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -46,6 +46,9 @@ pub struct Record {
     pub streak: u32,
     #[serde(default)]
     pub tombstone: Option<Grave>,
+    /// Wanted again on this host, once nothing is left of what was buried (a fenced instance that was placed anew).
+    #[serde(default, with = "wire")]
+    pub after: Option<DesiredInstance>,
     #[serde(default)]
     pub corrupt: Option<Corrupt>,
 }
@@ -113,7 +116,7 @@ pub enum End {
 /// The plane's tombstone, and how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grave {
-    /// Of the delete that it answers to.
+    /// Of the delete that it answers to; 0: it was fenced.
     #[serde(default)]
     pub generation: i64,
     pub force: bool,
@@ -145,6 +148,7 @@ impl Default for Record {
             restarts: 0,
             streak: 0,
             tombstone: None,
+            after: None,
             corrupt: None,
         }
     }
@@ -173,15 +177,31 @@ impl Record {
     }
 
     /// From now on it must not be. A tombstone that is already being carried out only gets more urgent.
-    pub fn bury(&mut self, generation: i64, force: bool, stop_timeout_seconds: i64) {
+    pub fn bury(&mut self, tombstone: &Tombstone, force: bool) {
+        let Tombstone { stop_timeout_seconds, generation, .. } = *tombstone;
         match &mut self.tombstone {
             Some(grave) => {
-                grave.generation = grave.generation.max(generation);
                 grave.force |= force;
                 grave.stop_timeout_seconds = grave.stop_timeout_seconds.min(stop_timeout_seconds);
+                grave.generation = grave.generation.max(generation);
             }
             None => self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, gone: false }),
         }
+        // Whatever was to follow is what this buries.
+        self.after = None;
+    }
+
+    /// Of what the truth about it answers to.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        let desired = self.desired.as_ref().filter(|_| self.listed).map_or(0, |desired| desired.generation);
+        self.tombstone.as_ref().map_or(desired, |grave| desired.max(grave.generation))
+    }
+
+    /// There is a tombstone that has not been carried out.
+    #[must_use]
+    pub fn is_buried(&self) -> bool {
+        self.tombstone.as_ref().is_some_and(|grave| !grave.gone)
     }
 
     #[must_use]

@@ -105,9 +105,14 @@ async fn a_corrupt_host_file_means_that_no_epoch_is_known() {
 #[test]
 fn a_second_tombstone_only_makes_the_first_more_urgent() {
     let mut record = Record::new(desired(1));
-    let bury = |record: &mut Record, tombstone: Tombstone| record.bury(tombstone.generation, tombstone.force, tombstone.stop_timeout_seconds);
-    bury(&mut record, Tombstone { force: false, stop_timeout_seconds: 60, ..Tombstone::default() });
-    bury(&mut record, Tombstone { force: true, stop_timeout_seconds: 90, ..Tombstone::default() });
-    bury(&mut record, Tombstone { force: false, stop_timeout_seconds: 90, ..Tombstone::default() });
-    assert_eq!(record.tombstone, Some(Grave { generation: 0, force: true, stop_timeout_seconds: 60, gone: false }));
+    record.after = Some(desired(2));
+    let mut bury = |force, stop_timeout_seconds, generation| {
+        let tombstone = Tombstone { force, stop_timeout_seconds, generation, ..Tombstone::default() };
+        record.bury(&tombstone, tombstone.force);
+    };
+    bury(false, 60, 5);
+    bury(true, 90, 0);
+    bury(false, 90, 4);
+    let grave = Grave { generation: 5, force: true, stop_timeout_seconds: 60, gone: false };
+    assert_eq!((record.generation(), record.tombstone, record.after), (5, Some(grave), None));
 }

@@ -199,7 +199,7 @@ impl Supervisor {
         let mut changed = self.0.shared.board.watch();
         for uid in buried {
             while let Some(entry) = self.entry(uid)
-                && !entry.read().await.is_gone()
+                && entry.read().await.is_buried()
             {
                 // The driver reports ABSENT after it has written that it is gone.
                 let _ = changed.changed().await;
@@ -210,14 +210,13 @@ impl Supervisor {
 
     async fn bury(&self, tombstone: &Tombstone, force: bool) -> Result<Option<Uuid>, Error> {
         let Some(uid) = parse(&tombstone.uid) else { return Ok(None) };
-        let (generation, timeout) = (tombstone.generation, tombstone.stop_timeout_seconds);
         crash::point("agent.journal.before");
         if let Some(entry) = self.entry(uid) {
-            entry.update(|record| record.bury(generation, force, timeout)).await?;
+            entry.update(|record| record.bury(tombstone, force)).await?;
             entry.wake();
         } else {
             let mut record = Record { listed: true, ..Record::default() };
-            record.bury(generation, force, timeout);
+            record.bury(tombstone, force);
             let entry = Arc::new(self.0.journal.entry(uid, record));
             entry.persist().await?;
             self.adopt(entry);
@@ -229,23 +228,18 @@ impl Supervisor {
     async fn upsert(&self, desired: DesiredInstance, source: Source) -> Result<Option<Uuid>, Error> {
         let Some(uid) = parse(&desired.uid) else { return Ok(None) };
         crash::point("agent.journal.before");
-        // A fenced instance may be placed on this very host again, once nothing of its first life is left.
-        if let Some(entry) = self.entry(uid)
-            && entry.read().await.is_gone()
-        {
-            self.let_go(&entry).await?;
-        }
         if let Some(entry) = self.entry(uid) {
-            let record = entry.read().await;
-            if record.tombstone.is_some() {
-                tracing::error!(%uid, "the control plane wants an instance that is not yet buried; it is buried first");
+            let known = entry.read().await;
+            if source == Source::Change && desired.generation < known.generation() {
                 return Ok(Some(uid));
             }
-            let known = record.desired.as_ref().map_or(0, |known| known.generation);
-            if source == Source::Change && desired.generation < known {
-                return Ok(Some(uid));
-            }
-            entry.update(|record| record.set_desired(desired)).await?;
+            entry
+                .update(|record| match &record.tombstone {
+                    // A fenced instance may be placed on this very host again, once nothing of its first life is left.
+                    Some(_) => record.after = Some(desired),
+                    None => record.set_desired(desired),
+                })
+                .await?;
             entry.wake();
         } else {
             let entry = Arc::new(self.0.journal.entry(uid, Record::new(desired)));

@@ -91,9 +91,9 @@ impl Plane {
     }
 
     pub fn bury(&self, uid: Uuid, force: bool, stop_timeout_seconds: i64) {
-        let tombstone = Tombstone { uid: uid.to_string(), force, stop_timeout_seconds, generation: 0 };
         let mut inner = self.lock();
-        inner.instances.remove(&tombstone.uid);
+        let generation = inner.instances.remove(&uid.to_string()).map_or(9, |desired| desired.generation + 1);
+        let tombstone = Tombstone { uid: uid.to_string(), force, stop_timeout_seconds, generation };
         inner.tombstones.insert(tombstone.uid.clone(), tombstone.clone());
         inner.tell(Change { tombstones: vec![tombstone], ..Change::default() });
     }

@@ -127,9 +127,27 @@ pub enum Action {
     ForgetStop,
     /// What the counters ask for is the case.
     Settle,
+    /// Nothing is left of what was buried: begin anew with what is wanted after it.
+    Revive,
 }
 
 impl Action {
+    /// Does it change nothing but the journal?
+    #[must_use]
+    pub fn is_note(self) -> bool {
+        match self {
+            Self::NoteRun | Self::NoteEnd(_) | Self::NoteReboot | Self::ForgetStop | Self::Settle | Self::Revive => true,
+            Self::Prepare
+            | Self::Start
+            | Self::AskStop
+            | Self::Destroy
+            | Self::AskReboot
+            | Self::Reset
+            | Self::Resume
+            | Self::Remove => false,
+        }
+    }
+
     /// For logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -147,6 +165,7 @@ impl Action {
             Self::NoteReboot => "note_reboot",
             Self::ForgetStop => "forget_stop",
             Self::Settle => "settle",
+            Self::Revive => "revive",
         }
     }
 }

@@ -3,7 +3,7 @@
 use croft_proto::agent::v1::DesiredInstance;
 use croft_proto::agent::v1::instance_observation::Phase;
 
-use super::{ASK_AGAIN, Action, Decision, View, Why, rest, wait};
+use super::{ASK_AGAIN, Action, Decision, Next, View, Why, rest, wait};
 use crate::hypervisor::{Domain, Power};
 use crate::reasons;
 
@@ -11,6 +11,9 @@ use crate::reasons;
 pub(super) fn buried(view: &View<'_>, domain: Option<&Domain>) -> Decision {
     let Some(grave) = &view.record.tombstone else { return rest(Phase::Absent, Why::default()) };
     match domain.map(|domain| &domain.power) {
+        None if grave.gone && view.record.after.is_some() => {
+            Decision { phase: Some(Phase::Absent), why: Why::default(), next: Next::Act(Action::Revive) }
+        }
         None if grave.gone => rest(Phase::Absent, Why::default()),
         None | Some(Power::Off(_)) => view.attempt(Action::Remove, Phase::Stopping, Why::default(), None),
         // Paused guests hear nothing, and nobody will read what this one might still have written.
@@ -27,7 +30,7 @@ pub(super) fn stopped(view: &View<'_>, desired: &DesiredInstance, domain: Option
         // Created stopped, or undefined by somebody: off means defined and not running.
         None => view.attempt(Action::Prepare, Phase::Preparing, Why::default(), None),
         Some(Power::Off(_)) if view.counters_lag(desired) => {
-            Decision { phase: Some(Phase::Off), why: Why::default(), next: super::Next::Act(Action::Settle) }
+            Decision { phase: Some(Phase::Off), why: Why::default(), next: Next::Act(Action::Settle) }
         }
         Some(Power::Off(_)) => rest(Phase::Off, Why::default()),
     }

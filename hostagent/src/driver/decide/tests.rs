@@ -168,6 +168,8 @@ fn a_tombstone_stops_removes_and_is_then_absent() {
     let mut gone = buried(false);
     gone.tombstone.as_mut().expect("a tombstone").gone = true;
     World::new(gone.clone(), None).waits(Phase::Absent, "", None);
+    let again = Record { after: Some(desired(instance_spec::Power::Running)), ..gone.clone() };
+    World::new(again, None).acts(Phase::Absent, Action::Revive);
     World::new(gone, off()).acts(Phase::Stopping, Action::Remove);
 }
 
