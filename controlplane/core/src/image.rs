@@ -27,7 +27,7 @@ pub struct Image {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Boot {
     Disk(DiskImage),
-    Kernel { kernel: File, initrd: File, root: Option<DiskImage>, cmdline: String },
+    Kernel { kernel: File, initrd: Option<File>, root: Option<DiskImage>, cmdline: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +107,9 @@ pub fn check(boot: &Boot, registrar: Registrar) -> Result<()> {
         Boot::Disk(disk) => check_disk("image.disk", disk, registrar, &mut violations),
         Boot::Kernel { kernel, initrd, root, cmdline } => {
             check_file("image.kernel.kernel", kernel, registrar, &mut violations);
-            check_file("image.kernel.initrd", initrd, registrar, &mut violations);
+            if let Some(initrd) = initrd {
+                check_file("image.kernel.initrd", initrd, registrar, &mut violations);
+            }
             if let Some(disk) = root {
                 check_disk("image.kernel.root", disk, registrar, &mut violations);
             }

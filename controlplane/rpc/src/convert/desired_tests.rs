@@ -115,7 +115,7 @@ fn what_an_older_agent_would_not_understand_is_required() {
     let bridge = agent::desired_interface::Bridge { bridge: "br0".into(), vlan: 7 };
     assert_eq!(desired.interfaces[1].network, Some(agent::desired_interface::Network::Bridge(bridge)));
 
-    let kernel = Boot::Kernel { kernel: file(), initrd: file(), root: None, cmdline: String::new() };
+    let kernel = Boot::Kernel { kernel: file(), initrd: None, root: None, cmdline: String::new() };
     let direct = Image { boot: kernel, tenant: Some("acme".into()), ..image(Firmware::Bios) };
     let desired = out(&instance(&["default"]), &direct, &tenant(), &[]).unwrap();
     assert_eq!(desired.required_features, [features::KERNEL_BOOT]);

@@ -25,7 +25,7 @@ pub fn boot_out(boot: &Boot) -> v1::image::Boot {
         Boot::Disk(disk) => v1::image::Boot::Disk(disk_out(disk)),
         Boot::Kernel { kernel, initrd, root, cmdline } => v1::image::Boot::Kernel(v1::KernelImage {
             kernel: Some(file_out(kernel)),
-            initrd: Some(file_out(initrd)),
+            initrd: initrd.as_ref().map(file_out),
             root: root.as_ref().map(disk_out),
             cmdline: cmdline.clone(),
         }),
@@ -68,12 +68,9 @@ pub fn boot_into(boot: Option<v1::image::Boot>) -> Result<Boot> {
         Some(v1::image::Boot::Disk(disk)) => disk_into("image.disk", disk, &mut violations).map(Boot::Disk),
         Some(v1::image::Boot::Kernel(v1::KernelImage { kernel, initrd, root, cmdline })) => {
             let kernel = file_into("image.kernel.kernel", kernel, &mut violations);
-            let initrd = file_into("image.kernel.initrd", initrd, &mut violations);
-            let root = root.map(|disk| disk_into("image.kernel.root", disk, &mut violations));
-            match (kernel, initrd) {
-                (Some(kernel), Some(initrd)) => Some(Boot::Kernel { kernel, initrd, root: root.flatten(), cmdline }),
-                _ => None,
-            }
+            let initrd = initrd.map(|v1::ImageFile { uri, sha256 }| File { uri, sha256 });
+            let root = root.and_then(|disk| disk_into("image.kernel.root", disk, &mut violations));
+            kernel.map(|kernel| Boot::Kernel { kernel, initrd, root, cmdline })
         }
     };
     violations.finish()?;
@@ -144,12 +141,12 @@ mod tests {
 
     #[test]
     fn boot_sources_come_back_as_they_went() {
-        let kernel = |root| Boot::Kernel { kernel: file("k"), initrd: file("i"), root, cmdline: "quiet".into() };
+        let kernel = |initrd, root| Boot::Kernel { kernel: file("k"), initrd, root, cmdline: "quiet".into() };
         for boot in [
             Boot::Disk(disk(Format::Qcow2)),
             Boot::Disk(disk(Format::Raw)),
-            kernel(None),
-            kernel(Some(disk(Format::Raw))),
+            kernel(None, None),
+            kernel(Some(file("i")), Some(disk(Format::Raw))),
         ] {
             assert_eq!(boot_into(Some(boot_out(&boot))), Ok(boot));
         }
@@ -163,9 +160,7 @@ mod tests {
         let bare =
             v1::image::Boot::Kernel(v1::KernelImage { root: Some(v1::DiskImage::default()), ..Default::default() });
         let error = boot_into(Some(bare)).unwrap_err().to_string();
-        for field in
-            ["image.kernel.kernel", "image.kernel.initrd", "image.kernel.root.format", "image.kernel.root.file"]
-        {
+        for field in ["image.kernel.kernel", "image.kernel.root.format", "image.kernel.root.file"] {
             assert!(error.contains(field), "{field} in {error}");
         }
         assert!(boot_into(None).unwrap_err().to_string().starts_with("image.disk"));
