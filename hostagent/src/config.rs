@@ -155,11 +155,9 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        for (option, value) in [
-            ("--console-log-max-mib", "0"),
-            ("--sim-capacity", "vcpus=none"),
-            ("--metrics-listen", "9644"),
-        ] {
+        for (option, value) in
+            [("--console-log-max-mib", "0"), ("--sim-capacity", "vcpus=none"), ("--metrics-listen", "9644")]
+        {
             let error = parse(&["run", "--server", "p:1", option, value]).expect_err(option).to_string();
             assert!(error.contains(option) && error.contains(value), "{error}");
         }

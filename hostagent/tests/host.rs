@@ -67,7 +67,10 @@ async fn without_a_plane_the_journal_is_enough() {
     .await;
     host.pass(120).await;
     assert_eq!(host.simulated.running(), [uids[0]], "losing the plane stops nothing; the other rests");
-    assert_eq!(host.agent.board().instance(uids[1]).expect("known").exit.as_ref().expect("exit").kind(), Kind::GuestPoweroff);
+    assert_eq!(
+        host.agent.board().instance(uids[1]).expect("known").exit.as_ref().expect("exit").kind(),
+        Kind::GuestPoweroff
+    );
 }
 
 #[tokio::test]

@@ -209,7 +209,10 @@ async fn an_image_that_is_refused_fails_the_instance_and_says_why() {
     host.simulated.inject("ensure_image", Some(fault));
     host.plane.upsert(desired(uid));
     let seen = host.until(uid, Phase::Failed).await;
-    assert_eq!((seen.reason.as_str(), seen.message.as_str()), (reasons::IMAGE_DIGEST_MISMATCH, "expected 00, found 11"));
+    assert_eq!(
+        (seen.reason.as_str(), seen.message.as_str()),
+        (reasons::IMAGE_DIGEST_MISMATCH, "expected 00, found 11")
+    );
     let image = eventually("the host's copy", async || {
         let images = host.plane.lock().images.values().flatten().last().cloned();
         images.filter(|image| image.state() == host_copy::State::Failed).ok_or("none".to_owned())

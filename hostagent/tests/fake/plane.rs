@@ -218,10 +218,7 @@ impl Agent for Plane {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn fetch_blob(
-        &self,
-        request: Request<FetchBlobRequest>,
-    ) -> Result<Response<Self::FetchBlobStream>, Status> {
+    async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {
         let digest = request.into_inner().digest;
         let bytes = self.lock().blobs.get(&digest).cloned().ok_or_else(|| Status::not_found(digest))?;
         let chunks: Vec<_> = bytes.chunks(16).map(|data| Ok(FetchBlobResponse { data: data.to_vec() })).collect();

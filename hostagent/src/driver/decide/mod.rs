@@ -136,7 +136,9 @@ impl Action {
     #[must_use]
     pub fn is_note(self) -> bool {
         match self {
-            Self::NoteRun | Self::NoteEnd(_) | Self::NoteReboot | Self::ForgetStop | Self::Settle | Self::Revive => true,
+            Self::NoteRun | Self::NoteEnd(_) | Self::NoteReboot | Self::ForgetStop | Self::Settle | Self::Revive => {
+                true
+            }
             Self::Prepare
             | Self::Start
             | Self::AskStop

@@ -35,17 +35,11 @@ fn desired(power: instance_spec::Power) -> DesiredInstance {
 
 /// Wanted running, at rest: everything that was asked for was done.
 fn wanted() -> Record {
-    Record {
-        done: Done { power: 3, reboot: 0, reset: 0 },
-        ..Record::new(desired(instance_spec::Power::Running))
-    }
+    Record { done: Done { power: 3, reboot: 0, reset: 0 }, ..Record::new(desired(instance_spec::Power::Running)) }
 }
 
 fn unwanted() -> Record {
-    Record {
-        done: Done { power: 3, reboot: 0, reset: 0 },
-        ..Record::new(desired(instance_spec::Power::Stopped))
-    }
+    Record { done: Done { power: 3, reboot: 0, reset: 0 }, ..Record::new(desired(instance_spec::Power::Stopped)) }
 }
 
 fn with_run(record: Record) -> Record {
@@ -140,7 +134,10 @@ impl World {
 }
 
 fn buried(force: bool) -> Record {
-    Record { tombstone: Some(Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone: false }), ..with_run(wanted()) }
+    Record {
+        tombstone: Some(Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone: false }),
+        ..with_run(wanted())
+    }
 }
 
 fn asked(seconds_ago: i64, power_generation: i64) -> Option<Stop> {

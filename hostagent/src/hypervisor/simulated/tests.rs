@@ -231,7 +231,9 @@ async fn faults_come_from_the_process_and_from_a_file() {
     let text = r#"{"destroy": "refuse once: DiskMissing: gone: for good", "survey": "unavailable"}"#;
     std::fs::write(&faults, text).expect("write");
     match simulated.destroy(uid(1)).await {
-        Err(Error::Refused { reason, message }) => assert_eq!((reason, message.as_str()), ("DiskMissing", "gone: for good")),
+        Err(Error::Refused { reason, message }) => {
+            assert_eq!((reason, message.as_str()), ("DiskMissing", "gone: for good"))
+        }
         other => panic!("{other:?}"),
     }
     simulated.destroy(uid(1)).await.expect("once is over");
