@@ -9,9 +9,7 @@ use tonic::Request;
 use super::certificate::host_of;
 use crate::api::Api;
 use crate::caller::Caller;
-
-/// As [`crate::random::secret`] makes them.
-const TOKEN_LEN: usize = 43;
+use crate::random;
 
 pub async fn enrol(api: &Api, request: Request<EnrolRequest>) -> Result<EnrolResponse> {
     let caller = Caller::of(&request)?;
@@ -26,7 +24,7 @@ pub async fn enrol(api: &Api, request: Request<EnrolRequest>) -> Result<EnrolRes
 
 async fn spend(api: &Api, caller: &Caller, token: &str, csr_pem: String) -> Result<EnrolResponse> {
     let host = host_of(&csr_pem)?;
-    if token.len() != TOKEN_LEN || !token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+    if !random::is_enrolment_token(token) {
         let message = "the enrolment token is not one of ours; was it cut when copied?".to_owned();
         return Err(Error::Unauthenticated { reason: Reason::EnrolmentTokenInvalid, message });
     }

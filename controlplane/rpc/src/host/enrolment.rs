@@ -31,8 +31,7 @@ pub async fn create(
     violations.check(ttl != Some(Duration::ZERO), "ttl", "more than 0 s; leave it out for an hour");
     violations.finish()?;
 
-    // Recognised at sight, and never taken for an option: the random part may begin with `-`.
-    let token = format!("enrol_{}", random::secret()?);
+    let token = random::enrolment_token()?;
     let expire = api.store().now().plus(ttl.unwrap_or(TTL_DEFAULT));
     let id = request.host_id.as_str().into();
     let done = api.store().host_enrolment_create(&call, &id, Sha256::digest(&token).into(), expire).await?;
