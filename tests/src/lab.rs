@@ -105,8 +105,9 @@ impl Lab {
 
     async fn prepare(&self, images: &Path) {
         within(BOOT, "the host is ready", || async {
-            let state = self.api.host("h1").await.state();
-            if state == v1::host::State::Ready { Ok(()) } else { Err(state) }
+            let request = v1::GetHostRequest { name: "hosts/h1".to_owned() };
+            let host = self.api.hosts.clone().get_host(request).await.map_err(|e| e.to_string())?.into_inner();
+            if host.state() == v1::host::State::Ready { Ok(()) } else { Err(format!("{:?}", host.state())) }
         })
         .await;
         self.api.tenant("acme", None).await;

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 const DEADLINE: Duration = Duration::from_secs(150);
 /// How many stories run at once: each is three processes that mostly wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 struct Cell {
     plane: Supervised,
