@@ -122,7 +122,10 @@ impl Cache {
                 return outcome;
             }
             if standing.changed().await.is_err() {
-                return Err(Error::failed(reasons::MEDIA_IO, format!("the fetch of image {uid} ended without an answer")));
+                return Err(Error::failed(
+                    reasons::MEDIA_IO,
+                    format!("the fetch of image {uid} ended without an answer"),
+                ));
             }
         }
     }

@@ -132,11 +132,7 @@ async fn a_crash_before_the_manifest_costs_one_digest_and_no_fetch() {
 #[tokio::test]
 async fn kernel_initrd_and_root_are_one_image() {
     let fixture = Fixture::new();
-    let root = DiskImage {
-        file: Some(fixture.file("root", &[0; 512])),
-        format: Declared::Raw.into(),
-        min_disk_gib: 1,
-    };
+    let root = DiskImage { file: Some(fixture.file("root", &[0; 512])), format: Declared::Raw.into(), min_disk_gib: 1 };
     let kernel = KernelImage {
         kernel: Some(fixture.file("vmlinuz", b"kernel")),
         initrd: Some(fixture.file("initrd", b"initrd")),

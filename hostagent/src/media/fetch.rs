@@ -114,7 +114,8 @@ impl Fetcher {
 
     /// The URL, when it is one that hosts fetch from as far as it can be told without asking the name server.
     fn permitted(&self, text: &str) -> Result<Url, Error> {
-        let refuse = |why: String| Error::refused(IMAGE_SOURCE_REFUSED, format!("the image's address is refused: {why}"));
+        let refuse =
+            |why: String| Error::refused(IMAGE_SOURCE_REFUSED, format!("the image's address is refused: {why}"));
         let url = Url::parse(text).map_err(|e| refuse(format!("{e} in `{text}`")))?;
         check_url(&url, &self.policy).map_err(|e| refuse(e.to_string()))?;
         Ok(url)
@@ -304,7 +305,10 @@ fn cut(url: &Url, error: reqwest::Error) -> Cut {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = source {
         if cause.is::<UrlRefused>() || cause.is::<Refused>() {
-            let message = format!("the image's address is refused: {} leads to something that is not fetched: {cause}", shown(url));
+            let message = format!(
+                "the image's address is refused: {} leads to something that is not fetched: {cause}",
+                shown(url)
+            );
             return Cut::Final(Error::refused(IMAGE_SOURCE_REFUSED, message));
         }
         source = cause.source();

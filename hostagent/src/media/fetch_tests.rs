@@ -45,7 +45,9 @@ impl Server {
                     continue;
                 }
                 heads.lock().unwrap().push(head.to_lowercase());
-                let answer = answers.pop_front().unwrap_or_else(|| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec());
+                let answer = answers
+                    .pop_front()
+                    .unwrap_or_else(|| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec());
                 let _ = stream.write_all(&answer).and_then(|()| stream.flush());
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
@@ -68,14 +70,8 @@ impl Server {
         let policy = Policy { allow: allow.iter().map(|p| p.parse().unwrap()).collect() };
         let fetcher = Fetcher::new(policy, Some(self.dir.path().join("ca.pem")));
         let sha256 = hex::encode(ring::digest::digest(&ring::digest::SHA256, body));
-        let download = Download {
-            url,
-            sha256: &sha256,
-            part: &self.part(),
-            max_bytes,
-            room: &|_| Ok(()),
-            progress: &|_, _| {},
-        };
+        let download =
+            Download { url, sha256: &sha256, part: &self.part(), max_bytes, room: &|_| Ok(()), progress: &|_, _| {} };
         fetcher.fetch(&download).await
     }
     async fn fetch(&self, body: &[u8]) -> Result<(), Error> {
@@ -111,7 +107,11 @@ async fn fetches_and_verifies() {
 async fn goes_on_where_it_was_cut() {
     let body = body();
     let cut = answer("200 OK", "content-length: 100000\r\netag: \"v1\"\r\n", &body[..60_000]);
-    let rest = answer("206 Partial Content", "content-length: 40000\r\ncontent-range: bytes 60000-99999/100000\r\n", &body[60_000..]);
+    let rest = answer(
+        "206 Partial Content",
+        "content-length: 40000\r\ncontent-range: bytes 60000-99999/100000\r\n",
+        &body[60_000..],
+    );
     let server = Server::start(vec![cut, rest]);
     server.fetch(&body).await.unwrap();
     assert_eq!(std::fs::read(server.part()).unwrap(), body);
@@ -132,7 +132,11 @@ async fn begins_anew_when_the_file_changed_in_between() {
 async fn a_rest_that_does_not_fit_costs_one_more_download() {
     let body = body();
     let cut = answer("200 OK", "content-length: 100000\r\netag: \"v0\"\r\n", &[0; 60_000]);
-    let rest = answer("206 Partial Content", "content-length: 40000\r\ncontent-range: bytes 60000-99999/100000\r\n", &body[60_000..]);
+    let rest = answer(
+        "206 Partial Content",
+        "content-length: 40000\r\ncontent-range: bytes 60000-99999/100000\r\n",
+        &body[60_000..],
+    );
     let server = Server::start(vec![cut, rest, whole(&body)]);
     server.fetch(&body).await.unwrap();
     assert_eq!(std::fs::read(server.part()).unwrap(), body);
@@ -160,10 +164,12 @@ async fn an_endless_body_is_cut_at_the_limit() {
 async fn a_full_disk_gives_back_what_was_taken() {
     let server = Server::start(vec![whole(&body())]);
     std::fs::write(server.part(), "from before").unwrap();
-    let fetcher = Fetcher::new(Policy { allow: vec!["127.0.0.1/32".parse().unwrap()] }, Some(server.dir.path().join("ca.pem")));
+    let fetcher =
+        Fetcher::new(Policy { allow: vec!["127.0.0.1/32".parse().unwrap()] }, Some(server.dir.path().join("ca.pem")));
     let (url, part) = (server.url(), server.part());
     let full = |_| Err(Error::refused(reasons::DISK_FULL, "full"));
-    let download = Download { url: &url, sha256: "", part: &part, max_bytes: 1 << 20, room: &full, progress: &|_, _| {} };
+    let download =
+        Download { url: &url, sha256: "", part: &part, max_bytes: 1 << 20, room: &full, progress: &|_, _| {} };
     assert_eq!(fetcher.fetch(&download).await.unwrap_err().reason, "DiskFull");
     assert!(server.leaves_nothing());
 }
@@ -172,17 +178,29 @@ async fn a_full_disk_gives_back_what_was_taken() {
 async fn addresses_of_the_host_and_its_networks_are_refused() {
     let server = Server::start(vec![whole(&body())]);
     // Written as an address, as a name that resolves to one, and in disguise.
-    for host in ["127.0.0.1", "localhost", "127.1", "0x7f000001", "[::ffff:127.0.0.1]", "[::1]", "169.254.169.254", "10.0.0.1"] {
+    for host in
+        ["127.0.0.1", "localhost", "127.1", "0x7f000001", "[::ffff:127.0.0.1]", "[::1]", "169.254.169.254", "10.0.0.1"]
+    {
         let url = format!("https://{host}:{}/image", server.port);
         let error = server.fetch_with(&[], &url, &body(), 1 << 20).await.unwrap_err();
-        assert_eq!((error.reason, error.verdict), ("ImageSourceRefused", super::super::Verdict::Refused), "{host}: {error}");
+        assert_eq!(
+            (error.reason, error.verdict),
+            ("ImageSourceRefused", super::super::Verdict::Refused),
+            "{host}: {error}"
+        );
     }
     assert!(server.asked.lock().unwrap().is_empty(), "somebody was asked");
 }
 
 #[tokio::test]
 async fn redirects_are_held_to_the_same_rules() {
-    for to in ["https://10.0.0.1/", "https://169.254.169.254/latest", "http://127.0.0.1/", "https://localhost/", "file:///etc/shadow"] {
+    for to in [
+        "https://10.0.0.1/",
+        "https://169.254.169.254/latest",
+        "http://127.0.0.1/",
+        "https://localhost/",
+        "file:///etc/shadow",
+    ] {
         let server = Server::start(vec![answer("302 Found", &format!("location: {to}\r\ncontent-length: 0\r\n"), b"")]);
         // Only the server's own address is allowed; localhost resolves to it or to ::1, so leave that one out.
         let error = server.fetch(&body()).await.unwrap_err();
@@ -201,7 +219,14 @@ async fn redirects_are_held_to_the_same_rules() {
 #[tokio::test]
 async fn other_schemes_and_credentials_are_refused() {
     let server = Server::start(vec![]);
-    for url in ["http://images.example/x", "ftp://images.example/x", "https://u:p@images.example/x", "file:///x", "images", "https://"] {
+    for url in [
+        "http://images.example/x",
+        "ftp://images.example/x",
+        "https://u:p@images.example/x",
+        "file:///x",
+        "images",
+        "https://",
+    ] {
         let error = server.fetch_with(&[], url, b"", 1).await.unwrap_err();
         assert_eq!(error.reason, "ImageSourceRefused", "{url}");
     }

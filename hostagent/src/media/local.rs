@@ -33,7 +33,9 @@ pub fn open(image_dir: Option<&Path>, uri: &str) -> Result<File, Error> {
     let file = rustix::fs::openat2(&root, &inside, flags, Mode::empty(), resolve).map_err(|e| match e {
         rustix::io::Errno::LOOP => refuse("a part of its path is a symbolic link".into()),
         rustix::io::Errno::XDEV => refuse("its path leaves the image directory".into()),
-        rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => refuse(format!("there is no such file in {}", dir.display())),
+        rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
+            refuse(format!("there is no such file in {}", dir.display()))
+        }
         // A directory is readable, a socket or a device without driver is not.
         rustix::io::Errno::NXIO => refuse("it is not a regular file".into()),
         e => Error::io("open", &dir.join(&inside), &e.into()),

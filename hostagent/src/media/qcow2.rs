@@ -185,7 +185,8 @@ impl Layout {
             return invalid(format!("cluster_bits is {cluster_bits}, not 9 to 21"));
         }
         let cluster_size = 1u64 << cluster_bits;
-        if header_len < V2_LENGTH || (header_len > V2_LENGTH && header_len < V3_LENGTH) || header_len % 8 != 0 {
+        if header_len < V2_LENGTH || (header_len > V2_LENGTH && header_len < V3_LENGTH) || !header_len.is_multiple_of(8)
+        {
             return invalid(format!("header_length is {header_len}"));
         }
         if header_len > cluster_size.min(file_len) {
@@ -200,7 +201,7 @@ impl Layout {
         }
         let table = |name: &str, offset: u64, bytes: u64, most: u64| {
             let end = offset.checked_add(bytes);
-            if bytes > most || offset % cluster_size != 0 || end.is_none_or(|end| end > file_len) {
+            if bytes > most || !offset.is_multiple_of(cluster_size) || end.is_none_or(|end| end > file_len) {
                 return Err(Refusal::Header(format!(
                     "the {name} ({bytes} bytes at {offset}) is not inside the file of {file_len} bytes"
                 )));

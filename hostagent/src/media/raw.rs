@@ -9,7 +9,7 @@ const SECTOR: u64 = 512;
 
 /// Checks the length of a raw image called `name`; gives the size of the disk.
 pub fn check(name: &str, file_len: u64, max_virtual: u64) -> Result<u64, Error> {
-    if file_len == 0 || file_len % SECTOR != 0 {
+    if file_len == 0 || !file_len.is_multiple_of(SECTOR) {
         return Err(Error::refused(
             reasons::IMAGE_NOT_A_DISK,
             format!(

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::lab::{Lab, NO_TENANT, image_file, run};
 
 fn image(lab: &Lab, name: &str, format: Format) -> DesiredImage {
-    let disk = DiskImage { file: Some(image_file(&lab.image_dir().join(name))), format: format.into(), min_disk_gib: 1 };
+    let disk =
+        DiskImage { file: Some(image_file(&lab.image_dir().join(name))), format: format.into(), min_disk_gib: 1 };
     let boot = Some(Boot::Disk(disk));
     DesiredImage { uid: Uuid::now_v7().to_string(), name: name.into(), platform: true, boot, ..Default::default() }
 }

@@ -195,7 +195,8 @@ pub fn config(dir: &Path) -> LibvirtConfig {
         args: Args,
     }
     use clap::Parser;
-    let mut config = Cli::parse_from(["x", "--disk-reserve-gib=0", "--domain-type=qemu"]).args.into_config(dir.join("s"));
+    let mut config =
+        Cli::parse_from(["x", "--disk-reserve-gib=0", "--domain-type=qemu"]).args.into_config(dir.join("s"));
     config.image_dir = Some(dir.join("src"));
     config
 }

@@ -68,7 +68,10 @@ async fn foreign_domains_are_counted_and_left_alone() {
     let dir = lab.dir.join("foreign");
     std::fs::create_dir_all(&dir).unwrap();
     let disk = dir.join("disk.qcow2");
-    run(&format!("chmod 711 {0}; qemu-img create -q -f qcow2 {0}/disk.qcow2 7G; chmod 666 {0}/disk.qcow2", dir.display()));
+    run(&format!(
+        "chmod 711 {0}; qemu-img create -q -f qcow2 {0}/disk.qcow2 7G; chmod 666 {0}/disk.qcow2",
+        dir.display()
+    ));
     let desired = lab.instance("web", NO_TENANT);
     // One that runs, one that only has a disk, and one that took the name of an instance of ours.
     let uid = crate::lab::uid(&desired);
@@ -99,7 +102,8 @@ async fn foreign_domains_are_counted_and_left_alone() {
     lab.libvirt.ensure_image(&lab.image(), &|_, _| {}).await.unwrap();
     let taken = lab.libvirt.ensure_defined(&desired, &crate::lab::seed("")).await.unwrap_err();
     assert!(matches!(taken, Error::Refused { reason: "DomainConflict", .. }), "{taken}");
-    for verb in [lab.libvirt.start(uid).await, lab.libvirt.destroy(uid).await, lab.libvirt.request_shutdown(uid).await] {
+    for verb in [lab.libvirt.start(uid).await, lab.libvirt.destroy(uid).await, lab.libvirt.request_shutdown(uid).await]
+    {
         assert!(matches!(verb, Err(Error::NotFound(_))), "{verb:?}");
     }
     lab.libvirt.remove(uid).await.unwrap();

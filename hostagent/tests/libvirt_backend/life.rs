@@ -31,14 +31,20 @@ async fn from_nothing_to_nothing() {
     let mut shell = lab.shell(uid).await;
     let said = lab.said(uid).await;
     assert!(said.contains("tiny: seed meta-data user-data"), "the seed is found by its label: {said}");
-    assert!(said.contains("tiny: disk vda sectors 2097152 ro 0") && said.contains("vdb") && said.contains("ro 1"), "{said}");
+    assert!(
+        said.contains("tiny: disk vda sectors 2097152 ro 0") && said.contains("vdb") && said.contains("ro 1"),
+        "{said}"
+    );
     assert_eq!(shell.run("echo $((6*7))").await.text, "42");
     let busy = lab.libvirt.console(uid).await.err().expect("two holders");
     assert!(matches!(busy, Error::Busy(_)), "{busy}");
 
     // Its address is known, from its agent and from outside, and its ports are reached.
     let guest = lab.until_agent(uid).await;
-    assert_eq!((guest.addresses[0].mac.as_str(), guest.addresses[0].source.as_str()), (desired.interfaces[0].mac.as_str(), "guest-agent"));
+    assert_eq!(
+        (guest.addresses[0].mac.as_str(), guest.addresses[0].source.as_str()),
+        (desired.interfaces[0].mac.as_str(), "guest-agent")
+    );
     let ip = guest.addresses[0].ip.clone();
     assert!(said.contains(&format!("tiny: address {ip}/24")), "{ip} in {said}");
     shell.run("(while :; do echo served | nc -l -p 8080; done) >/dev/null 2>&1 & true").await;

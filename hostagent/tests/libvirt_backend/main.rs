@@ -3,10 +3,12 @@
 //! Runs only inside `tests/with-libvirtd.sh` (which sets CROFT_LIBVIRT_TEST=1), because it kills libvirtd, makes networks
 //! and writes firewall rules: `tests/with-libvirtd.sh cargo test -p croft-hostagent --test libvirt_backend`.
 
+#![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
+
 mod images;
 mod lab;
-mod life;
 mod libvirtd;
+mod life;
 mod networks;
 mod shell;
 mod trouble;

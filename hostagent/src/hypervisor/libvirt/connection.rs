@@ -92,11 +92,7 @@ impl Connection {
     }
 }
 
-async fn within<T>(
-    deadline: Duration,
-    what: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+async fn within<T>(deadline: Duration, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = |_| Error::Unavailable(format!("libvirt did not {what} in {} s", deadline.as_secs()));
     tokio::time::timeout(deadline, work).await.map_err(late)?
 }

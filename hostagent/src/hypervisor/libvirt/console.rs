@@ -34,7 +34,9 @@ impl Consoles {
         let socket = paths.serial(uid);
         let unavailable = |what: String| Error::Failed {
             reason: CONSOLE_UNAVAILABLE,
-            message: format!("the console of instance {uid} does not answer ({what}); it is there while the guest runs"),
+            message: format!(
+                "the console of instance {uid} does not answer ({what}); it is there while the guest runs"
+            ),
         };
         let stream = tokio::time::timeout(DEADLINE, UnixStream::connect(&socket))
             .await

@@ -70,9 +70,15 @@ pub enum CellCpus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
     /// UEFI without Secure Boot, its variables in this file.
-    Uefi { nvram: PathBuf },
+    Uefi {
+        nvram: PathBuf,
+    },
     Bios,
-    Kernel { kernel: PathBuf, initrd: Option<PathBuf>, cmdline: String },
+    Kernel {
+        kernel: PathBuf,
+        initrd: Option<PathBuf>,
+        cmdline: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +105,15 @@ pub struct Interface {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
     /// The tenant's NAT network; the guest may use this address and no other.
-    Tenant { network: String, ip: std::net::Ipv4Addr },
-    Bridge { bridge: String, kind: BridgeKind, vlan: Option<u16> },
+    Tenant {
+        network: String,
+        ip: std::net::Ipv4Addr,
+    },
+    Bridge {
+        bridge: String,
+        kind: BridgeKind,
+        vlan: Option<u16>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,9 +155,7 @@ impl Domain {
     fn memory_backing(&self) -> Element {
         let backing = el("memoryBacking");
         let backing = match self.huge_page_kib {
-            Some(kib) => {
-                backing.child(el("hugepages").child(el("page").attr("size", kib).attr("unit", "KiB")))
-            }
+            Some(kib) => backing.child(el("hugepages").child(el("page").attr("size", kib).attr("unit", "KiB"))),
             None => backing,
         };
         backing.child(el("nosharepages"))
@@ -199,12 +210,14 @@ impl Domain {
 
     fn cpu(&self) -> Element {
         let cpu = match self.domain_type {
-            DomainType::Kvm => el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on"),
+            DomainType::Kvm => {
+                el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
+            }
             DomainType::Qemu => el("cpu").attr("mode", "maximum"),
         };
         // One socket a cell where that divides evenly: some guests count sockets, for licences or limits.
         let sockets = match u32::try_from(self.cells.len()) {
-            Ok(cells) if cells > 1 && self.vcpus % cells == 0 => cells,
+            Ok(cells) if cells > 1 && self.vcpus.is_multiple_of(cells) => cells,
             _ => 1,
         };
         let topology = el("topology").attr("sockets", sockets).attr("dies", 1).attr("cores", self.vcpus / sockets);
@@ -214,11 +227,7 @@ impl Domain {
         }
         let cells = self.cells.iter().enumerate().map(|(id, cell)| {
             let vcpus: Vec<u32> = cell.vcpus.clone().collect();
-            el("cell")
-                .attr("id", id)
-                .attr("cpus", cpu_list(&vcpus))
-                .attr("memory", cell.memory_mib)
-                .attr("unit", "MiB")
+            el("cell").attr("id", id).attr("cpus", cpu_list(&vcpus)).attr("memory", cell.memory_mib).attr("unit", "MiB")
         });
         cpu.child(el("numa").children(cells))
     }
@@ -229,7 +238,9 @@ impl Domain {
         let serial = el("source").attr("mode", "bind").attr("path", self.serial.display());
         let agent = el("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0");
         el("devices")
-            .children(self.disks.iter().zip(letters).enumerate().map(|(at, (disk, letter))| disk.to_element(at, letter)))
+            .children(
+                self.disks.iter().zip(letters).enumerate().map(|(at, (disk, letter))| disk.to_element(at, letter)),
+            )
             .children(self.interfaces.iter().map(Interface::to_element))
             .child(el("serial").attr("type", "unix").child(serial).child(log).child(el("target").attr("port", 0)))
             .child(el("console").attr("type", "unix").child(el("target").attr("type", "serial").attr("port", 0)))
@@ -247,7 +258,9 @@ impl Disk {
         let driver = el("driver").attr("name", "qemu").attr("type", self.format.as_str());
         let driver = match self.access {
             // A full disk of the host pauses the guest instead of showing it write errors.
-            Access::ReadWrite => driver.attr("discard", "unmap").attr("error_policy", "enospace").attr("rerror_policy", "stop"),
+            Access::ReadWrite => {
+                driver.attr("discard", "unmap").attr("error_policy", "enospace").attr("rerror_policy", "stop")
+            }
             Access::ReadOnly => driver,
         };
         let disk = el("disk")
@@ -262,7 +275,9 @@ impl Disk {
                 let label = el("seclabel").attr("model", "dac").attr("relabel", "no");
                 let source = el("source").attr("file", path.display()).child(label);
                 let format = el("format").attr("type", format.as_str());
-                disk.child(el("backingStore").attr("type", "file").child(format).child(source).child(el("backingStore")))
+                disk.child(
+                    el("backingStore").attr("type", "file").child(format).child(source).child(el("backingStore")),
+                )
             }
             None => disk.child(el("backingStore")),
         };
@@ -290,11 +305,14 @@ impl Interface {
                     .child(el("filterref").attr("filter", filter::TENANT).child(parameter))
             }
             Link::Bridge { bridge, kind, vlan } => {
-                let element = el("interface").attr("type", "bridge").child(mac).child(el("source").attr("bridge", bridge));
+                let element =
+                    el("interface").attr("type", "bridge").child(mac).child(el("source").attr("bridge", bridge));
                 // Open vSwitch does not pass through the tables that libvirt's filters live in.
                 let element = match kind {
                     BridgeKind::Linux => element.child(model).child(el("filterref").attr("filter", filter::BRIDGE)),
-                    BridgeKind::OpenVSwitch => element.child(el("virtualport").attr("type", "openvswitch")).child(model),
+                    BridgeKind::OpenVSwitch => {
+                        element.child(el("virtualport").attr("type", "openvswitch")).child(model)
+                    }
                 };
                 element.children(vlan.map(|id| el("vlan").child(el("tag").attr("id", id))))
             }

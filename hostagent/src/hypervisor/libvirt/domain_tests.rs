@@ -70,12 +70,8 @@ fn kernel_without_a_disk() {
 #[test]
 fn one_cell_dedicated_with_huge_pages() {
     let cell = Cell { host_cell: 1, vcpus: 0..2, cpus: CellCpus::Each(vec![9, 25]), memory_mib: 2048 };
-    let dedicated = Domain {
-        domain_type: DomainType::Kvm,
-        huge_page_kib: Some(1_048_576),
-        cells: vec![cell],
-        ..domain()
-    };
+    let dedicated =
+        Domain { domain_type: DomainType::Kvm, huge_page_kib: Some(1_048_576), cells: vec![cell], ..domain() };
     shows("dedicated-huge-pages", &dedicated);
 }
 

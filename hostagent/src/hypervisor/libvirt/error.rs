@@ -18,7 +18,16 @@ const LOG_LINES: usize = 3;
 /// An error of the call that was meant to do `what`.
 pub fn failed(reason: &'static str, what: &str) -> impl Fn(VirtError) -> Error {
     let what = what.to_owned();
-    move |error| Error::Failed { reason, message: format!("{what}: {}", error.message()) }
+    move |error| Error::Failed { reason, message: format!("{what}: {}{}", error.message(), advice(error.message())) }
+}
+
+/// Where libvirt's own words do not say what to do.
+fn advice(message: &str) -> &'static str {
+    // libvirt makes its chains once, when it starts.
+    match message.contains("LIBVIRT_") && message.contains("No chain/target/match") {
+        true => "; somebody flushed the host's firewall: restart libvirtd, which builds its rules again (guests go on)",
+        false => "",
+    }
 }
 
 pub fn is(error: &VirtError, number: ErrorNumber) -> bool {
@@ -98,6 +107,13 @@ LC_ALL=C \\\n/usr/bin/qemu-system-x86_64 \\\n-name guest=croft \\\n-msg timestam
         let words = last_words(LOG);
         assert!(words.ends_with("Cannot allocate memory") && words.lines().count() == 1, "{words}");
         assert_eq!(last_words(""), "");
+    }
+
+    #[test]
+    fn a_flushed_firewall_is_explained() {
+        let said = "Failed to apply firewall rules iptables --insert LIBVIRT_INP: iptables: No chain/target/match by that name.";
+        assert!(advice(said).contains("restart libvirtd"));
+        assert_eq!(advice("something else"), "");
     }
 
     #[test]

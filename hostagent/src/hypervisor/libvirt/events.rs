@@ -79,11 +79,7 @@ struct Listener {
 
 impl Session {
     /// Connects and listens. Blocks.
-    pub fn open(
-        uri: &str,
-        events: &broadcast::Sender<Option<Uuid>>,
-        restarts: &Restarts,
-    ) -> Result<Self, VirtError> {
+    pub fn open(uri: &str, events: &broadcast::Sender<Option<Uuid>>, restarts: &Restarts) -> Result<Self, VirtError> {
         start_loop();
         let connect = Connect::open(Some(uri))?;
         let end = Arc::new(End::default());
@@ -133,6 +129,8 @@ impl Drop for Session {
 }
 
 type Callback = sys::virConnectDomainEventGenericCallback;
+/// The shape that all callbacks are registered under.
+type Plain = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 
 /// The events we listen to, each with a callback of its own shape.
 #[expect(unsafe_code, reason = "libvirt registers callbacks of all shapes through one generic type")]
@@ -142,16 +140,30 @@ fn callbacks() -> [(sys::virDomainEventID, Callback); 4] {
     // casts it back to that signature before it calls it.
     unsafe {
         [
-            (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, Some(std::mem::transmute::<*const (), _>(on_lifecycle as *const ()))),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                Some(std::mem::transmute::<*const (), Plain>(on_lifecycle as *const ())),
+            ),
             (sys::VIR_DOMAIN_EVENT_ID_REBOOT, Some(on_reboot as _)),
-            (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, Some(std::mem::transmute::<*const (), _>(on_io_error as *const ()))),
-            (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, Some(std::mem::transmute::<*const (), _>(on_agent as *const ()))),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+                Some(std::mem::transmute::<*const (), Plain>(on_io_error as *const ())),
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+                Some(std::mem::transmute::<*const (), Plain>(on_agent as *const ())),
+            ),
         ]
     }
 }
 
 #[expect(unsafe_code, reason = "the virt crate has no event registration")]
-fn register(connect: &Connect, id: sys::virDomainEventID, callback: Callback, listener: Listener) -> Result<c_int, VirtError> {
+fn register(
+    connect: &Connect,
+    id: sys::virDomainEventID,
+    callback: Callback,
+    listener: Listener,
+) -> Result<c_int, VirtError> {
     let opaque = Box::into_raw(Box::new(listener)).cast::<c_void>();
     // SAFETY: the connection is open, no domain is named, and `opaque` lives until libvirt passes it to `free`.
     let registered = unsafe {
@@ -177,7 +189,8 @@ fn deregister(connect: &Connect, id: c_int) {
 fn register_close(connect: &Connect, end: &Arc<End>) -> Result<(), VirtError> {
     let opaque = Arc::into_raw(Arc::clone(end)).cast_mut().cast::<c_void>();
     // SAFETY: the connection is open; the reference in `opaque` is given back by `free_end`.
-    let done = unsafe { sys::virConnectRegisterCloseCallback(connect.as_ptr(), Some(on_close), opaque, Some(free_end)) };
+    let done =
+        unsafe { sys::virConnectRegisterCloseCallback(connect.as_ptr(), Some(on_close), opaque, Some(free_end)) };
     if done < 0 {
         // SAFETY: libvirt did not take it, so the reference is still ours.
         unsafe { free_end(opaque) };

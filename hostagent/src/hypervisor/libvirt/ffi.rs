@@ -28,9 +28,9 @@ pub fn state(domain: &Domain) -> Result<(DomainStateEnum, DomainStateReasonEnum)
         Enum::Known(DomainState::Paused) => Enum::Known(DomainStateReason::Paused(DomainPausedReasonEnum::from_raw(
             reason as sys::virDomainPausedReason,
         ))),
-        Enum::Known(DomainState::Shutoff) => Enum::Known(DomainStateReason::Shutoff(DomainShutoffReasonEnum::from_raw(
-            reason as sys::virDomainShutoffReason,
-        ))),
+        Enum::Known(DomainState::Shutoff) => Enum::Known(DomainStateReason::Shutoff(
+            DomainShutoffReasonEnum::from_raw(reason as sys::virDomainShutoffReason),
+        )),
         _ => DomainStateReasonEnum::Unknown(reason),
     };
     Ok((state, reason))

@@ -43,12 +43,14 @@ impl Libvirt {
             .connection
             .call(QUICK, "describe a domain", move |connect| {
                 let domain = ours(connect, uid)?;
-                Ok(domain.is_active().map_err(query)?.then(|| lookup::description(&domain)).transpose()?)
+                domain.is_active().map_err(query)?.then(|| lookup::description(&domain)).transpose()
             })
             .await?;
         let Some(description) = description else { return Ok(Guest::default()) };
         let said = match agent_channel_is_connected(&description) {
-            true => self.connection.call_patiently(AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await,
+            true => {
+                self.connection.call_patiently(AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await
+            }
             false => Ok(None),
         };
         match said {
@@ -144,9 +146,8 @@ fn useful(ip: IpAddr) -> bool {
 pub fn agent_channel_is_connected(description: &Element) -> bool {
     let channels = description.first("devices").into_iter().flat_map(|devices| devices.all("channel"));
     let mut targets = channels.filter_map(|channel| channel.first("target"));
-    targets.any(|target| {
-        target.get("name") == Some("org.qemu.guest_agent.0") && target.get("state") == Some("connected")
-    })
+    targets
+        .any(|target| target.get("name") == Some("org.qemu.guest_agent.0") && target.get("state") == Some("connected"))
 }
 
 /// The address that this host's neighbour table ties to `mac` on `bridge`.

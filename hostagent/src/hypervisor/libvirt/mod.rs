@@ -161,7 +161,11 @@ impl Hypervisor for Libvirt {
         Some(self.connection.restarts(uid))
     }
 
-    async fn ensure_image(&self, image: &DesiredImage, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(), Error> {
+    async fn ensure_image(
+        &self,
+        image: &DesiredImage,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<(), Error> {
         self.cache.ensure(image, progress).await.map(drop).map_err(Error::from)
     }
 

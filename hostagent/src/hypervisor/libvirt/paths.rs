@@ -1,5 +1,6 @@
 //! Where the things of an instance lie, below the agent's state directory.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -9,6 +10,11 @@ use crate::media::{self, durable};
 
 /// `sun_path`, with its terminating zero.
 const SOCKET_PATH: usize = 108;
+
+/// By everybody.
+fn is_searchable(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+}
 
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -35,6 +41,13 @@ impl Paths {
     pub fn ensure(&self) -> Result<(), media::Error> {
         for dir in [self.state.clone(), self.images(), self.instances(), self.console_dir()] {
             durable::ensure_dir(&dir)?;
+        }
+        // An access list may let it pass all the same, so this is not refused.
+        if let Some(closed) = self.state.ancestors().find(|dir| !is_searchable(dir)) {
+            let (state, closed) = (self.state.display(), closed.display());
+            tracing::warn!(
+                "the emulator's user may not pass through {closed} to the state directory {state}; chmod o+x it"
+            );
         }
         Ok(())
     }

@@ -49,8 +49,8 @@ impl Libvirt {
     pub(super) async fn request(&self, uid: Uuid, request: Request) -> Result<(), Error> {
         let connection = self.connection.clone();
         let asked = tokio::spawn(async move {
-            let by_agent = agent_is_connected(&connection, uid).await?
-                && ask(&connection, uid, request, Way::Agent).await.is_ok();
+            let by_agent =
+                agent_is_connected(&connection, uid).await? && ask(&connection, uid, request, Way::Agent).await.is_ok();
             if by_agent { Ok(()) } else { ask(&connection, uid, request, Way::Acpi).await }
         });
         match tokio::time::timeout(ASKING, asked).await {

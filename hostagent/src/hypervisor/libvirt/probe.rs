@@ -30,9 +30,10 @@ pub fn decide(choice: DomainTypeChoice) -> Result<Decision, Error> {
         DomainTypeChoice::Qemu => decided(DomainType::Qemu, "asked for by --domain-type qemu"),
         DomainTypeChoice::Kvm if !std::path::Path::new("/dev/kvm").exists() => Err(Error::Refused {
             reason: DOMAIN_TYPE_UNAVAILABLE,
-            message: "--domain-type kvm: there is no /dev/kvm; load kvm_intel or kvm_amd, or enable virtualisation in the \
+            message:
+                "--domain-type kvm: there is no /dev/kvm; load kvm_intel or kvm_amd, or enable virtualisation in the \
                       firmware"
-                .into(),
+                    .into(),
         }),
         DomainTypeChoice::Kvm => decided(DomainType::Kvm, "asked for by --domain-type kvm"),
         DomainTypeChoice::Auto => {

@@ -40,7 +40,8 @@ impl Record {
         let path = paths.record(uid);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-                let message = format!("{} cannot be read: {e}; remove the instance's directory by hand", path.display());
+                let message =
+                    format!("{} cannot be read: {e}; remove the instance's directory by hand", path.display());
                 Error::failed(media::reasons::MEDIA_IO, message)
             }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

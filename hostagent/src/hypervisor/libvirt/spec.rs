@@ -41,7 +41,8 @@ pub fn uid(desired: &DesiredInstance) -> Result<Uuid, Error> {
 /// What will be made for it.
 pub fn record(desired: &DesiredInstance) -> Result<Record, Error> {
     let image = desired.image.as_ref().map(|image| &image.uid).filter(|uid| !uid.is_empty());
-    let image = image.map(|uid| Uuid::parse_str(uid).map_err(|_| invalid(format!("the image's uid `{uid}` is not a UUID"))));
+    let image =
+        image.map(|uid| Uuid::parse_str(uid).map_err(|_| invalid(format!("the image's uid `{uid}` is not a UUID"))));
     let mut interfaces = Vec::new();
     for interface in &desired.interfaces {
         let network = match &interface.network {
@@ -57,10 +58,13 @@ pub fn record(desired: &DesiredInstance) -> Result<Record, Error> {
     Ok(Record { image: image.transpose()?, interfaces })
 }
 
+/// Looks a bridge up, for a VLAN or none.
+pub type InspectBridge<'a> = dyn Fn(&str, Option<u16>) -> Result<BridgeKind, Error> + 'a;
+
 /// How a domain finds its links: the address reserved for a MAC, the kind of a bridge.
 pub struct Links<'a> {
     pub address: &'a dyn Fn(&str) -> Option<Ipv4Addr>,
-    pub bridge: &'a dyn Fn(&str, Option<u16>) -> Result<BridgeKind, Error>,
+    pub bridge: &'a InspectBridge<'a>,
 }
 
 pub fn domain(
@@ -85,7 +89,8 @@ pub fn domain(
         let link = match &desired.network {
             Some(DesiredNetwork::TenantNat(nat)) => Link::Tenant {
                 network: network::Names::of(&nat.tenant_uid).network,
-                ip: (links.address)(&mac).ok_or_else(|| invalid(format!("interface {mac}: no address was reserved")))?,
+                ip: (links.address)(&mac)
+                    .ok_or_else(|| invalid(format!("interface {mac}: no address was reserved")))?,
             },
             Some(DesiredNetwork::Bridge(bridge)) => {
                 let vlan = vlan(bridge.vlan)?;
@@ -123,7 +128,9 @@ fn boot(desired: &DesiredInstance, ready: &Ready, uid: Uuid, paths: &Paths) -> R
             cmdline: kernel.cmdline.clone(),
         }),
         (Some(DesiredBoot::Disk(_)), Firmware::Bios) => Ok(Boot::Bios),
-        (Some(DesiredBoot::Disk(_)), Firmware::Uefi | Firmware::Unspecified) => Ok(Boot::Uefi { nvram: paths.nvram(uid) }),
+        (Some(DesiredBoot::Disk(_)), Firmware::Uefi | Firmware::Unspecified) => {
+            Ok(Boot::Uefi { nvram: paths.nvram(uid) })
+        }
         (None, _) => Err(invalid("its image has neither a disk nor a kernel")),
     }
 }

@@ -95,12 +95,16 @@ fn paused(domain: &VirtDomain, reason: Option<DomainStateReason>) -> Result<Powe
         DomainPausedReason::StartingUp | DomainPausedReason::ShuttingDown => return Ok(Power::Running),
         DomainPausedReason::IOError => ffi::disk_errors(domain).map_err(query)?,
         other => {
-            let message = format!("the guest was paused by somebody on the host ({other:?}); `virsh resume` lets it go on");
+            let message =
+                format!("the guest was paused by somebody on the host ({other:?}); `virsh resume` lets it go on");
             return Ok(Power::Paused { reason: PAUSED.into(), message });
         }
     };
-    let full: Vec<&str> =
-        errors.iter().filter(|error| error.kind == ffi::DiskErrorKind::NoSpace).map(|error| error.disk.as_str()).collect();
+    let full: Vec<&str> = errors
+        .iter()
+        .filter(|error| error.kind == ffi::DiskErrorKind::NoSpace)
+        .map(|error| error.disk.as_str())
+        .collect();
     Ok(if full.is_empty() {
         let disks: Vec<&str> = errors.iter().map(|error| error.disk.as_str()).collect();
         let message = format!("the guest's disk {} had an I/O error on this host", disks.join(", "));
@@ -113,9 +117,8 @@ fn paused(domain: &VirtDomain, reason: Option<DomainStateReason>) -> Result<Powe
 
 /// What a domain of somebody else's holds: CPUs and memory while it is active, disk space always.
 fn foreign(domain: &VirtDomain, file_system: Option<u64>) -> Result<Option<ForeignDomain>, Error> {
-    let asked = || -> Result<_, VirtError> {
-        Ok((domain.name()?, domain.is_active()?, domain.info()?, domain.xml_desc(0)?))
-    };
+    let asked =
+        || -> Result<_, VirtError> { Ok((domain.name()?, domain.is_active()?, domain.info()?, domain.xml_desc(0)?)) };
     let Some((name, active, info, xml)) = unless_gone(asked())? else { return Ok(None) };
     let description = Element::parse(&xml);
     let description = description.map_err(|e| Error::Failed { reason: HYPERVISOR_ERROR, message: e.to_string() })?;
@@ -127,7 +130,8 @@ fn foreign(domain: &VirtDomain, file_system: Option<u64>) -> Result<Option<Forei
 /// Files that it may fill: disks, not CDs or floppies, not what it only reads.
 fn disks(description: &Element) -> impl Iterator<Item = &str> {
     let devices = description.first("devices").into_iter().flat_map(|devices| devices.all("disk"));
-    let writable = devices.filter(|disk| disk.get("device").unwrap_or("disk") == "disk" && disk.first("readonly").is_none());
+    let writable =
+        devices.filter(|disk| disk.get("device").unwrap_or("disk") == "disk" && disk.first("readonly").is_none());
     writable.filter_map(|disk| disk.first("source")?.get("file"))
 }
 

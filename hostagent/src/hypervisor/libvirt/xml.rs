@@ -65,11 +65,7 @@ impl Element {
         self.children.iter().find(move |child| child.local_name() == name)
     }
 
-    /// Goes down one child after the other.
-    pub fn at<'a>(&'a self, path: &[&'a str]) -> Option<&'a Element> {
-        path.iter().try_fold(self, |element, name| element.first(name))
-    }
-
+    #[cfg(test)]
     pub fn content(&self) -> &str {
         self.text.trim()
     }
@@ -141,7 +137,8 @@ fn opened(start: &BytesStart<'_>) -> Result<Element, Error> {
     let mut element = el(start.name().as_ref());
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|e| Error::Unreadable(e.to_string()))?;
-        let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| Error::Unreadable(e.to_string()))?;
+        let value =
+            attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| Error::Unreadable(e.to_string()))?;
         element.attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
     }
     Ok(element)
@@ -168,7 +165,7 @@ mod tests {
         let domain = Element::parse(text).unwrap();
         assert_eq!(domain.get("type"), Some("kvm"));
         assert_eq!(domain.first("name").unwrap().content(), "a & b!");
-        assert_eq!(domain.at(&["metadata", "x"]).unwrap().get("n"), Some("1"));
+        assert_eq!(domain.first("metadata").unwrap().first("x").unwrap().get("n"), Some("1"));
         assert!(Element::parse("<a><b></a>").is_err());
         assert!(Element::parse("").is_err());
     }

@@ -6,7 +6,7 @@
 //! | filter | for | lets out |
 //! |---|---|---|
 //! | `croft-tenant` | the tenant's NAT network | ARP and IPv4 from its own MAC and its own address, and asking for DHCP |
-//! | `croft-bridge` | a bridge of the operator's | anything IPv4, IPv6 or ARP from its own MAC, but no DHCP answers |
+//! | `croft-bridge` | a bridge of the operator's | IPv4, IPv6 and ARP from its own MAC, but neither DHCP answers nor router advertisements |
 
 use virt::connect::Connect;
 
@@ -43,6 +43,14 @@ fn dhcp_answer() -> Element {
     el("ip").attr("protocol", "udp").attr("srcportstart", 67).attr("srcportend", 67)
 }
 
+fn dhcpv6_answer() -> Element {
+    el("ipv6").attr("protocol", "udp").attr("srcportstart", 547).attr("srcportend", 547)
+}
+
+fn router_advertisement() -> Element {
+    el("ipv6").attr("protocol", "icmpv6").attr("type", 134)
+}
+
 /// Rules are tried by priority, lowest first.
 fn tenant() -> Element {
     let own_mac = || el("mac").attr("match", "no").attr("srcmacaddr", "$MAC");
@@ -54,7 +62,11 @@ fn tenant() -> Element {
             "accept",
             "out",
             120,
-            el("ip").attr("srcipaddr", "0.0.0.0").attr("protocol", "udp").attr("srcportstart", 68).attr("dstportstart", 67),
+            el("ip")
+                .attr("srcipaddr", "0.0.0.0")
+                .attr("protocol", "udp")
+                .attr("srcportstart", 68)
+                .attr("dstportstart", 67),
         ))
         .child(rule("accept", "out", 130, el("ip").attr("srcipaddr", "$IP")))
         .child(rule("accept", "out", 140, el("arp").attr("arpsrcmacaddr", "$MAC").attr("arpsrcipaddr", "$IP")))
@@ -76,6 +88,8 @@ fn bridge() -> Element {
     filter(BRIDGE, BRIDGE_UUID)
         .child(rule("drop", "out", 100, own_mac()))
         .child(rule("drop", "out", 110, dhcp_answer()))
+        .child(rule("drop", "out", 111, dhcpv6_answer()))
+        .child(rule("drop", "out", 112, router_advertisement()))
         .child(rule("drop", "out", 120, el("arp").attr("match", "no").attr("arpsrcmacaddr", "$MAC")))
         .child(rule("accept", "inout", 130, el("arp")))
         .child(rule("accept", "inout", 140, el("ip")))

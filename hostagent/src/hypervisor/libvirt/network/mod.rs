@@ -100,13 +100,18 @@ impl Definition {
             return Ok(Reservation::Present(host.clone()));
         }
         let taken: BTreeSet<Ipv4Addr> = self.hosts.iter().map(|host| host.ip).chain([self.gateway]).collect();
-        let ip = Subnet::of_gateway(self.gateway).guests().find(|ip| !taken.contains(ip)).ok_or_else(|| Error::Failed {
-            reason: NO_SUBNET,
-            message: format!("all {} addresses of the tenant's network on this host are taken", taken.len() - 1),
-        })?;
+        let ip =
+            Subnet::of_gateway(self.gateway).guests().find(|ip| !taken.contains(ip)).ok_or_else(|| Error::Failed {
+                reason: NO_SUBNET,
+                message: format!("all {} addresses of the tenant's network on this host are taken", taken.len() - 1),
+            })?;
         // A second interface, or an older namesake that is still being removed, goes without a name.
         let free = !self.hosts.iter().any(|host| host.name.as_deref() == Some(name));
-        Ok(Reservation::New(Host { mac: mac.to_owned(), ip, name: (free && !name.is_empty()).then(|| name.to_owned()) }))
+        Ok(Reservation::New(Host {
+            mac: mac.to_owned(),
+            ip,
+            name: (free && !name.is_empty()).then(|| name.to_owned()),
+        }))
     }
 }
 

@@ -25,7 +25,8 @@ fn what_was_written_is_read_back() {
     let names = Names::of(TENANT);
     let xml = network_xml(&names, Ipv4Addr::new(10, 200, 7, 1), &host(2, None)).write().unwrap();
     let read = Definition::parse(&xml).unwrap();
-    let expected = Definition { bridge: names.bridge, gateway: Ipv4Addr::new(10, 200, 7, 1), hosts: vec![host(2, None)] };
+    let expected =
+        Definition { bridge: names.bridge, gateway: Ipv4Addr::new(10, 200, 7, 1), hosts: vec![host(2, None)] };
     assert_eq!(read, expected);
     assert_eq!(Definition::parse("<network><name>isolated</name><bridge name='virbr9'/></network>"), None);
 }
