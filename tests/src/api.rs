@@ -138,8 +138,7 @@ impl Api {
             parent: parent.map(|parent| format!("tenants/{parent}")).unwrap_or_default(),
             ..Default::default()
         };
-        let request =
-            v1::CreateTenantRequest { tenant_id: id.to_owned(), tenant: Some(tenant), ..Default::default() };
+        let request = v1::CreateTenantRequest { tenant_id: id.to_owned(), tenant: Some(tenant), ..Default::default() };
         self.tenants.clone().create_tenant(request).await.expect("tenant");
     }
 

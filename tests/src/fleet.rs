@@ -201,7 +201,10 @@ impl Fleet {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let address = self.plane.as_ref().expect("the plane runs").metrics_addr;
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("metrics port");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("asked");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("asked");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("answered");
         text

@@ -69,7 +69,8 @@ impl Lab {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tiny-guest.sh");
         run(script.to_str().unwrap(), &[images.to_str().unwrap()]);
         let server = format!("127.0.0.1:{}", process::free_port());
-        let arguments = ["serve", "--data-dir", data.to_str().unwrap(), "--listen", &server, "--metrics-listen", "127.0.0.1:0"];
+        let arguments =
+            ["serve", "--data-dir", data.to_str().unwrap(), "--listen", &server, "--metrics-listen", "127.0.0.1:0"];
         let plane = Supervised::start("croft-controlplane", &arguments, &lab.join("plane.log"), None);
         let (address, _) = process::listening(&data).await;
         let api = process::admin(&data, address);
@@ -162,4 +163,3 @@ pub fn guest(id: &str, user_data: &str) -> v1::CreateInstanceRequest {
     spec.stop_timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     request
 }
-

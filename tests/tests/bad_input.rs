@@ -53,7 +53,10 @@ async fn instances() {
     }
     for id in ["", "Web", "9web", "web-", &"w".repeat(51)] {
         let status = api.create("acme", id).await.unwrap_err();
-        assert_eq!((status.code(), fields(&status).first().map(String::as_str)), (Code::InvalidArgument, Some("instance_id")));
+        assert_eq!(
+            (status.code(), fields(&status).first().map(String::as_str)),
+            (Code::InvalidArgument, Some("instance_id"))
+        );
     }
     let mut request = Wanted::default().request("acme", "Web");
     request.instance.as_mut().unwrap().spec.as_mut().unwrap().vcpus = 0;

@@ -31,16 +31,10 @@ impl Cell {
         let address = format!("127.0.0.1:{}", process::free_port());
         let plane_point = crash_at.starts_with("plane.").then_some(crash_at);
         let agent_point = crash_at.starts_with("agent.").then_some(crash_at);
-        let arguments = [
-            "serve",
-            "--data-dir",
-            data.to_str().unwrap(),
-            "--listen",
-            &address,
-            "--metrics-listen",
-            "127.0.0.1:0",
-        ];
-        let plane = Supervised::start("croft-controlplane", &arguments, &directory.path().join("plane.log"), plane_point);
+        let arguments =
+            ["serve", "--data-dir", data.to_str().unwrap(), "--listen", &address, "--metrics-listen", "127.0.0.1:0"];
+        let plane =
+            Supervised::start("croft-controlplane", &arguments, &directory.path().join("plane.log"), plane_point);
         let (api_address, _) = process::listening(&data).await;
         let api = process::admin(&data, api_address);
         let token = croft_tests::eventually("an enrolment token", || async {
@@ -147,7 +141,10 @@ impl Cell {
 }
 
 fn transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+    )
 }
 
 macro_rules! command {
@@ -166,7 +163,8 @@ macro_rules! command {
 async fn story(point: &'static str) -> (&'static str, usize) {
     let mut cell = Cell::start(point).await;
     cell.ask("tenant", |api| async move {
-        let request = v1::CreateTenantRequest { tenant_id: "acme".to_owned(), request_id: "t".to_owned(), ..Default::default() };
+        let request =
+            v1::CreateTenantRequest { tenant_id: "acme".to_owned(), request_id: "t".to_owned(), ..Default::default() };
         api.tenants.clone().create_tenant(request).await
     })
     .await;
@@ -177,8 +175,13 @@ async fn story(point: &'static str) -> (&'static str, usize) {
     .await;
     cell.ask("host", |api| async move {
         let request = v1::GetHostRequest { name: "hosts/h1".to_owned() };
-        let host = api.hosts.clone().get_host(request).await.map_err(|e| Status::unavailable(e.to_string()))?.into_inner();
-        if host.state() == v1::host::State::Ready { Ok(()) } else { Err(Status::unavailable(format!("{:?}", host.state()))) }
+        let host =
+            api.hosts.clone().get_host(request).await.map_err(|e| Status::unavailable(e.to_string()))?.into_inner();
+        if host.state() == v1::host::State::Ready {
+            Ok(())
+        } else {
+            Err(Status::unavailable(format!("{:?}", host.state())))
+        }
     })
     .await;
 

@@ -99,13 +99,13 @@ async fn two_hosts_share_the_work_and_a_full_fleet_says_which_limit_on_which_hos
     assert!(refused.message().contains("MiB") && refused.message().contains("hosts/h"), "{}", refused.message());
     assert_eq!(api.used("acme", "instances").await, 4, "a refusal charges nothing");
 
-    let request = v1::ExplainInstanceRequest {
-        create: Some(huge.request("acme", "huge")),
-        ..Default::default()
-    };
+    let request = v1::ExplainInstanceRequest { create: Some(huge.request("acme", "huge")), ..Default::default() };
     let answer = api.instances.clone().explain_instance(request).await.unwrap().into_inner();
     assert_eq!(answer.hosts.len(), 2);
-    assert!(answer.hosts.iter().all(|host| !host.fits && host.predicate == "Size" && !host.fix.is_empty()), "{answer:?}");
+    assert!(
+        answer.hosts.iter().all(|host| !host.fits && host.predicate == "Size" && !host.fix.is_empty()),
+        "{answer:?}"
+    );
 
     let cordon = |name: &str| v1::CordonHostRequest { name: format!("hosts/{name}"), ..Default::default() };
     api.hosts.clone().cordon_host(cordon("h1")).await.unwrap();

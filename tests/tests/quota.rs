@@ -45,7 +45,9 @@ async fn two_hundred_creates_by_sixteen_clients_against_fifty() {
     let metrics = fleet.metrics().await;
     let line = metrics
         .lines()
-        .find(|line| line.starts_with("croft_quota_used{") && line.contains("\"corp\"") && line.contains("\"instances\""))
+        .find(|line| {
+            line.starts_with("croft_quota_used{") && line.contains("\"corp\"") && line.contains("\"instances\"")
+        })
         .unwrap_or_else(|| panic!("no croft_quota_used of corp in:\n{metrics}"));
     assert!(line.ends_with(" 50"), "{line}");
     fleet.end().await;

@@ -12,15 +12,14 @@ fn reason(status: &tonic::Status) -> String {
 async fn a_retried_create_is_the_first_one_and_another_body_is_refused() {
     let fleet = Fleet::with_host("h1").await;
     let api = &fleet.api;
-    let request = v1::CreateInstanceRequest {
-        request_id: "5f3c".to_owned(),
-        ..Wanted::default().request("acme", "web")
-    };
+    let request =
+        v1::CreateInstanceRequest { request_id: "5f3c".to_owned(), ..Wanted::default().request("acme", "web") };
     let first = api.create_as(request.clone()).await.unwrap();
     let again = api.create_as(request.clone()).await.unwrap();
     assert_eq!(first.name, again.name);
     assert_eq!(api.used("acme", "instances").await, 1);
-    let other = v1::CreateInstanceRequest { request_id: "5f3c".to_owned(), ..Wanted::default().request("acme", "else") };
+    let other =
+        v1::CreateInstanceRequest { request_id: "5f3c".to_owned(), ..Wanted::default().request("acme", "else") };
     let refused = api.create_as(other).await.unwrap_err();
     assert_eq!(reason(&refused), "REQUEST_ID_REUSED", "{refused:?}");
     let taken = api.create("acme", "web").await.unwrap_err();

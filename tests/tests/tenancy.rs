@@ -71,10 +71,8 @@ async fn a_disabled_token_is_refused_at_once() {
 async fn a_seed_never_comes_back() {
     let fleet = Fleet::with_host("h1").await;
     let mut request = croft_tests::Wanted::default().request("acme", "web");
-    request.instance.as_mut().unwrap().spec.as_mut().unwrap().cloud_init = Some(v1::CloudInit {
-        user_data: "#cloud-config\npassword: hunter2\n".to_owned(),
-        ..Default::default()
-    });
+    request.instance.as_mut().unwrap().spec.as_mut().unwrap().cloud_init =
+        Some(v1::CloudInit { user_data: "#cloud-config\npassword: hunter2\n".to_owned(), ..Default::default() });
     fleet.api.done(&fleet.api.create_as(request).await.unwrap()).await.unwrap();
     let web = fleet.api.get("acme", "web").await.unwrap();
     let init = web.spec.unwrap().cloud_init.unwrap();

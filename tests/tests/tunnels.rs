@@ -38,7 +38,8 @@ async fn what_is_typed_comes_back_and_is_kept() {
     fleet.api.done(&fleet.api.stop("acme", "web").await.unwrap()).await.unwrap();
     eventually("the log is readable after the stop", || async {
         let request = v1::ReadConsoleLogRequest { name: name.clone(), tail_bytes: 0 };
-        let mut chunks = fleet.api.instances.clone().read_console_log(request).await.map_err(|e| e.to_string())?.into_inner();
+        let mut chunks =
+            fleet.api.instances.clone().read_console_log(request).await.map_err(|e| e.to_string())?.into_inner();
         let mut text = Vec::new();
         while let Some(chunk) = chunks.message().await.map_err(|e| e.to_string())? {
             text.extend(chunk.data);

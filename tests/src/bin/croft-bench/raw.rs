@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sqlx::Connection as _;
 use sqlx::AnyConnection;
+use sqlx::Connection as _;
 
 /// Commits a second, one row each, journal WAL, synchronous FULL.
 pub async fn commits_per_second(directory: &Path, commits: usize) -> anyhow::Result<f64> {
     sqlx::any::install_default_drivers();
     let url = format!("sqlite:{}?mode=rwc", directory.join("raw.db").display());
     let mut connection = AnyConnection::connect(&url).await?;
-    for setting in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE rows (n BIGINT, text TEXT)"] {
+    for setting in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE rows (n BIGINT, text TEXT)"]
+    {
         sqlx::query(setting).execute(&mut connection).await?;
     }
     let began = Instant::now();
