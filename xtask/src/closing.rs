@@ -41,8 +41,35 @@ impl fmt::Display for Count {
     }
 }
 
+/// A count, and the names of what failed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: Count,
+    pub(crate) failures: Vec<String>,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.count += other.count;
+        for name in other.failures {
+            // nextest says it twice: when it happens and at the end.
+            if !self.failures.contains(&name) {
+                self.failures.push(name);
+            }
+        }
+    }
+}
+
+impl Tally {
+    /// One line of a runner's output.
+    pub(crate) fn read(&mut self, line: &str) {
+        let failures = failed_test(line).into_iter().collect();
+        *self += Tally { count: parse(line).unwrap_or_default(), failures };
+    }
+}
+
 /// The count in a closing line; `None` for every other line.
-pub(crate) fn parse(line: &str) -> Option<Count> {
+fn parse(line: &str) -> Option<Count> {
     let plain = without_colour(line);
     let text = plain.trim();
     if let Some(rest) = text.strip_prefix("test result: ") {
@@ -69,6 +96,19 @@ pub(crate) fn parse(line: &str) -> Option<Count> {
     let count = Count { passed, failed, skipped };
     // Alone on its line, or it is somebody's prose.
     (text == count.to_string() || text == format!("{passed} passed, {failed} failed")).then_some(count)
+}
+
+/// The name in a line that says that one test failed.
+fn failed_test(line: &str) -> Option<String> {
+    let plain = without_colour(line);
+    let text = plain.trim();
+    // test a::b ... FAILED
+    if let Some(name) = text.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+        return Some(name.to_owned());
+    }
+    // FAIL [   0.004s] crate::target a::b
+    let (_, name) = text.strip_prefix("FAIL [")?.split_once("] ")?;
+    Some(name.trim().to_owned())
 }
 
 /// The number before `word` in a list of "number word" items.
@@ -119,6 +159,14 @@ mod tests {
         assert_eq!(parse("     Summary [   0.101s] 12 tests run: 12 passed, 3 skipped"), count(12, 0, 3));
         let line = "     Summary [   9.101s] 12/20 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 0 skipped";
         assert_eq!(parse(line), count(9, 3, 0));
+    }
+
+    #[test]
+    fn failed_tests_are_named() {
+        assert_eq!(failed_test("test a::b ... \u{1b}[31mFAILED\u{1b}[0m").as_deref(), Some("a::b"));
+        assert_eq!(failed_test("        FAIL [   0.004s] croft-core a::b").as_deref(), Some("croft-core a::b"));
+        assert_eq!(failed_test("test a::b ... ok"), None);
+        assert_eq!(failed_test("test result: FAILED. 1 passed; 1 failed"), None);
     }
 
     #[test]

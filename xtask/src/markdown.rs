@@ -7,7 +7,8 @@ pub(crate) struct Link {
     pub(crate) target: String,
 }
 
-/// A command line from a fenced block that is marked as shell.
+/// A command line from a fenced block that is marked as shell, or not marked at all: the reader of the commands knows
+/// which of those are commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) line: usize,
@@ -32,7 +33,7 @@ pub(crate) fn read(text: &str) -> Document {
         if let Some(info) = line.trim_start().strip_prefix("```") {
             fence = match fence {
                 Some(_) => None,
-                None if ["sh", "bash", "console"].contains(&info.trim()) => Some(Fence::Shell),
+                None if ["", "sh", "bash", "console"].contains(&info.trim()) => Some(Fence::Shell),
                 None => Some(Fence::Other),
             };
             document.commands.extend(command.take());

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Options;
-use crate::closing::{self, Count};
+use crate::closing::Tally;
 use crate::run::Run;
 use crate::workspace::{cache, cargo};
 
@@ -36,14 +36,14 @@ pub(crate) fn build_binaries() -> Result<()> {
 }
 
 /// Runs them all, also after a failure, and adds up what the runner says.
-pub(crate) fn run(selection: &[String], options: &Options) -> Result<Count> {
+pub(crate) fn run(selection: &[String], options: &Options) -> Result<Tally> {
     let verb: &[&str] =
         if nextest_is_there() { &["nextest", "run", "--no-fail-fast"] } else { &["test", "--no-fail-fast"] };
     counted(&with_environment(cargo().args(verb).args(selection), options)?)
 }
 
 /// Documentation tests, which nextest does not know.
-pub(crate) fn run_doc_tests(selection: &[String], options: &Options) -> Result<Count> {
+pub(crate) fn run_doc_tests(selection: &[String], options: &Options) -> Result<Tally> {
     counted(&with_environment(cargo().args(["test", "--no-fail-fast", "--doc"]).args(selection), options)?)
 }
 
@@ -52,17 +52,13 @@ fn nextest_is_there() -> bool {
 }
 
 /// Runs a test runner and adds up its closing lines. One that failed without a failed test is an error.
-pub(crate) fn counted(run: &Run) -> Result<Count> {
-    let mut count = Count::default();
-    let success = run.each_line(|line| {
-        if let Some(closing) = closing::parse(line) {
-            count += closing;
-        }
-    })?;
-    if !success && count.failed == 0 {
+pub(crate) fn counted(run: &Run) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let success = run.each_line(|line| tally.read(line))?;
+    if !success && tally.count.failed == 0 {
         bail!("{} failed, and no test says why", run.shown());
     }
-    Ok(count)
+    Ok(tally)
 }
 
 /// Compiles the selected tests and says where their programs are.
@@ -93,6 +89,7 @@ fn program(message: &str) -> Option<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::closing::Count;
 
     #[test]
     fn a_runner_that_dies_without_a_failed_test_is_an_error() {
@@ -102,8 +99,10 @@ mod tests {
 
     #[test]
     fn closing_lines_of_several_programs_add_up() {
-        let script = "echo '2 passed, 1 failed, 1 skipped'; echo '3 passed, 0 failed'; exit 1";
-        let count = counted(&Run::new("sh").args(["-c", script])).unwrap();
-        assert_eq!(count, Count { passed: 5, failed: 1, skipped: 1 });
+        let script =
+            "echo 'test a ... FAILED'; echo '2 passed, 1 failed, 1 skipped'; echo '3 passed, 0 failed'; exit 1";
+        let tally = counted(&Run::new("sh").args(["-c", script])).unwrap();
+        assert_eq!(tally.count, Count { passed: 5, failed: 1, skipped: 1 });
+        assert_eq!(tally.failures, ["a"]);
     }
 }

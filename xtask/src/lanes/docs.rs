@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 
 use super::cargo_tests::build_binaries;
 use super::{Lane, Name, Options, Ran, timed};
-use crate::closing::Count;
+use crate::closing::Tally;
 use crate::markdown::{self, Document};
 use crate::packages;
 use crate::run::Run;
@@ -34,31 +34,30 @@ const PROGRAMS: [&str; 3] = ["croft", "croft-controlplane", "croft-hostagent"];
 fn lane(_: &Options) -> Result<Ran> {
     let ((), build) = timed(build_binaries)?;
     let binaries = Metadata::load()?.target_dir()?.join("debug");
-    let (count, tests) = timed(|| {
+    let (tally, tests) = timed(|| {
         let documents = documents()?;
-        let mut count = Count::default();
+        let mut tally = Tally::default();
         for (file, document) in &documents {
             for link in &document.links {
-                tally(&mut count, file, link.line, broken_link(file, &link.target, &documents));
+                record(&mut tally, file, link.line, broken_link(file, &link.target, &documents));
             }
             for command in &document.commands {
                 if let Some(words) = ours(&command.text) {
-                    tally(&mut count, file, command.line, refused(&words, &binaries)?);
+                    record(&mut tally, file, command.line, refused(&words, &binaries)?);
                 }
             }
         }
-        Ok(count)
+        Ok(tally)
     })?;
-    println!("{}", count.words());
-    Ok(Ran { count, build, tests })
+    Ok(Ran { tally, build, tests })
 }
 
-fn tally(count: &mut Count, file: &Path, line: usize, fault: Option<String>) {
+fn record(tally: &mut Tally, file: &Path, line: usize, fault: Option<String>) {
     match fault {
-        None => count.passed += 1,
+        None => tally.count.passed += 1,
         Some(fault) => {
-            count.failed += 1;
-            println!("{}:{line}: {fault}", file.display());
+            tally.count.failed += 1;
+            tally.failures.push(format!("{}:{line}: {fault}", file.display()));
         }
     }
 }
@@ -113,7 +112,9 @@ fn ours(command: &str) -> Option<Vec<String>> {
     let words: Vec<String> = words[start..].iter().map(|w| w.trim_matches(['"', '\'', ';']).to_owned()).collect();
     let program = Path::new(words.first()?).file_name()?.to_str()?;
     let xtask = program == "cargo" && words.get(1).is_some_and(|w| w == "xtask");
-    (xtask || PROGRAMS.contains(&program)).then_some(words)
+    // In a picture the program's name may stand alone, or beside a box.
+    let is_word = |w: &String| w.starts_with(|c: char| c.is_ascii_lowercase() || c == '-');
+    (xtask || (PROGRAMS.contains(&program) && words.get(1).is_some_and(is_word))).then_some(words)
 }
 
 /// Why our program would refuse these words.
@@ -155,6 +156,7 @@ mod tests {
     fn only_our_own_commands_are_tried() {
         assert_eq!(ours("sudo apt-get install git"), None);
         assert_eq!(ours("cargo build"), None);
+        assert_eq!(ours("croft (CLI) ──► controlplane"), None);
         assert_eq!(ours("CI=true cargo xtask test | tee log").unwrap(), ["cargo", "xtask", "test"]);
         assert_eq!(ours("sudo target/debug/croft host list # all").unwrap(), ["target/debug/croft", "host", "list"]);
     }

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::cargo_tests::{build_binaries, counted, programs, with_environment};
 use super::{Lane, Name, Options, Ran, story, timed};
-use crate::closing::Count;
+use crate::closing::Tally;
 use crate::packages;
 use crate::run::{Run, is_root};
 use crate::workspace::{Metadata, root};
@@ -46,8 +46,8 @@ fn lane(options: &Options) -> Result<Ran> {
         programs(&selection)
     })?;
     let target_dir = Metadata::load()?.target_dir()?;
-    let (count, tests) = timed(|| {
-        let mut count = Count::default();
+    let (tally, tests) = timed(|| {
+        let mut tally = Tally::default();
         for program in &programs {
             println!("--> {}", program.name);
             let run = Run::new(root().join("tests/with-libvirtd.sh"))
@@ -57,11 +57,11 @@ fn lane(options: &Options) -> Result<Ran> {
                 .env("CARGO_TARGET_DIR", &target_dir)
                 .env("PATH", env::var_os("PATH").unwrap_or_default())
                 .with_root();
-            count += counted(&with_environment(run, options)?)?;
+            tally += counted(&with_environment(run, options)?)?;
         }
-        Ok(count)
+        Ok(tally)
     })?;
-    Ok(Ran { count, build, tests })
+    Ok(Ran { tally, build, tests })
 }
 
 /// There is no network in the namespaces: what the small guest is made of must be in the cache before.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::closing::Count;
+use crate::closing::{Count, Tally};
 use crate::packages;
 use crate::workspace::{cache, in_ci};
 
@@ -54,7 +54,7 @@ const LANES: [Lane; 4] = [pure::LANE, story::LANE, libvirt::LANE, docs::LANE];
 /// What a lane did.
 #[derive(Debug, Default)]
 struct Ran {
-    count: Count,
+    tally: Tally,
     /// Compiling and fetching: not held against the budget.
     build: Duration,
     tests: Duration,
@@ -79,6 +79,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!();
     for (lane, outcome) in &outcomes {
         println!("{}", report(lane, outcome));
+        for failure in outcome.failures() {
+            println!("         {failure}");
+        }
     }
     for lane in LANES.iter().filter(|l| outcomes.iter().all(|(o, _)| o.name != l.name)) {
         println!("{:<8} not asked for", lane.label());
@@ -86,6 +89,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let total = total(outcomes.iter().map(|(_, o)| o), in_ci());
     println!("{total}");
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Outcome {
+    fn failures(&self) -> &[String] {
+        match self {
+            Outcome::Ran(ran) | Outcome::Broken { ran, .. } => &ran.tally.failures,
+            Outcome::NotRun(_) => &[],
+        }
+    }
 }
 
 impl Lane {
@@ -103,7 +115,7 @@ impl Lane {
             Err(error) => return Outcome::NotRun(format!("{error:#}")),
         }
         match (self.run)(options) {
-            Ok(ran) if ran.count.executed() == 0 => Outcome::Broken { reason: "no test ran".to_owned(), ran },
+            Ok(ran) if ran.tally.count.executed() == 0 => Outcome::Broken { reason: "no test ran".to_owned(), ran },
             Ok(ran) => Outcome::Ran(ran),
             Err(error) => Outcome::Broken { reason: format!("{error:#}"), ran: Ran::default() },
         }
@@ -116,12 +128,12 @@ fn report(lane: &Lane, outcome: &Outcome) -> String {
         Outcome::NotRun(reason) => format!("{label:<8} NOT RUN: {reason}"),
         Outcome::Broken { reason, ran } => format!("{label:<8} FAILED: {reason} (built in {} s)", ran.build.as_secs()),
         Outcome::Ran(ran) => {
-            let verdict = if ran.count.failed == 0 { "passed" } else { "FAILED" };
+            let verdict = if ran.tally.count.failed == 0 { "passed" } else { "FAILED" };
             let (took, budget) = (ran.tests.as_secs(), lane.budget.as_secs());
             let over = if ran.tests > lane.budget { " OVER BUDGET" } else { "" };
             format!(
                 "{label:<8} {verdict}: {}; {took} s of {budget} s{over}, after building for {} s",
-                ran.count.words(),
+                ran.tally.count.words(),
                 ran.build.as_secs()
             )
         }
@@ -133,9 +145,9 @@ fn total<'a>(outcomes: impl Iterator<Item = &'a Outcome>, in_ci: bool) -> Count 
     let mut total = Count::default();
     for outcome in outcomes {
         match outcome {
-            Outcome::Ran(ran) => total += ran.count,
+            Outcome::Ran(ran) => total += ran.tally.count,
             Outcome::Broken { ran, .. } => {
-                total += ran.count;
+                total += ran.tally.count;
                 total.failed += 1;
             }
             Outcome::NotRun(_) if in_ci => total.failed += 1,
@@ -156,7 +168,8 @@ mod tests {
     use super::*;
 
     fn ran(passed: u64, failed: u64) -> Outcome {
-        Outcome::Ran(Ran { count: Count { passed, failed, skipped: 0 }, ..Ran::default() })
+        let tally = Tally { count: Count { passed, failed, skipped: 0 }, failures: Vec::new() };
+        Outcome::Ran(Ran { tally, ..Ran::default() })
     }
 
     #[test]

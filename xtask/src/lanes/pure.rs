@@ -26,12 +26,12 @@ fn lane(options: &Options) -> Result<Ran> {
         selection.extend(["--test".to_owned(), name]);
     }
     let ((), build) = timed(|| build(&selection))?;
-    let (count, tests) = timed(|| {
-        let mut count = run(&selection, options)?;
-        count += run_doc_tests(&everywhere, options)?;
-        Ok(count)
+    let (tally, tests) = timed(|| {
+        let mut tally = run(&selection, options)?;
+        tally += run_doc_tests(&everywhere, options)?;
+        Ok(tally)
     })?;
-    Ok(Ran { count, build, tests })
+    Ok(Ran { tally, build, tests })
 }
 
 /// The integration tests of every crate but those that another lane runs.

@@ -32,6 +32,6 @@ fn lane(options: &Options) -> Result<Ran> {
         build_binaries()?;
         build(&selection)
     })?;
-    let (count, tests) = timed(|| run(&selection, options))?;
-    Ok(Ran { count, build, tests })
+    let (tally, tests) = timed(|| run(&selection, options))?;
+    Ok(Ran { tally, build, tests })
 }
