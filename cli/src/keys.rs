@@ -1,7 +1,6 @@
 //! SSH public keys and other texts that options name by file or give literally.
 
-use std::io::Read as _;
-use std::path::Path;
+use std::io::Read;
 
 use crate::failure::{Failure, Result};
 
@@ -32,15 +31,22 @@ fn is_key(text: &str) -> bool {
     KEY_TYPES.iter().any(|kind| text.trim_start().starts_with(kind)) && text.trim().contains(' ')
 }
 
+/// More than any request may hold; a device or a wrong file must not fill the memory.
+const TEXT_MAX: u64 = 16 << 20;
+
 /// A file, or stdin for `-`.
 pub fn read_text(path: &str, what: &str) -> Result<String> {
     let fail = |error: std::io::Error| Failure::usage(format!("cannot read {what} {path}: {error}"));
-    if path == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
-        return Ok(text);
+    let mut source: Box<dyn Read> = match path {
+        "-" => Box::new(std::io::stdin()),
+        path => Box::new(std::fs::File::open(path).map_err(fail)?),
+    };
+    let mut text = String::new();
+    let length = source.by_ref().take(TEXT_MAX + 1).read_to_string(&mut text).map_err(fail)?;
+    if length as u64 > TEXT_MAX {
+        return Err(Failure::usage(format!("{what} {path} is larger than {} MiB", TEXT_MAX >> 20)));
     }
-    std::fs::read_to_string(Path::new(path)).map_err(fail)
+    Ok(text)
 }
 
 #[cfg(test)]

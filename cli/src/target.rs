@@ -79,7 +79,13 @@ impl Chosen {
         let (host, port) = host_and_port(&self.context.server)?;
         let ca_pem = match (&self.context.ca, &self.context.ca_file) {
             (Some(pem), _) => pem.clone().into_bytes(),
-            (None, Some(file)) => read(file, "the CA certificate")?,
+            (None, Some(file)) => {
+                let pem = read(file, "the CA certificate")?;
+                if !String::from_utf8_lossy(&pem).contains("BEGIN CERTIFICATE") {
+                    return Err(Failure::local(format!("{} holds no certificate (PEM)", file.display())));
+                }
+                pem
+            }
             (None, None) => {
                 return Err(Failure::usage(
                     "no CA certificate; set the context's --ca-file (the plane's data directory holds ca.pem) or CROFT_CA_FILE",
@@ -172,7 +178,7 @@ mod tests {
     fn without_any_context_the_environment_is_enough() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
-        std::fs::write(&file, "CA").unwrap();
+        std::fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
         let path = file.to_str().unwrap().to_owned();
         let vars = move |key: &str| match key {
             "CROFT_SERVER" => Some("[::1]".to_owned()),

@@ -33,6 +33,7 @@ impl DataDir {
         if !path.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(failed)?;
         }
+        ensure!(path.is_dir(), "--data-dir: {} is not a directory", path.display());
         let mode = fs::metadata(path).with_context(failed)?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(failed)?;
@@ -117,7 +118,11 @@ impl DataDir {
             }
             None => {}
         }
-        Store::open(options).await.map_err(|error| anyhow::anyhow!(told(&error)))
+        let url = options.url.clone();
+        Store::open(options)
+            .await
+            .map_err(|error| anyhow::anyhow!(told(&error)))
+            .with_context(|| format!("the database {url} cannot be opened"))
     }
 
     /// Fails at once when somebody else has it.
@@ -135,9 +140,8 @@ impl DataDir {
             }
         }
         let text = serde_json::json!({ "pid": std::process::id(), "version": VERSION }).to_string();
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(text.as_bytes())?;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("{} cannot be written", self.0.join("plane.lock").display()))?;
         Ok(Lock(file))
     }
 

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub enum Error {
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    #[error("--ca-file {}: can not be read: {source}", path.display())]
+    #[error("--ca-file {}: can not be read", path.display())]
     CaFile {
         path: PathBuf,
         #[source]

@@ -27,7 +27,10 @@ pub fn read(app: &App, file: &str, text: &str) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let place = format!("{file}, document {}", at + 1);
-        let value = Value::deserialize(document).map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+        // By way of YAML's own value, which refuses a field that is there twice; JSON's would take the last one.
+        let value = serde_yaml_ng::Value::deserialize(document)
+            .and_then(serde_yaml_ng::from_value::<Value>)
+            .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
         // `---` at the end, or a document of comments.
         if !value.is_null() {
             documents.push(one(place, value, |kind, name| full_name(app, kind, name))?);
@@ -41,7 +44,8 @@ pub(super) fn one(place: String, mut value: Value, full: impl Fn(Kind, &str) -> 
     let fields = value.as_object_mut().ok_or_else(|| wrong("not a mapping of fields".to_owned()))?;
     let name = match fields.get("name") {
         Some(Value::String(name)) if !name.is_empty() => name.clone(),
-        _ => return Err(wrong("no `name`".to_owned())),
+        Some(Value::String(_) | Value::Null) | None => return Err(wrong("no `name`".to_owned())),
+        Some(other) => return Err(wrong(format!("name: {other} is no string; put it in quotes"))),
     };
     let kind = match fields.remove("kind") {
         Some(Value::String(word)) => Kind::parse(&word).ok_or_else(|| wrong(unknown_kind(&word)))?,

@@ -14,8 +14,7 @@ use crate::{names, size};
 pub enum Command {
     /// Set limits, also where none was set before
     #[command(after_help = "Examples:\n  \
-        croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n  \
-        croft quota set --tenant acme gpus/h100_sxm_80gb=2\n\n\
+        croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n\n\
         A limit below what is used stops growth and takes nothing away.")]
     Set(Set),
     /// Take limits away: the resource is then unlimited at this tenant

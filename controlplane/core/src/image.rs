@@ -135,8 +135,8 @@ fn check_disk(field: &str, disk: &DiskImage, registrar: Registrar, violations: &
 fn check_file(field: &str, file: &File, registrar: Registrar, violations: &mut Violations) {
     violations.check(is_sha256(&file.sha256), &format!("{field}.sha256"), "64 lower-case hex digits");
     let uri = format!("{field}.uri");
-    if file.uri.len() > 2048 || file.uri.chars().any(|c| c.is_control() || c == ' ') {
-        violations.add(uri, "at most 2048 characters, no blanks");
+    if file.uri.len() > 2048 || !file.uri.chars().all(|c| c.is_ascii_graphic()) {
+        violations.add(uri, "at most 2048 printable ASCII characters, no blanks");
     } else if let Some(path) = file.uri.strip_prefix("file://") {
         if registrar == Registrar::Tenant {
             violations.add(uri, "file:// is for platform images, registered by platform admins; use https://");

@@ -21,6 +21,15 @@ impl Violations {
         }
     }
 
+    /// The id of something new, as [`is_slug`] wants it.
+    pub fn check_slug(&mut self, id: &str, max: usize, field: &str) {
+        self.check(
+            is_slug(id, max),
+            field,
+            format!("1 to {max} of [a-z0-9-], begins with a letter, does not end with -"),
+        );
+    }
+
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }

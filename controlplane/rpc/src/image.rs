@@ -5,7 +5,7 @@ use croft_core::audit::Call;
 use croft_core::id::{ImageUid, TenantId};
 use croft_core::image::{self, Image, Registrar};
 use croft_core::meta::Meta;
-use croft_core::validate::{Violations, is_slug};
+use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
 use croft_proto::v1;
 use croft_store::ImageScope;
@@ -87,11 +87,7 @@ async fn list(api: Api, caller: Caller, request: v1::ListImagesRequest) -> Resul
 async fn create(api: Api, call: Call, request: v1::CreateImageRequest) -> Result<v1::Image> {
     let wire = request.image.unwrap_or_default();
     let mut violations = Violations::new();
-    violations.check(
-        is_slug(&request.image_id, image::ID_MAX),
-        "image_id",
-        format!("1 to {} of [a-z0-9-], begins with a letter", image::ID_MAX),
-    );
+    violations.check_slug(&request.image_id, image::ID_MAX, "image_id");
     violations.check(
         wire.description.chars().count() <= DESCRIPTION_MAX,
         "image.description",

@@ -7,7 +7,7 @@ use croft_core::audit::Call;
 use croft_core::id::TenantId;
 use croft_core::meta::Meta;
 use croft_core::network::{self, Network};
-use croft_core::validate::{Violations, is_slug};
+use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
 use croft_proto::v1;
 use tonic::{Request, Response, Status};
@@ -100,11 +100,7 @@ async fn seen(api: &Api, own: Option<&TenantId>, mut network: Network) -> Result
 async fn create(api: Api, call: Call, request: v1::CreateNetworkRequest) -> Result<v1::Network> {
     let wire = request.network.unwrap_or_default();
     let mut violations = Violations::new();
-    violations.check(
-        is_slug(&request.network_id, network::ID_MAX),
-        "network_id",
-        format!("1 to {} of [a-z0-9-], begins with a letter", network::ID_MAX),
-    );
+    violations.check_slug(&request.network_id, network::ID_MAX, "network_id");
     violations.check(
         request.network_id != network::DEFAULT,
         "network_id",

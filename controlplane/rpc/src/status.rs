@@ -85,7 +85,7 @@ pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::NotFound => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
-        Reason::InvalidArgument => Code::InvalidArgument,
+        Reason::InvalidArgument | Reason::PageTokenInvalid => Code::InvalidArgument,
         Reason::QuotaExceeded | Reason::NoCapacity => Code::ResourceExhausted,
         Reason::PermissionDenied => Code::PermissionDenied,
         Reason::Unauthenticated | Reason::EnrolmentTokenInvalid | Reason::HostNotEnrolled => Code::Unauthenticated,
@@ -94,7 +94,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::EtagMismatch | Reason::RequestIdReused | Reason::OperationSuperseded | Reason::HostFenced => {
             Code::Aborted
         }
-        Reason::ResumeTokenTooOld | Reason::PageTokenInvalid => Code::OutOfRange,
+        Reason::ResumeTokenTooOld => Code::OutOfRange,
         Reason::TenantNotEmpty
         | Reason::ImageInUse
         | Reason::NetworkInUse

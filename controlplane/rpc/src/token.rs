@@ -6,7 +6,7 @@ use croft_core::access::Role;
 use croft_core::audit::Call;
 use croft_core::id::{TenantId, TokenId};
 use croft_core::token::{self, Token};
-use croft_core::validate::{Violations, is_slug};
+use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
 use croft_proto::v1;
 use croft_store::Done;
@@ -68,11 +68,7 @@ impl v1::tokens_server::Tokens for Api {
 async fn create(api: Api, call: Call, request: v1::CreateTokenRequest) -> Result<v1::CreateTokenResponse> {
     let wire = request.token.unwrap_or_default();
     let mut violations = Violations::new();
-    violations.check(
-        is_slug(&request.token_id, token::ID_MAX),
-        "token_id",
-        format!("1 to {} of [a-z0-9-], begins with a letter", token::ID_MAX),
-    );
+    violations.check_slug(&request.token_id, token::ID_MAX, "token_id");
     violations.check(
         wire.description.chars().count() <= DESCRIPTION_MAX && !wire.description.chars().any(char::is_control),
         "token.description",

@@ -3,7 +3,7 @@
 use super::seed;
 use super::{ID_MAX, Spec};
 use crate::meta::{Labels, check_labels};
-use crate::validate::{Violations, is_dns_name, is_slug};
+use crate::validate::{Violations, is_dns_name};
 
 pub const VCPUS_MAX: i64 = 512;
 pub const MEMORY_MIN_MIB: i64 = 64;
@@ -17,7 +17,7 @@ pub const HUGE_PAGES_KIB: [i64; 4] = [64, 2048, 32 * 1024, 1024 * 1024];
 
 /// Everything that can be said without looking at the store.
 pub fn check(id: &str, spec: &Spec, user_data: &str, labels: &Labels, violations: &mut Violations) {
-    violations.check(is_slug(id, ID_MAX), "instance_id", format!("1 to {ID_MAX} of [a-z0-9-], begins with a letter"));
+    violations.check_slug(id, ID_MAX, "instance_id");
     check_labels("instance.metadata.labels", labels, violations);
     check_size(spec, violations);
     check_disks(spec, violations);

@@ -34,8 +34,10 @@ pub fn span_into(
     violations: &mut Violations,
 ) -> Option<Duration> {
     let span = span?;
+    // Prost would make sense of nanos that have another sign than the seconds, or are more than a second.
+    let canonical = (0..1_000_000_000).contains(&span.nanos);
     match Duration::try_from(span) {
-        Ok(span) if span <= most => Some(span),
+        Ok(span) if canonical && span <= most => Some(span),
         _ => {
             violations.add(field, format!("0 s to {} s", most.as_secs()));
             None
@@ -66,6 +68,8 @@ mod tests {
         assert_eq!(check(0, 0), (Some(Duration::ZERO), true));
         assert_eq!(check(3600, 1), (None, false));
         assert_eq!(check(-1, 0), (None, false));
+        assert_eq!(check(1, -5), (None, false));
+        assert_eq!(check(1, 1_000_000_000), (None, false));
         assert_eq!(check(i64::MAX, 0), (None, false));
         let there = Duration::new(7, 250);
         assert_eq!(span_into("t", Some(span_out(there)), hour, &mut Violations::new()), Some(there));

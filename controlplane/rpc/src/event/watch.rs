@@ -40,6 +40,7 @@ pub async fn watch(api: Api, caller: Caller, request: v1::WatchEventsRequest) ->
                 return Ok(Some((message, (scope, follower, queue))));
             }
             queue.extend(messages(&scope, follower.next().await.map_err(status)?));
+            follower.spoke();
         }
     });
     Ok(guarded(&api, &caller, events))

@@ -79,6 +79,9 @@ impl Watching {
                 None => {
                     let step = self.follower.next().await?;
                     self.take(step);
+                    if !self.queue.is_empty() {
+                        self.follower.spoke();
+                    }
                 }
             }
         }

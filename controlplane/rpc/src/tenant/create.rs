@@ -4,7 +4,7 @@ use croft_core::audit::Call;
 use croft_core::id::TenantUid;
 use croft_core::meta::Meta;
 use croft_core::tenant::{self, Tenant};
-use croft_core::validate::{Violations, is_slug};
+use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
 use croft_proto::v1;
 
@@ -15,11 +15,7 @@ use crate::scope;
 pub async fn create(api: Api, call: Call, request: v1::CreateTenantRequest) -> Result<v1::Tenant> {
     let wire = request.tenant.unwrap_or_default();
     let mut violations = Violations::new();
-    violations.check(
-        is_slug(&request.tenant_id, tenant::ID_MAX),
-        "tenant_id",
-        format!("1 to {} of [a-z0-9-], begins with a letter", tenant::ID_MAX),
-    );
+    violations.check_slug(&request.tenant_id, tenant::ID_MAX, "tenant_id");
     let sent = convert::meta::into("tenant", wire.metadata, &mut violations);
     check_display_name(&wire.display_name, &mut violations);
     let parent = match wire.parent.as_str() {

@@ -51,27 +51,30 @@ impl Follower {
         let within = self.within.as_ref();
         let Changes { changes, up_to } = self.store.changes_after(self.revision, self.topic, within, BATCH).await?;
         self.revision = up_to;
-        if !changes.is_empty() {
-            self.spoke_at = Instant::now();
-        }
         Ok(Step::Changes(changes))
     }
 
-    /// Waits until there is something to say.
+    /// The reader was given a token. Until then a bookmark comes nearer, also while all that is found is not for him.
+    pub fn spoke(&mut self) {
+        self.spoke_at = Instant::now();
+    }
+
+    /// Waits until there is something to say. All that was read before must have been told.
     pub async fn next(&mut self) -> Result<Step> {
         loop {
+            let bookmark = self.spoke_at + BOOKMARK_EVERY;
+            if Instant::now() >= bookmark {
+                self.spoke();
+                return Ok(Step::Idle(self.revision));
+            }
             match self.read().await? {
                 Step::Changes(changes) if changes.is_empty() => {}
                 step => return Ok(step),
             }
-            let bookmark = self.spoke_at + BOOKMARK_EVERY;
             tokio::select! {
                 Ok(()) = self.changed.changed() => sleep_until(self.read_at + AT_MOST_EVERY).await,
                 () = sleep(LOOK_EVERY) => {}
-                () = sleep_until(bookmark) => {
-                    self.spoke_at = Instant::now();
-                    return Ok(Step::Idle(self.revision));
-                }
+                () = sleep_until(bookmark) => {}
             }
         }
     }
