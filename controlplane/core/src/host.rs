@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::condition::Condition;
 use crate::id::HostId;
-use crate::instance::Condition;
 use crate::meta::Meta;
 
 pub const ID_MAX: usize = 63;

@@ -10,7 +10,7 @@ use croft_core::{Clock, Result, Timestamp, host};
 use croft_store::Store;
 
 use crate::LiveHosts;
-use crate::reconciler::Dirty;
+use crate::dirty::Dirty;
 
 const TICK: Duration = Duration::from_secs(1);
 

@@ -9,6 +9,7 @@
 //! look at everything unsettled that every start begins with.
 #![forbid(unsafe_code)]
 
+mod dirty;
 mod hooks;
 mod janitor;
 mod leases;
@@ -25,10 +26,10 @@ use croft_core::{Clock, Result};
 use croft_store::Store;
 use tokio::task::JoinSet;
 
+use dirty::Dirty;
 pub use hooks::{Hooks, Meter, NoMeter};
 pub use leases::Leases;
 use placer::Placer;
-use reconciler::Dirty;
 
 /// Hosts that were heard from within the lease, as the sessions of this replica know them.
 pub type LiveHosts = Arc<dyn Fn() -> Vec<HostId> + Send + Sync>;

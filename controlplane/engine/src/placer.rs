@@ -16,8 +16,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::dirty::Dirty;
 use crate::hooks::Hooks;
-use crate::reconciler::Dirty;
 
 const BATCH: usize = 256;
 /// A fleet that changes under every look at it is overloaded, not slow.

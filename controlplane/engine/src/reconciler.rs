@@ -4,64 +4,21 @@
 //! share one commit, so a host that comes back with hundreds costs a few.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use croft_core::id::InstanceUid;
 use croft_core::{Clock, Result, Timestamp};
 use croft_store::Store;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::dirty::Dirty;
 use crate::hooks::Hooks;
 use crate::placer::Placer;
 
-const BATCH: usize = 256;
 /// How long a write of another replica, or a lost wake, may go unnoticed.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(10);
 const BACK_OFF: Duration = Duration::from_secs(1);
-
-/// Instances to look at. A set: a hundred wakes for one instance are one look.
-#[derive(Debug, Default)]
-pub struct Dirty {
-    state: Mutex<State>,
-    notify: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    uids: BTreeSet<InstanceUid>,
-    everything: bool,
-}
-
-impl Dirty {
-    pub fn add(&self, uids: impl IntoIterator<Item = InstanceUid>) {
-        self.lock().uids.extend(uids);
-        self.notify.notify_one();
-    }
-
-    pub fn look_at_everything(&self) {
-        self.lock().everything = true;
-        self.notify.notify_one();
-    }
-
-    fn take(&self) -> (Vec<InstanceUid>, bool) {
-        let mut state = self.lock();
-        let batch: Vec<_> = state.uids.iter().copied().take(BATCH).collect();
-        for uid in &batch {
-            state.uids.remove(uid);
-        }
-        if !state.uids.is_empty() {
-            self.notify.notify_one();
-        }
-        (batch, std::mem::take(&mut state.everything))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // A set of ids is whole whatever panicked while it was held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer: Placer, hooks: Hooks) {
     let mut timer = tokio::time::interval(LOOK_AT_EVERYTHING);
@@ -69,8 +26,8 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer:
     let mut overdue = Overdue::default();
     loop {
         tokio::select! {
-            _ = timer.tick() => dirty.lock().everything = true,
-            () = dirty.notify.notified() => {}
+            _ = timer.tick() => dirty.look_at_everything(),
+            () = dirty.woken() => {}
         }
         let (batch, everything) = dirty.take();
         if everything {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::condition::Condition;
 use crate::id::{HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use crate::meta::{Labels, Meta};
 use crate::placement;
@@ -194,24 +195,6 @@ pub enum Phase {
     Off,
     Paused,
     Failed,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub status: ConditionStatus,
-    pub reason: String,
-    pub message: String,
-    pub last_transition_time: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ConditionStatus {
-    True,
-    False,
-    Unknown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What every resource carries, and conditions.
 
-use croft_core::instance::{Condition, ConditionStatus};
+use croft_core::condition::{Condition, ConditionStatus};
 use croft_core::meta::{Labels, Meta, check_annotations, check_labels};
 use croft_core::validate::Violations;
 use croft_proto::v1;

@@ -37,10 +37,10 @@ pub fn into(wire: agent::InstanceObservation) -> Option<(InstanceUid, Observed)>
 }
 
 #[must_use]
-pub fn conditions_into(conditions: Vec<v1::Condition>) -> Vec<croft_core::instance::Condition> {
+pub fn conditions_into(conditions: Vec<v1::Condition>) -> Vec<croft_core::condition::Condition> {
     let clipped = conditions.into_iter().take(CONDITIONS_MAX).map(meta::condition_into);
     clipped
-        .map(|condition| croft_core::instance::Condition { message: clip(&condition.message, TEXT_MAX), ..condition })
+        .map(|condition| croft_core::condition::Condition { message: clip(&condition.message, TEXT_MAX), ..condition })
         .collect()
 }
 

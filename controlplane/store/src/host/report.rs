@@ -3,7 +3,7 @@
 use croft_core::Result;
 use croft_core::host::{Capacity, Host, Resources};
 use croft_core::id::HostId;
-use croft_core::instance::Condition;
+use croft_core::condition::Condition;
 
 use crate::column::to_json;
 use crate::open::Store;
