@@ -59,6 +59,7 @@ reasons! {
     HostUnreachable = "HOST_UNREACHABLE",
     TunnelFailed = "TUNNEL_FAILED",
     LastAdminToken = "LAST_ADMIN_TOKEN",
+    TooManyStreams = "TOO_MANY_STREAMS",
 }
 
 impl std::fmt::Display for Reason {

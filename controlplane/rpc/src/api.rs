@@ -8,7 +8,7 @@ use croft_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Signer;
-use crate::auth::{Refusals, TokenCache};
+use crate::auth::{Crowd, Refusals, TokenCache};
 use crate::caller::Identify;
 use crate::hub::Hub;
 use crate::metrics::Observe;
@@ -42,6 +42,7 @@ pub struct Api(Arc<Inner>);
 pub struct Inner {
     pub deps: Deps,
     pub tokens: TokenCache,
+    pub crowd: Crowd,
     pub refusals: Refusals,
     pub enrolments: crate::agent::Refused,
 }
@@ -49,8 +50,13 @@ pub struct Inner {
 impl Api {
     #[must_use]
     pub fn new(deps: Deps) -> Self {
-        let (tokens, refusals) = (TokenCache::default(), Refusals::default());
-        Self(Arc::new(Inner { deps, tokens, refusals, enrolments: crate::agent::Refused::default() }))
+        Self(Arc::new(Inner {
+            deps,
+            tokens: TokenCache::default(),
+            crowd: Crowd::default(),
+            refusals: Refusals::default(),
+            enrolments: crate::agent::Refused::default(),
+        }))
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod authenticate;
 mod cache;
+mod crowd;
 mod lifetime;
 mod refusals;
 
@@ -28,6 +29,7 @@ use crate::mutation;
 use crate::status::status;
 
 pub use cache::TokenCache;
+pub use crowd::Crowd;
 pub use lifetime::{ended, guarded};
 pub use refusals::Refusals;
 

@@ -86,7 +86,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::NotFound => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::InvalidArgument | Reason::PageTokenInvalid => Code::InvalidArgument,
-        Reason::QuotaExceeded | Reason::NoCapacity => Code::ResourceExhausted,
+        Reason::QuotaExceeded | Reason::NoCapacity | Reason::TooManyStreams => Code::ResourceExhausted,
         Reason::PermissionDenied => Code::PermissionDenied,
         Reason::Unauthenticated | Reason::EnrolmentTokenInvalid | Reason::HostNotEnrolled => Code::Unauthenticated,
         Reason::Unavailable | Reason::HostUnreachable | Reason::TunnelFailed => Code::Unavailable,

@@ -17,13 +17,18 @@ use crate::status::status;
 /// How often to look when nobody in this process took anything back: for expiry, and for what other replicas did.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// `stream` until it ends, the caller's credential does, or the plane stops.
+/// `stream` until it ends, the caller's credential does, or the plane stops. Refused when the caller's tenant has too many.
 pub fn guarded<T: Send + 'static>(
     api: &Api,
     caller: &Caller,
     stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
-) -> BoxStream<'static, Result<T, Status>> {
-    until(stream, ended(api.clone(), caller.clone()))
+) -> croft_core::Result<BoxStream<'static, Result<T, Status>>> {
+    let place = api.crowd.enter(caller)?;
+    let stream = stream.map(move |item| {
+        let _held = &place;
+        item
+    });
+    Ok(until(stream, ended(api.clone(), caller.clone())))
 }
 
 /// Resolves when the call must end.

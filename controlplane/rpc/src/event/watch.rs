@@ -43,7 +43,7 @@ pub async fn watch(api: Api, caller: Caller, request: v1::WatchEventsRequest) ->
             follower.spoke();
         }
     });
-    Ok(guarded(&api, &caller, events))
+    guarded(&api, &caller, events)
 }
 
 fn messages(scope: &Scope, step: Step) -> Vec<v1::WatchEventsResponse> {

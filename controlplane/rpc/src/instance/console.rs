@@ -36,7 +36,7 @@ pub async fn live(api: &Api, request: Request<Streaming<v1::ConsoleRequest>>) ->
         })
     });
     let shown = tunnel::splice(pipe, typed, |data| v1::ConsoleResponse { data });
-    Ok(Response::new(guarded(api, &caller, shown)))
+    Ok(Response::new(guarded(api, &caller, shown).map_err(status)?))
 }
 
 pub async fn log(api: &Api, request: Request<v1::ReadConsoleLogRequest>) -> Answer<v1::ReadConsoleLogResponse> {
@@ -48,7 +48,7 @@ pub async fn log(api: &Api, request: Request<v1::ReadConsoleLogRequest>) -> Answ
     let target = Target::ConsoleLog(open_tunnel::ConsoleLog { tail_bytes });
     let pipe = open(api, &caller, &name, Needs::Host, target, "console log").await.map_err(status)?;
     let kept = tunnel::splice(pipe, stream::pending(), |data| v1::ReadConsoleLogResponse { data });
-    Ok(Response::new(guarded(api, &caller, kept)))
+    Ok(Response::new(guarded(api, &caller, kept).map_err(status)?))
 }
 
 /// Opens a tunnel and leaves an audit row, whatever came of it.

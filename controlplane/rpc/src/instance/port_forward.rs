@@ -36,5 +36,5 @@ pub async fn forward(api: &Api, request: Request<Streaming<v1::PortForwardReques
         })
     });
     let received = tunnel::splice(pipe, sent, |data| v1::PortForwardResponse { data });
-    Ok(Response::new(guarded(api, &caller, received)))
+    Ok(Response::new(guarded(api, &caller, received).map_err(status)?))
 }

@@ -51,7 +51,7 @@ pub async fn watch(api: Api, caller: Caller, request: v1::WatchInstancesRequest)
         let message = watching.next().await.map_err(status)?;
         Ok(Some((message, watching)))
     });
-    Ok(guarded(&api, &caller, messages))
+    guarded(&api, &caller, messages)
 }
 
 struct Watching {
