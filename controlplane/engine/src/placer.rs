@@ -4,6 +4,7 @@
 //! moved meanwhile answers *stale*, and those requests are placed again on what is true now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use croft_core::audit::Call;
 use croft_core::id::{HostId, InstanceUid};
@@ -12,7 +13,6 @@ use croft_core::placement::{self, HostView, Placement, Request, Verdict};
 use croft_core::ports::{Admitted, NewInstance};
 use croft_core::{Error, Reason, Result};
 use croft_store::{ClaimAnswer, ClaimRequest, PlaceAnswer, Store};
-use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 

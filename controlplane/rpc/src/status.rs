@@ -29,14 +29,12 @@ pub fn status(error: Error) -> Status {
     let mut message = clip(&error.to_string(), MESSAGE_MAX);
     let mut details = ErrorDetails::new();
     let mut metadata = HashMap::new();
-    let code = match error {
+    match error {
         Error::NotFound { name } => {
             details.set_resource_info(resource_type(&name), name, "", message.as_str());
-            Code::NotFound
         }
         Error::AlreadyExists { name } => {
             details.set_resource_info(resource_type(&name), name, "", message.as_str());
-            Code::AlreadyExists
         }
         Error::Invalid(violations) => {
             note_left_out(&mut metadata, violations.len());
@@ -44,42 +42,29 @@ pub fn status(error: Error) -> Status {
             let shown = shown
                 .map(|v| FieldViolation::new(clip(&v.field, DETAIL_TEXT_MAX), clip(&v.description, DETAIL_TEXT_MAX)));
             details.set_bad_request(shown.collect::<Vec<_>>());
-            Code::InvalidArgument
         }
         Error::Precondition { reason, subject, message } => {
             let description = clip(&message, DETAIL_TEXT_MAX);
             details.set_precondition_failure([PreconditionViolation::new(reason.as_str(), subject, description)]);
-            Code::FailedPrecondition
         }
-        Error::Conflict { .. } => Code::Aborted,
-        Error::QuotaExceeded(violations) => {
-            quota(&violations, &mut details, &mut metadata);
-            Code::ResourceExhausted
-        }
-        Error::NoCapacity { verdicts, .. } => {
-            capacity(verdicts, &mut details, &mut metadata);
-            Code::ResourceExhausted
-        }
-        Error::Denied { .. } => Code::PermissionDenied,
-        Error::Unauthenticated { .. } => Code::Unauthenticated,
-        Error::OutOfRange { .. } => Code::OutOfRange,
+        Error::QuotaExceeded(violations) => quota(&violations, &mut details, &mut metadata),
+        Error::NoCapacity { verdicts, .. } => capacity(verdicts, &mut details, &mut metadata),
         Error::Unavailable { .. } => {
             details.set_retry_info(Some(RETRY_AFTER));
-            Code::Unavailable
         }
         Error::Internal { cause } => {
             let incident = random::short_id();
             tracing::error!(%incident, %cause, "internal error");
             message = format!("internal error; the control plane's log has it as incident {incident}");
             metadata.insert("incident".to_owned(), incident);
-            Code::Internal
         }
-    };
+        Error::Conflict { .. } | Error::Denied { .. } | Error::Unauthenticated { .. } | Error::OutOfRange { .. } => {}
+    }
     details.set_error_info(reason.as_str(), croft_proto::DOMAIN, metadata);
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code(reason), message, details)
 }
 
-/// What a stored failure of an operation would have been as the answer to a call.
+/// Of a call that was refused, and of an operation that failed.
 #[must_use]
 pub fn code(reason: Reason) -> Code {
     match reason {
@@ -228,7 +213,9 @@ mod tests {
             (Error::Denied { message: message() }, Code::PermissionDenied),
             (Error::Unauthenticated { reason: Reason::Unauthenticated, message: message() }, Code::Unauthenticated),
             (Error::OutOfRange { reason: Reason::ResumeTokenTooOld, message: message() }, Code::OutOfRange),
+            (Error::OutOfRange { reason: Reason::PageTokenInvalid, message: message() }, Code::InvalidArgument),
             (Error::Unavailable { reason: Reason::HostUnreachable, message: message() }, Code::Unavailable),
+            (Error::Unavailable { reason: Reason::TooManyStreams, message: message() }, Code::ResourceExhausted),
             (Error::internal("disk I/O error at page 7"), Code::Internal),
         ]
     }
@@ -245,7 +232,6 @@ mod tests {
             let reason = error.reason();
             let status = status(error);
             assert_eq!(status.code(), expected, "{status:?}");
-            assert_eq!(code(reason), expected, "{reason}: an operation's failure has the code a call's would have");
             let info = status.get_details_error_info().unwrap();
             assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.as_str(), "croft.dev"));
         }

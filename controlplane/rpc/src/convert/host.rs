@@ -71,37 +71,59 @@ fn cell_out(cell: &Cell) -> v1::NumaCell {
     }
 }
 
-/// A host cannot have less than nothing: a negative number from an agent counts as none.
+/// No machine is larger. An agent that says so is broken, and placement, which adds and multiplies these numbers for
+/// every host, must not overflow for one of them.
+mod most {
+    pub const VCPUS: i64 = 1 << 20;
+    pub const MIB: i64 = 1 << 40;
+    pub const GIB: i64 = 1 << 40;
+    pub const CELLS: usize = 256;
+    pub const PAGE_SIZES: usize = 8;
+    pub const PAGE_KIB: i64 = 1 << 24;
+    pub const PAGES: i64 = 1 << 26;
+}
+
+/// A host has neither less than nothing nor more than any machine has: such a number is brought to the nearest bound.
 #[must_use]
 pub fn capacity_into(capacity: v1::Capacity) -> Capacity {
     Capacity {
-        cells: capacity.cells.into_iter().map(cell_into).collect(),
-        vcpus: capacity.vcpus.max(0),
-        memory_mib: capacity.memory_mib.max(0),
-        disk_gib: capacity.disk_gib.max(0),
-        disk_free_gib: capacity.disk_free_gib.max(0),
+        cells: capacity.cells.into_iter().take(most::CELLS).map(cell_into).collect(),
+        vcpus: capacity.vcpus.clamp(0, most::VCPUS),
+        memory_mib: capacity.memory_mib.clamp(0, most::MIB),
+        disk_gib: capacity.disk_gib.clamp(0, most::GIB),
+        disk_free_gib: capacity.disk_free_gib.clamp(0, most::GIB),
     }
 }
 
 fn cell_into(cell: v1::NumaCell) -> Cell {
-    let pages = cell.huge_pages.into_iter().filter(|pages| pages.size_kib > 0);
+    let pages = cell.huge_pages.into_iter().filter(|pages| (1..=most::PAGE_KIB).contains(&pages.size_kib));
+    let pages = pages.map(|pages| (pages.size_kib, pages.total.clamp(0, most::PAGES)));
     Cell {
         id: cell.id,
         cores: cell.cores.into_iter().map(|core| core.cpus).collect(),
-        memory_mib: cell.memory_mib.max(0),
-        huge_pages: pages.map(|pages| (pages.size_kib, pages.total.max(0))).collect::<BTreeMap<_, _>>(),
+        memory_mib: cell.memory_mib.clamp(0, most::MIB),
+        huge_pages: pages.take(most::PAGE_SIZES).collect::<BTreeMap<_, _>>(),
     }
 }
 
-/// What foreign domains hold: never below nothing.
+/// What foreign domains hold, within the same bounds.
 #[must_use]
 pub fn foreign_into(resources: v1::Resources) -> Resources {
     let Resources { vcpus, memory_mib, disk_gib } = resources_into(resources);
-    Resources { vcpus: vcpus.max(0), memory_mib: memory_mib.max(0), disk_gib: disk_gib.max(0) }
+    Resources {
+        vcpus: vcpus.clamp(0, most::VCPUS),
+        memory_mib: memory_mib.clamp(0, most::MIB),
+        disk_gib: disk_gib.clamp(0, most::GIB),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use croft_core::meta::Labels;
+    use croft_core::placement::HostView;
+
     use super::*;
 
     #[test]
@@ -128,5 +150,41 @@ mod tests {
         let capacity = capacity_into(v1::Capacity { vcpus: -4, memory_mib: i64::MIN, ..Default::default() });
         assert_eq!((capacity.vcpus, capacity.memory_mib), (0, 0));
         assert_eq!(foreign_into(v1::Resources { vcpus: -1, ..Default::default() }), Resources::default());
+    }
+
+    #[test]
+    fn a_host_that_says_more_than_any_machine_has_does_not_overflow_placement() {
+        let page = |size_kib| v1::HugePages { size_kib, total: i64::MAX, free: 0 };
+        let cell = v1::NumaCell {
+            memory_mib: i64::MAX,
+            huge_pages: (0..60).map(|bit| page(1 << bit)).collect(),
+            ..Default::default()
+        };
+        let capacity = capacity_into(v1::Capacity {
+            cells: vec![cell; 1000],
+            vcpus: i64::MAX,
+            memory_mib: i64::MAX,
+            disk_gib: i64::MAX,
+            disk_free_gib: i64::MAX,
+        });
+        let everything = v1::Resources { vcpus: i64::MAX, memory_mib: i64::MAX, disk_gib: i64::MAX };
+        let host = HostView {
+            id: "h1".into(),
+            version: 1,
+            labels: Labels::default(),
+            state: State::Ready,
+            cordoned: false,
+            capacity,
+            reserve: Resources::default(),
+            foreign: foreign_into(everything),
+            overhead_memory_mib: 0,
+            cpu_overcommit_percent: 10_000,
+            claimed: Resources::default(),
+            dedicated: BTreeSet::new(),
+            huge_claimed: BTreeMap::new(),
+            instances: 0,
+        };
+        // Plain arithmetic, which panics in a test that overflows.
+        assert!(host.free().vcpus > 0 && host.free().memory_mib < 0);
     }
 }

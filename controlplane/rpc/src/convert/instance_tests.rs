@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use croft_core::Timestamp;
-use croft_core::id::InstanceUid;
 use croft_core::condition::{Condition, ConditionStatus};
+use croft_core::id::InstanceUid;
 use croft_core::instance::{Intent, Observed, Phase, Status};
 use croft_core::meta::Meta;
 use croft_core::placement::Placement;

@@ -222,7 +222,7 @@ async fn a_page_of_quotas_goes_on_where_the_last_one_ended() {
     let second = quotas.list_quotas(list(first.next_page_token)).await.unwrap().into_inner();
     assert_eq!((first.quotas.len(), second.quotas.len(), second.next_page_token.as_str()), (3, 1, ""));
     let wrong = quotas.list_quotas(list("x".into())).await.unwrap_err();
-    assert_eq!((wrong.code(), reason(&wrong).as_str()), (Code::OutOfRange, "PAGE_TOKEN_INVALID"));
+    assert_eq!((wrong.code(), reason(&wrong).as_str()), (Code::InvalidArgument, "PAGE_TOKEN_INVALID"));
 }
 
 #[tokio::test]
