@@ -80,7 +80,11 @@ proptest! {
                     let claim = view.apply(request, &placed);
                     prop_assert_eq!(view.dedicated.len(), before + claim.dedicated.len(), "a dedicated CPU has one holder");
                     if request.cpu.dedicated {
-                        prop_assert_eq!(claim.dedicated.len() as i64, request.vcpus);
+                        let pinned: Vec<i32> = placed.pins.iter().flat_map(|pin| pin.cpus.clone()).collect();
+                        prop_assert_eq!(pinned.len() as i64, request.vcpus);
+                        for cpu in pinned {
+                            prop_assert!(claim.dedicated.contains(&cpu) && claim.dedicated.contains(&(cpu ^ 1)), "a whole core");
+                        }
                     }
                     if request.cpu.single_numa_cell {
                         prop_assert_eq!(placed.pins.len(), 1);

@@ -47,9 +47,14 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer:
             continue;
         }
         if let Err(error) = settle(&store, &batch, &placer, &hooks).await {
-            tracing::warn!(%error, "{} instances are not settled now; trying again", batch.len());
+            tracing::warn!(%error, "{} instances are not settled together; trying each alone", batch.len());
+            // One that cannot be settled must not hold up its neighbours.
+            for uid in batch {
+                if let Err(error) = settle(&store, &[uid], &placer, &hooks).await {
+                    tracing::warn!(%uid, %error, "not settled now; it is looked at again with everything unsettled");
+                }
+            }
             tokio::time::sleep(BACK_OFF).await;
-            dirty.add(batch);
         }
     }
 }

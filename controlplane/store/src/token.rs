@@ -86,7 +86,7 @@ async fn write(tx: &mut Tx, token: &Token, secret_sha256: [u8; 32]) -> Result<()
     Ok(())
 }
 
-/// Somebody must be left who can let others in.
+/// Somebody must be left who can let others in, and for good: a token that ends tomorrow is nobody by then.
 async fn check_not_last_admin(tx: &mut Tx, token: &Token) -> Result<()> {
     if token.role != Role::PlatformAdmin || token.disabled {
         return Ok(());
@@ -95,17 +95,19 @@ async fn check_not_last_admin(tx: &mut Tx, token: &Token) -> Result<()> {
                       FROM tokens
                       WHERE role = $1
                         AND disabled = 0
-                        AND (expire_time IS NULL OR expire_time > $2)
-                        AND id <> $3")
+                        AND expire_time IS NULL
+                        AND id <> $2")
     .bind(to_word(Role::PlatformAdmin)?)
-    .bind(tx.now)
     .bind(&token.id)
     .number(&mut tx.conn)
     .await?;
     if others > 0 {
         return Ok(());
     }
-    let message = format!("{} is the last platform-admin token that works; create another one first", token.name());
+    let message = format!(
+        "{} is the last platform-admin token that works and does not expire; create another one first",
+        token.name()
+    );
     Err(Error::precondition(Reason::LastAdminToken, token.name(), message))
 }
 

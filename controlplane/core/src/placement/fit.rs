@@ -197,8 +197,8 @@ fn pin_to(host: &HostView, request: &Request, shares: i64) -> Result<Vec<Pin>, F
 
 /// Others were promised time on the shared CPUs; taking CPUs away must leave them enough.
 fn leave_enough(host: &HostView, pins: Vec<Pin>) -> Result<Vec<Pin>, Failure> {
-    let taken = pins.iter().flat_map(|pin| &pin.cpus);
-    let after = HostView { dedicated: host.dedicated.iter().chain(taken).copied().collect(), ..host.clone() };
+    let taken = host.whole_cores(&pins);
+    let after = HostView { dedicated: host.dedicated.iter().chain(&taken).copied().collect(), ..host.clone() };
     let short = -after.free().vcpus;
     if short <= 0 || pins.iter().all(|pin| pin.cpus.is_empty()) {
         return Ok(pins);
@@ -254,7 +254,7 @@ fn pin_cell(host: &HostView, cell: &Cell, request: &Request, vcpus: i64, memory_
     Ok(Pin { cell: id, vcpus, cpus, memory_mib })
 }
 
-/// Whole cores first: two tenants on the siblings of one core could watch each other.
+/// Of whole free cores only: two tenants on the siblings of one core could watch each other.
 fn dedicated(host: &HostView, cell: &Cell, vcpus: i64) -> Result<Vec<i32>, Failure> {
     let wanted = usize::try_from(vcpus).unwrap_or(usize::MAX);
     let free = |core: &&Vec<i32>| core.iter().all(|cpu| !host.dedicated.contains(cpu));

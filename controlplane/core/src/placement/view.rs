@@ -34,6 +34,7 @@ pub struct HostView {
 pub struct Claim {
     /// vCPUs out of the shared ones: 0 for dedicated CPUs.
     pub shared: Resources,
+    /// Logical CPUs that nobody else runs on: those that are pinned, and their siblings.
     pub dedicated: Vec<i32>,
     /// (cell, page size in KiB, MiB)
     pub huge: Vec<(i32, i64, i64)>,
@@ -75,9 +76,17 @@ impl HostView {
                 memory_mib: own_memory + self.overhead_memory_mib,
                 disk_gib: request.disk_gib,
             },
-            dedicated: pins.iter().flat_map(|pin| pin.cpus.iter().copied()).collect(),
+            dedicated: self.whole_cores(pins),
             huge,
         }
+    }
+
+    /// The cores that `pins` touch, with every sibling: a core is never shared between a dedicated CPU and anybody else.
+    #[must_use]
+    pub fn whole_cores(&self, pins: &[Pin]) -> Vec<i32> {
+        let pinned: BTreeSet<i32> = pins.iter().flat_map(|pin| pin.cpus.iter().copied()).collect();
+        let cores = self.capacity.cells.iter().flat_map(|cell| &cell.cores);
+        cores.filter(|core| core.iter().any(|cpu| pinned.contains(cpu))).flatten().copied().collect()
     }
 
     pub fn take(&mut self, claim: &Claim) {

@@ -1,9 +1,9 @@
 //! What a host says of itself. Written only where it differs from what is known.
 
 use croft_core::Result;
+use croft_core::condition::Condition;
 use croft_core::host::{Capacity, Host, Resources};
 use croft_core::id::HostId;
-use croft_core::condition::Condition;
 
 use crate::column::to_json;
 use crate::open::Store;
