@@ -2,6 +2,8 @@
 //!
 //! Refuses to guess on a system without dpkg: it names the packages and leaves the installing to the reader.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use crate::run::{Run, have, is_root};
@@ -23,6 +25,14 @@ pub(crate) const HOST: &[&str] = &[
     "openssh-client",
     "util-linux",
 ];
+
+/// To run libvirtd where process 1 is not systemd: it then lives below tini (see quickstart/daemon.rs).
+pub(crate) const NO_SYSTEMD: &[&str] = &["tini"];
+
+/// Whether systemd is process 1.
+pub(crate) fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
 
 /// To make a guest image (guest-image/build.sh).
 pub(crate) const IMAGE: &[&str] = &[

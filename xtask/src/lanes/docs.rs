@@ -104,17 +104,38 @@ fn resolve(from: &Path, path: &str) -> PathBuf {
 
 /// The words of a command of ours: without what the shell does around it.
 fn ours(command: &str) -> Option<Vec<String>> {
-    let mut words: Vec<&str> = command.split_whitespace().collect();
-    let end = words.iter().position(|w| ["|", "||", "&&", ";", ">", ">>", "#", "&"].contains(w) || w.starts_with('#'));
-    words.truncate(end.unwrap_or(words.len()));
-    let is_prefix = |w: &&str| *w == "sudo" || *w == "-E" || (w.contains('=') && !w.starts_with('-'));
-    let start = words.iter().position(|w| !is_prefix(w))?;
-    let words: Vec<String> = words[start..].iter().map(|w| w.trim_matches(['"', '\'', ';']).to_owned()).collect();
+    let mut words = shell_words(command);
+    let is_end = |w: &String| ["|", "||", "&&", ";", ">", ">>", "&"].contains(&w.as_str()) || w.starts_with('#');
+    words.truncate(words.iter().position(is_end).unwrap_or(words.len()));
+    // "and so on"; elsewhere it stands for a value
+    words.pop_if(|w| w == "…" || w == "...");
+    let is_prefix = |w: &String| w == "sudo" || w == "-E" || (w.contains('=') && !w.starts_with('-'));
+    let words = words.split_off(words.iter().position(|w| !is_prefix(w))?);
     let program = Path::new(words.first()?).file_name()?.to_str()?;
     let xtask = program == "cargo" && words.get(1).is_some_and(|w| w == "xtask");
     // In a picture the program's name may stand alone, or beside a box.
     let is_word = |w: &String| w.starts_with(|c: char| c.is_ascii_lowercase() || c == '-');
     (xtask || (PROGRAMS.contains(&program) && words.get(1).is_some_and(is_word))).then_some(words)
+}
+
+/// Split at blanks outside quotes; the quotes themselves go.
+fn shell_words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in command.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c.is_whitespace() => words.push(String::new()),
+            _ => {
+                if let Some(word) = words.last_mut() {
+                    word.push(c);
+                }
+            }
+        }
+    }
+    words.retain(|w| !w.is_empty());
+    words
 }
 
 /// Why our program would refuse these words.
@@ -156,6 +177,10 @@ mod tests {
     fn only_our_own_commands_are_tried() {
         assert_eq!(ours("sudo apt-get install git"), None);
         assert_eq!(ours("cargo build"), None);
+        assert_eq!(
+            ours("croft host list --token \"$(cat t)\" …").unwrap(),
+            ["croft", "host", "list", "--token", "$(cat t)"]
+        );
         assert_eq!(ours("croft (CLI) ──► controlplane"), None);
         assert_eq!(ours("CI=true cargo xtask test | tee log").unwrap(), ["cargo", "xtask", "test"]);
         assert_eq!(ours("sudo target/debug/croft host list # all").unwrap(), ["target/debug/croft", "host", "list"]);

@@ -1,6 +1,9 @@
 //! A program in the background that outlives the terminal: its pid in a file, what it prints in a log.
 //!
 //! A pid file alone proves nothing, since numbers are used again: the process must run our program.
+//!
+//! Daemons of the system are started below tini, where it is installed. It waits for what they leave behind: libvirtd
+//! believes that an emulator which nobody waited for still lives, and process 1 of a container often waits for nobody.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::site::Site;
-use crate::run::{Run, last_lines};
+use crate::run::{Run, have, last_lines};
 
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -18,6 +21,13 @@ pub(super) struct Daemon {
     pub(super) program: PathBuf,
     pid_file: PathBuf,
     pub(super) log: PathBuf,
+    below: Below,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Nothing,
+    Tini,
 }
 
 impl Daemon {
@@ -28,20 +38,26 @@ impl Daemon {
             program: site.program(name),
             pid_file: site.dir().join(format!("{name}.pid")),
             log: site.log(name),
+            below: Below::Nothing,
         }
     }
 
     /// A daemon of the system that we start ourselves.
     pub(super) fn of_system(site: &Site, name: &'static str) -> Daemon {
-        Daemon { program: PathBuf::from("/usr/sbin").join(name), ..Daemon::of(site, name) }
+        let below = if have("tini") { Below::Tini } else { Below::Nothing };
+        Daemon { program: PathBuf::from("/usr/sbin").join(name), below, ..Daemon::of(site, name) }
     }
 
-    /// Its pid, while it runs.
+    /// Its pid (or that of the tini above it), while it runs.
     pub(super) fn pid(&self) -> Option<u32> {
         let pid: u32 = fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok()?;
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let program = command_line.split(|b| *b == 0).next()?;
-        (program == self.program.as_os_str().as_encoded_bytes()).then_some(pid)
+        let program = self.program.as_os_str().as_encoded_bytes();
+        let runs = |pid: u32, words: usize| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).take(words).any(|word| word == program)
+        };
+        // tini -s -- /usr/sbin/libvirtd
+        runs(pid, if self.below == Below::Tini { 4 } else { 1 }).then_some(pid)
     }
 
     /// Starts it in a session of its own, unless it runs.
@@ -50,10 +66,12 @@ impl Daemon {
             return Ok(());
         }
         let script = "echo $$ > \"$1\"; log=$2; shift 2; exec \"$@\" < /dev/null >> \"$log\" 2>&1";
+        let above: &[&str] = if self.below == Below::Tini { &["tini", "-s", "--"] } else { &[] };
         Run::new("setsid")
             .args(["--fork", "sh", "-c", script, "sh"])
             .arg(&self.pid_file)
             .arg(&self.log)
+            .args(above)
             .arg(&self.program)
             .args(arguments)
             .dir(std::path::Path::new("/"))
@@ -111,7 +129,8 @@ mod tests {
         fs::write(&pid_file, std::process::id().to_string()).unwrap();
         let log = dir.path().join("log");
         fs::write(&log, "it fell over\n").unwrap();
-        let mut daemon = Daemon { name: "x", program: PathBuf::from("/no/such/program"), pid_file, log };
+        let mut daemon =
+            Daemon { name: "x", program: PathBuf::from("/no/such/program"), pid_file, log, below: Below::Nothing };
         assert_eq!(daemon.pid(), None);
         assert!(daemon.check().unwrap_err().to_string().contains("it fell over"));
         assert!(!daemon.stop(Duration::ZERO).unwrap());

@@ -3,7 +3,6 @@
 //! Never a second one: only one libvirtd can own the system socket, and two would fight over the same domains.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +11,7 @@ use serde_json::json;
 use super::daemon::Daemon;
 use super::site::Site;
 use super::steps::{Done, Waiting, said, wait_for};
+use crate::packages::has_systemd;
 use crate::run::Run;
 
 pub(super) const URI: &str = "qemu:///system";
@@ -32,7 +32,7 @@ pub(super) fn ensure(site: &Site) -> Result<Done> {
     if let Some(version) = version()? {
         return said(format!("{version} runs already"));
     }
-    let how = if Path::new("/run/systemd/system").exists() { start_service()? } else { start_daemons(site)? };
+    let how = if has_systemd() { start_service()? } else { start_daemons(site)? };
     site.remember("libvirtd", json!(how))?;
     let version = wait_for("libvirtd", Duration::from_secs(30), || {
         Ok(version()?.map_or_else(|| Waiting::Still("it does not answer".to_owned()), Waiting::Over))

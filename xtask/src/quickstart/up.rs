@@ -46,6 +46,9 @@ fn climb(site: &Site, options: &Options) -> Result<()> {
 
 fn install(site: &Site, options: &Options) -> Result<Done> {
     let mut groups = vec![packages::BUILD, packages::HOST];
+    if !packages::has_systemd() {
+        groups.push(packages::NO_SYSTEMD);
+    }
     if options.image.is_none() {
         groups.push(packages::IMAGE);
     }
