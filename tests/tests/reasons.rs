@@ -17,3 +17,11 @@ fn every_reason_has_a_page_and_every_page_a_reason() {
         assert!(all.contains(reason) || reason == "README", "docs/errors/{name} is about a reason that nothing gives");
     }
 }
+
+#[test]
+fn every_event_is_explained() {
+    let page = include_str!("../../docs/events.md");
+    let all = croft_store::event::reason::ALL.iter().copied().chain([croft_engine::INSTANCE_OVERDUE]);
+    let missing: Vec<_> = all.filter(|reason| !page.contains(&format!("| {reason} |"))).collect();
+    assert!(missing.is_empty(), "not in docs/events.md: {missing:?}");
+}

@@ -30,6 +30,7 @@ use dirty::Dirty;
 pub use hooks::{Hooks, Meter, NoMeter};
 pub use leases::Leases;
 use placer::Placer;
+pub use reconciler::INSTANCE_OVERDUE;
 
 /// Hosts that were heard from within the lease, as the sessions of this replica know them.
 pub type LiveHosts = Arc<dyn Fn() -> Vec<HostId> + Send + Sync>;

@@ -19,6 +19,8 @@ use crate::placer::Placer;
 /// How long a write of another replica, or a lost wake, may go unnoticed.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(10);
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// The one event that no commit of the store writes by itself.
+pub const INSTANCE_OVERDUE: &str = "InstanceOverdue";
 
 pub async fn run(store: Store, clock: Arc<dyn Clock>, dirty: Arc<Dirty>, placer: Placer, hooks: Hooks) {
     let mut timer = tokio::time::interval(LOOK_AT_EVERYTHING);
@@ -98,7 +100,7 @@ impl Overdue {
                 time: now,
                 tenant: Some(instance.tenant.clone()),
                 target: instance.name(),
-                reason: "InstanceOverdue".to_owned(),
+                reason: INSTANCE_OVERDUE.to_owned(),
                 message: format!(
                     "{} for {} s longer than usual; {} {}",
                     instance.status.state.as_str(),
