@@ -8,7 +8,8 @@ fn every_reason_has_a_page_and_every_page_a_reason() {
     let plane = croft_core::Reason::ALL.iter().map(|reason| reason.as_str());
     let agent = croft_hostagent::reasons::ALL.iter().copied();
     let backend = croft_hostagent::hypervisor::libvirt::reasons::ALL.iter().copied();
-    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).collect();
+    let media = croft_hostagent::media::reasons::ALL.iter().copied();
+    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).chain(media).collect();
     let missing: Vec<_> = all.iter().filter(|reason| !pages.join(format!("{reason}.md")).is_file()).collect();
     assert!(missing.is_empty(), "no page in docs/errors for {missing:?}");
     for page in std::fs::read_dir(&pages).unwrap() {
