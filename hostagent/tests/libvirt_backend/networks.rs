@@ -11,6 +11,15 @@ use crate::shell::Shell;
 const ACME: &str = "0190a3c5-6d3e-7000-8000-00000000000a";
 const EVIL: &str = "0190a3c5-6d3e-7000-8000-00000000000e";
 
+/// A process that ends with the test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
 async fn address(shell: &mut Shell) -> String {
     shell.run("ip -4 -o addr show dev eth0 | sed -n 's/.* inet \\([^/]*\\).*/\\1/p'").await.text
 }
@@ -29,10 +38,11 @@ async fn tenants_are_kept_apart_and_the_host_from_both() {
     );
     let listener = TcpListener::bind("0.0.0.0:7777").unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let mut world = std::process::Command::new("ip")
+    let world = std::process::Command::new("ip")
         .args(["netns", "exec", "world", "busybox", "nc", "-ll", "-p", "7777", "-e", "/bin/true"])
         .spawn()
         .unwrap();
+    let _world = Ended(world);
 
     let (a1, mut one) = lab.boot(&lab.instance("one", Some(ACME))).await;
     let (a2, mut two) = lab.boot(&lab.instance("two", Some(ACME))).await;
@@ -73,10 +83,14 @@ async fn tenants_are_kept_apart_and_the_host_from_both() {
 
     // Nobody else's address is answered for, taken or used. `one` tries all three against its own neighbour, where only
     // the filter on its tap stands between.
-    two.run(&format!("ping -c1 -W3 {home}; ip neigh flush all; ping -c1 -W3 {ip1}")).await;
+    assert!(two.run(&format!("nslookup one {home}; ping -c1 -W3 {ip1}")).await.ok());
     let mac_of_home = run(&format!("cat /sys/class/net/$(ip -o addr | grep ' {home}/' | awk '{{print $2}}')/address"));
-    one.run(&format!("arping -c3 -A -I eth0 {home}; arping -c3 -U -I eth0 -s {home} {home}")).await;
-    let seen = two.run(&format!("nslookup one {home} >/dev/null; cat /proc/net/arp | grep '^{home} '")).await.text;
+    one.run(&format!(
+        "ip addr add {home}/32 dev eth0; arping -c3 -A -I eth0 -s {home} {home}; arping -c3 -U -I eth0 -s {home} {home}; \
+         ip addr del {home}/32 dev eth0"
+    ))
+    .await;
+    let seen = two.run(&format!("grep '^{home} ' /proc/net/arp")).await.text;
     assert!(seen.contains(mac_of_home.trim()), "the gateway was impersonated: {seen}");
 
     let stolen = format!("{}.77", home.rsplit_once('.').unwrap().0);
@@ -119,7 +133,6 @@ async fn tenants_are_kept_apart_and_the_host_from_both() {
     assert!(run("virsh net-list --name").contains("croft-"), "two still uses it");
     lab.clear(&[a2, b]).await;
     assert_eq!(run("virsh net-list --all --name").trim(), "");
-    let _ = world.kill().and_then(|()| world.wait());
     run("ip link del w0; ip netns del world; ip addr del 169.254.169.254/32 dev lo");
 }
 
