@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod cloud_image;
 mod images;
 mod lab;
 mod libvirtd;
