@@ -18,6 +18,7 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::address::{Policy, Refused, Resolver};
+use super::source::{self, UrlRefused, shown, shown_text};
 use super::{Error, durable, reasons};
 use crate::reasons::{IMAGE_DIGEST_MISMATCH, IMAGE_FETCH_FAILED, IMAGE_SOURCE_REFUSED};
 
@@ -117,7 +118,7 @@ impl Fetcher {
         let refuse =
             |why: String| Error::refused(IMAGE_SOURCE_REFUSED, format!("the image's address is refused: {why}"));
         let url = Url::parse(text).map_err(|e| refuse(format!("{e} in `{text}`")))?;
-        check_url(&url, &self.policy).map_err(|e| refuse(e.to_string()))?;
+        source::check(&url, &self.policy).map_err(|e| refuse(e.to_string()))?;
         Ok(url)
     }
 
@@ -138,7 +139,7 @@ impl Fetcher {
             if attempt.previous().len() > REDIRECTS {
                 return attempt.error(UrlRefused::Redirects);
             }
-            match check_url(attempt.url(), &policy) {
+            match source::check(attempt.url(), &policy) {
                 Ok(()) => attempt.follow(),
                 Err(refused) => attempt.error(refused),
             }
@@ -269,37 +270,6 @@ async fn verify(download: &Download<'_>) -> Result<(), Error> {
     ))
 }
 
-/// Why a URL is not asked.
-#[derive(Debug, thiserror::Error)]
-enum UrlRefused {
-    #[error("`{0}` is not https")]
-    Scheme(String),
-    #[error("it carries a name or password")]
-    Credentials,
-    #[error("it names no host")]
-    NoHost,
-    #[error("more than {REDIRECTS} redirects")]
-    Redirects,
-    #[error(transparent)]
-    Address(#[from] Refused),
-}
-
-/// Scheme, credentials, and the address where the host is written as one (a name is checked when it is resolved).
-fn check_url(url: &Url, policy: &Policy) -> Result<(), UrlRefused> {
-    if url.scheme() != "https" {
-        return Err(UrlRefused::Scheme(url.scheme().to_owned()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(UrlRefused::Credentials);
-    }
-    let host = url.host_str().ok_or(UrlRefused::NoHost)?;
-    // The parser has already turned 0x7f.1 and the like into dotted form.
-    if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
-        policy.check(ip)?;
-    }
-    Ok(())
-}
-
 /// A failed request: refused by us somewhere inside the client, or by the network.
 fn cut(url: &Url, error: reqwest::Error) -> Cut {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -319,17 +289,6 @@ fn cut(url: &Url, error: reqwest::Error) -> Cut {
 
 fn failed(url: &Url, what: impl std::fmt::Display) -> Error {
     Error::failed(IMAGE_FETCH_FAILED, format!("cannot fetch {}: {what}", shown(url)))
-}
-
-/// The URL without its query, which may hold a signature.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
-}
-fn shown_text(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| text.to_owned(), |url| shown(&url))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -23,6 +23,7 @@ pub mod seed;
 pub mod space;
 
 pub(crate) mod durable;
+mod source;
 mod wanted;
 
 pub use cache::{Cache, Limits, Ready};

@@ -35,7 +35,8 @@ async fn boots_configures_itself_and_answers() {
     });
     (desired.vcpus, desired.memory_mib, desired.disks[0].size_gib) = (2, 1024, 6);
     let uid = uid(&desired);
-    let user_data = "#cloud-config\nruncmd:\n  - [sh, -c, 'echo root $(df -m --output=size / | tail -1) >/dev/ttyS0']\n";
+    let user_data =
+        "#cloud-config\nruncmd:\n  - [sh, -c, 'echo root $(df -m --output=size / | tail -1) >/dev/ttyS0']\n";
     lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
     lab.libvirt.ensure_defined(&desired, &seed(user_data)).await.unwrap();
     lab.libvirt.start(uid).await.unwrap();

@@ -62,6 +62,22 @@ async fn vcpus_are_pinned_where_they_were_placed() {
     lab.clear(&[uid]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_disk_is_not_replaced_by_an_empty_one() {
+    let Some(lab) = Lab::new().await else { return };
+    let desired = lab.instance("db", NO_TENANT);
+    let uid = lab.define(&desired).await;
+    let disk = lab.dir.join("s/instances").join(uid.to_string()).join("disk.qcow2");
+    std::fs::rename(&disk, disk.with_extension("away")).unwrap();
+    for lost in [lab.libvirt.ensure_defined(&desired, &seed("")).await, lab.libvirt.start(uid).await] {
+        assert!(matches!(lost, Err(Error::Failed { reason: "DiskMissing", .. })), "{lost:?}");
+    }
+    std::fs::rename(disk.with_extension("away"), &disk).unwrap();
+    lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap();
+    lab.libvirt.start(uid).await.unwrap();
+    lab.clear(&[uid]).await;
+}
+
 fn blank_disk(lab: &Lab, firmware: Firmware) -> DesiredImage {
     let path = lab.image_dir().join("blank.raw");
     std::fs::write(&path, vec![0u8; 1 << 20]).unwrap();

@@ -27,7 +27,7 @@ use super::record::{Network, Record};
 use super::{power, spec};
 use crate::hypervisor::{Error, Seed};
 use crate::media::{self, Ready, durable, overlay, seed};
-use crate::reasons::{HYPERVISOR_ERROR, IMAGE_MISSING};
+use crate::reasons::{DISK_MISSING, HYPERVISOR_ERROR, IMAGE_MISSING};
 
 impl Libvirt {
     pub(super) async fn make(&self, desired: &DesiredInstance, texts: &Seed) -> Result<(), Error> {
@@ -36,15 +36,11 @@ impl Libvirt {
         let ready = self.ready(image)?;
         self.refuse_foreign(uid).await?;
 
-        let record = spec::record(desired)?;
+        let mut record = spec::record(desired)?;
+        record.disk_was_made = Record::read(&self.paths, uid)?.is_some_and(|earlier| earlier.disk_was_made);
         record.write(&self.paths, uid)?;
         if let Some(disk) = desired.disks.first() {
-            let base = ready.disk.as_ref().map(|disk| overlay::Base {
-                path: &disk.path,
-                format: disk.format,
-                virtual_size: disk.virtual_size,
-            });
-            overlay::ensure(&self.paths.disk(uid), base, disk.size_gib).await?;
+            self.ensure_disk(uid, disk.size_gib, &ready, &mut record).await?;
         }
         seed::ensure(&self.paths.seed(uid), texts)?;
         let addresses = self.ensure_networks(&record, &desired.name).await?;
@@ -61,6 +57,23 @@ impl Libvirt {
                 connect.define_domain_xml(&xml).map(drop).map_err(|e| error::define(&e))
             })
             .await
+    }
+
+    async fn ensure_disk(&self, uid: Uuid, size_gib: i64, ready: &Ready, record: &mut Record) -> Result<(), Error> {
+        let path = self.paths.disk(uid);
+        if record.disk_was_made && !path.exists() {
+            let message =
+                format!("the disk {} of instance {uid} is gone; put it back, or delete the instance", path.display());
+            return Err(Error::Failed { reason: DISK_MISSING, message });
+        }
+        let base = ready.disk.as_ref().map(|disk| overlay::Base {
+            path: &disk.path,
+            format: disk.format,
+            virtual_size: disk.virtual_size,
+        });
+        overlay::ensure(&path, base, size_gib).await?;
+        record.disk_was_made = true;
+        record.write(&self.paths, uid).map_err(Error::from)
     }
 
     fn definition(

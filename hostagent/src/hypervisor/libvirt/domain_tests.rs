@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use super::super::xml::Element;
 use super::*;
 
 /// UEFI, overlay and seed, the tenant's network, emulation.

@@ -10,7 +10,7 @@ use virt::error::{Error as VirtError, ErrorNumber};
 use super::reasons::{DEFINE_FAILED, FIRMWARE_MISSING, NO_HUGE_PAGES, START_FAILED};
 use crate::hypervisor::Error;
 use crate::media::reasons::DISK_FULL;
-use crate::reasons::{INSUFFICIENT_MEMORY, NETWORK_UNKNOWN};
+use crate::reasons::{DISK_MISSING, INSUFFICIENT_MEMORY, NETWORK_UNKNOWN};
 
 /// Lines of the emulator's log that are worth repeating.
 const LOG_LINES: usize = 3;
@@ -52,8 +52,8 @@ pub fn start(error: &VirtError, log: &Path) -> Error {
         message = format!("{message}; {line}");
     }
     match known(&message) {
-        // Memory and huge pages come and go: worth another try.
-        Some(reason @ (NO_HUGE_PAGES | INSUFFICIENT_MEMORY)) => Error::Failed { reason, message },
+        // These come and go, or come back: worth another try.
+        Some(reason @ (NO_HUGE_PAGES | INSUFFICIENT_MEMORY | DISK_MISSING)) => Error::Failed { reason, message },
         Some(reason) => Error::Refused { reason, message },
         None => Error::Failed { reason: START_FAILED, message },
     }
@@ -77,6 +77,10 @@ fn known(message: &str) -> Option<&'static str> {
         ("Cannot get interface MTU", NETWORK_UNKNOWN),
         ("Unable to add bridge", NETWORK_UNKNOWN),
     ];
+    let inaccessible = message.contains("is not accessible: ") || message.contains("Cannot access ");
+    if inaccessible && message.contains("No such file or directory") {
+        return Some(DISK_MISSING);
+    }
     PHRASES.iter().find(|(phrase, _)| message.contains(phrase)).map(|(_, reason)| *reason)
 }
 
@@ -121,6 +125,8 @@ LC_ALL=C \\\n/usr/bin/qemu-system-x86_64 \\\n-name guest=croft \\\n-msg timestam
         assert_eq!(known(LOG), Some("NoHugePages"));
         assert_eq!(known("Cannot allocate memory"), Some("InsufficientMemory"));
         assert_eq!(known("operation failed: Unable to find any firmware to satisfy 'efi'"), Some("FirmwareMissing"));
+        assert_eq!(known("Path '/x/disk.qcow2' is not accessible: No such file or directory"), Some("DiskMissing"));
+        assert_eq!(known("Cannot access storage file '/x' (as uid:64055, gid:64055): Permission denied"), None);
         assert_eq!(known("something else"), None);
     }
 }

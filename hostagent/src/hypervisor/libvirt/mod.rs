@@ -1,13 +1,13 @@
 //! libvirtd and QEMU on this machine.
 //!
 //! ```text
-//! define ── spec ── domain ── xml        what a domain is, and its text
-//!    │        └──── paths, record        where its things lie; what was made
+//! define ── spec ── domain ── definition ── xml   what a domain is, and its text
+//!    │        └──── paths, record               where its things lie; what was made
 //!    ├──── network/{mod,subnet,filter,firewall,bridge}
-//!    └──── crate::media                  image, disk, seed
-//! power, guest, console, survey          verbs
-//! lookup, metadata                       which domain is ours
-//! connection ── events, ffi, error       libvirt itself
+//!    └──── crate::media                         image, disk, seed
+//! power, guest, console, survey                 verbs
+//! lookup, metadata                              which domain is ours
+//! connection ── events, ffi, error              libvirt itself
 //! ```
 //! Nothing here decides *what* should be: verbs in, facts out. Domains without Croft's mark are counted and never touched.
 //! The rest of this file is the table of contents of the trait.
@@ -40,6 +40,7 @@ pub mod reasons;
 mod connection;
 mod console;
 mod define;
+mod definition;
 mod domain;
 mod error;
 mod events;
@@ -101,7 +102,7 @@ impl Libvirt {
             cache: Cache::new(paths.images(), config.image_dir, fetcher, limits),
             paths,
             consoles: Consoles::default(),
-            facts: Facts { domain_type: decision.domain_type, cells: numa_cells() },
+            facts: Facts { domain_type: decision.domain_type, cells: numa_cells(), memory_mib: memory_mib() },
             domain_type_reason: decision.reason,
             tenant_subnets: config.tenant_subnets,
             library_version: virt::connect::Connect::version().unwrap_or(0),
@@ -231,6 +232,14 @@ fn numa_cells() -> BTreeMap<u32, Vec<u32>> {
         Some((id, cpu_numbers(cpus.trim())))
     };
     nodes.filter_map(Result::ok).filter_map(cell).collect()
+}
+
+/// All the memory of this machine; when it cannot be told, nothing is refused for it.
+fn memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib / 1024)
 }
 
 /// `0-3,8` to numbers.

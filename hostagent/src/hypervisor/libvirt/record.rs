@@ -16,6 +16,9 @@ pub struct Record {
     /// The image that its disk or kernel comes from.
     pub image: Option<Uuid>,
     pub interfaces: Vec<Interface>,
+    /// It had one: a disk that is missing later is lost, and an empty one in its place would hide that.
+    #[serde(default)]
+    pub disk_was_made: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use super::record::{self, Record};
 use crate::hypervisor::Error;
 use crate::media::Ready;
 use crate::media::overlay::Format;
+use crate::reasons::HOST_TOO_SMALL;
 
 /// What this host is, as far as a domain depends on it.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Facts {
     pub domain_type: DomainType,
     /// CPUs of each NUMA cell; empty where the kernel knows no cells.
     pub cells: BTreeMap<u32, Vec<u32>>,
+    /// All the memory that this host has.
+    pub memory_mib: u64,
 }
 
 pub fn invalid(message: impl Into<String>) -> Error {
@@ -55,7 +58,7 @@ pub fn record(desired: &DesiredInstance) -> Result<Record, Error> {
         };
         interfaces.push(record::Interface { mac: mac(&interface.mac)?, network });
     }
-    Ok(Record { image: image.transpose()?, interfaces })
+    Ok(Record { image: image.transpose()?, interfaces, disk_was_made: false })
 }
 
 /// Looks a bridge up, for a VLAN or none.
@@ -79,6 +82,10 @@ pub fn domain(
     let vcpus = vcpus.ok_or_else(|| invalid(format!("vcpus is {}, not 1 to 512", desired.vcpus)))?;
     let memory_mib = u64::try_from(desired.memory_mib).ok().filter(|mib| *mib > 0);
     let memory_mib = memory_mib.ok_or_else(|| invalid(format!("memory_mib is {}", desired.memory_mib)))?;
+    if memory_mib > facts.memory_mib {
+        let message = format!("it asks for {memory_mib} MiB of memory and this host has {} MiB", facts.memory_mib);
+        return Err(Error::Refused { reason: HOST_TOO_SMALL, message });
+    }
     let huge_page_kib = u64::try_from(desired.huge_page_kib).ok().filter(|kib| *kib > 0);
     if huge_page_kib.is_some_and(|kib| memory_mib * 1024 % kib != 0) {
         let page = desired.huge_page_kib;

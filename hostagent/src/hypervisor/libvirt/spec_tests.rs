@@ -28,7 +28,7 @@ fn desired() -> DesiredInstance {
 }
 fn facts() -> Facts {
     let cells = BTreeMap::from([(0, (0..8).collect()), (1, (8..16).collect())]);
-    Facts { domain_type: DomainType::Kvm, cells }
+    Facts { domain_type: DomainType::Kvm, cells, memory_mib: 65536 }
 }
 fn build(desired: &DesiredInstance) -> Result<Domain, Error> {
     let ready = Ready {
@@ -74,6 +74,7 @@ fn every_field_that_could_hurt_the_host_is_checked() {
     assert_eq!(refused(|d| d.vcpus = 0).0, "SpecInvalid");
     assert_eq!(refused(|d| d.vcpus = 513).0, "SpecInvalid");
     assert_eq!(refused(|d| d.memory_mib = -1).0, "SpecInvalid");
+    assert_eq!(refused(|d| d.memory_mib = 65537).0, "HostTooSmall");
     assert!(refused(|d| (d.huge_page_kib, d.memory_mib) = (1_048_576, 1500)).1.contains("pages"));
     for mac in ["", "02:00:00:00:00", "02:00:00:00:00:0g", "03:00:00:00:00:01", "00:00:00:00:00:00", "2:0:0:0:0:1"] {
         assert!(refused(|d| d.interfaces[0].mac = mac.into()).1.contains("MAC"), "{mac}");
