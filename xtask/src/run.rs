@@ -83,9 +83,15 @@ impl Run {
     }
 
     /// Without the caller's own `CROFT_…` settings: they may be meant for another plane.
-    pub(crate) fn without_settings(mut self) -> Run {
-        let settings = std::env::vars_os().map(|(name, _)| name);
-        self.without.extend(settings.filter(|name| name.as_encoded_bytes().starts_with(b"CROFT_")));
+    pub(crate) fn without_settings(self) -> Run {
+        self.without(&["CROFT_"])
+    }
+
+    /// Hides the variables of ours whose names begin so.
+    pub(crate) fn without(mut self, prefixes: &[&str]) -> Run {
+        let names = std::env::vars_os().map(|(name, _)| name);
+        let meant = |name: &OsString| prefixes.iter().any(|p| name.as_encoded_bytes().starts_with(p.as_bytes()));
+        self.without.extend(names.filter(meant));
         self
     }
 

@@ -34,7 +34,10 @@ pub(crate) fn cache_dir(name: &str) -> Result<PathBuf> {
 
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Run {
-    Run::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))).dir(root())
+    let cargo = Run::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))).dir(root());
+    // It told us which package is run. ring's build script looks at that and, with it, everything that speaks TLS would
+    // be compiled again each time a person's own `cargo build` comes after ours.
+    cargo.without(&["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"])
 }
 
 /// `CI=true`: nothing may be left out.
