@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use tonic::Code;
 
 /// What is not ours goes under one name, whatever somebody asks for.
 const OTHER: &str = "other";
@@ -13,30 +12,6 @@ const OTHER: &str = "other";
 pub fn method(path: &str) -> &'static str {
     let rows = croft_proto::PERMISSIONS;
     rows.binary_search_by_key(&path, |row| row.0).map_or(OTHER, |at| rows[at].0)
-}
-
-/// As in the gRPC specification: `NOT_FOUND`.
-#[must_use]
-pub fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// How long a stream was open says nothing about how fast anything is.

@@ -116,7 +116,7 @@ impl Metrics {
 
     /// For `croft_rpc`: each call, once, when it ended.
     pub fn observe(&self, method: &'static str, code: tonic::Code, took: Duration) {
-        self.requests.get_or_create(&[("method", method), ("code", codes::name(code))]).inc();
+        self.requests.get_or_create(&[("method", method), ("code", croft_rpc::status::code_name(code))]).inc();
         if !self.streaming.contains(method) {
             self.request_seconds.get_or_create(&[("method", method)]).observe(took.as_secs_f64());
         }
