@@ -114,11 +114,9 @@ pub(super) fn start_agent(site: &Site) -> Result<Done> {
     let seen = wait_for("the host to be READY", Duration::from_secs(120), || {
         agent.check()?;
         let seen = Croft::of(site).find(&["host", "get", &host])?.unwrap_or_default();
-        // READY is said of the connection; what the host has to give comes with the agent's first report.
-        Ok(match (text(&seen, "/state"), text(&seen, "/info/hypervisor")) {
-            ("READY", "") => Waiting::Still(format!("host {host} is READY and has not reported yet")),
-            ("READY", _) => Waiting::Over(seen),
-            (other, _) => Waiting::Still(format!("host {host} is {other}")),
+        Ok(match text(&seen, "/state") {
+            "READY" => Waiting::Over(seen),
+            other => Waiting::Still(format!("host {host} is {other}")),
         })
     })?;
     let (hypervisor, kind) = (text(&seen, "/info/hypervisor"), text(&seen, "/info/domainType"));

@@ -33,6 +33,7 @@ impl Store {
                     for instance in &instances {
                         let_go(tx, &host, instance.clone()).await?;
                     }
+                    instance::settle::settle(tx, instances.iter().map(|instance| instance.uid).collect()).await?;
                     sql("UPDATE hosts
                          SET state = 'FENCED', epoch = epoch + 1, lease_expire_time = NULL, version = version + 1
                          WHERE id = $1")
@@ -69,7 +70,8 @@ async fn bury(tx: &mut Tx, host: &HostId, instances: &[Instance]) -> Result<()> 
     Ok(())
 }
 
-/// Without a host it is placed anew, stays stopped, or is gone: whoever settles it next decides.
+/// Without a host it is placed anew, stays stopped, or is gone. It is settled in this same commit, so that nobody ever
+/// reads of an instance that runs nowhere.
 async fn let_go(tx: &mut Tx, host: &Host, mut instance: Instance) -> Result<()> {
     instance.placement = None;
     instance.status.observed = None;

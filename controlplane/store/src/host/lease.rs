@@ -40,6 +40,19 @@ pub(crate) async fn release(tx: &mut Tx, id: &HostId) -> Result<bool> {
     Ok(true)
 }
 
+/// ENROLLED to READY, with a lease, so that it does not end before it is first renewed.
+pub(super) async fn begin(tx: &mut Tx, id: &HostId, until: Timestamp) -> Result<()> {
+    sql("UPDATE hosts
+         SET state = 'READY', lease_expire_time = $2, version = version + 1
+         WHERE id = $1")
+    .bind(id)
+    .bind(until)
+    .run(&mut tx.conn)
+    .await?;
+    ready(tx, id, "has said what it has");
+    Ok(())
+}
+
 impl Store {
     /// One commit for all that were heard from. Returns those that became READY by it.
     pub async fn host_lease_renew(&self, hosts: &[HostId], until: Timestamp) -> Result<Vec<HostId>> {
@@ -53,7 +66,7 @@ impl Store {
                 for some in hosts.chunks(CHUNK) {
                     let ids: Ids = sql("UPDATE hosts
                                         SET state = 'READY', version = version + 1
-                                        WHERE state IN ('ENROLLED', 'UNREACHABLE')
+                                        WHERE state = 'UNREACHABLE'
                                           AND id IN ")
                     .list(some)
                     .push(" RETURNING id")

@@ -1,10 +1,13 @@
 //! What a host says of itself. Written only where it differs from what is known.
+//!
+//! The first report makes an ENROLLED host READY: before it nothing is known that could be placed on.
 
 use croft_core::Result;
 use croft_core::condition::Condition;
-use croft_core::host::{Capacity, Host, Resources};
+use croft_core::host::{Capacity, Host, LEASE, Resources, State};
 use croft_core::id::HostId;
 
+use super::lease;
 use crate::column::to_json;
 use crate::open::Store;
 use crate::sql::sql;
@@ -22,7 +25,8 @@ pub struct HostReport {
 
 impl HostReport {
     fn differs(&self, host: &Host, boot_id: &str) -> bool {
-        self.moves(host)
+        host.state == State::Enrolled
+            || self.moves(host)
             || self.info != host.info
             || self.features != host.features
             || self.conditions != host.conditions
@@ -63,6 +67,9 @@ impl Store {
                 .bind(i64::from(report.moves(&host)))
                 .run(&mut tx.conn)
                 .await?;
+                if host.state == State::Enrolled {
+                    lease::begin(tx, &id, tx.now.plus(LEASE)).await?;
+                }
                 Ok(true)
             })
         })

@@ -40,7 +40,7 @@ impl Store {
     }
 }
 
-async fn settle(tx: &mut Tx, uids: Vec<InstanceUid>) -> Result<Vec<Settled>> {
+pub(crate) async fn settle(tx: &mut Tx, uids: Vec<InstanceUid>) -> Result<Vec<Settled>> {
     let uids: Vec<InstanceUid> = uids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let mut settled = Vec::with_capacity(uids.len());
     for some in uids.chunks(256) {

@@ -55,6 +55,19 @@ async fn a_signature_that_fails_spends_nothing() {
 }
 
 #[tokio::test]
+async fn a_host_is_ready_when_it_has_said_what_it_has_and_not_before() {
+    let bed = Bed::new().await;
+    let expire = bed.clock.now().plus(Duration::from_secs(60));
+    bed.store.host_enrolment_create(&call(), &h("h1"), [1; 32], expire).await.unwrap();
+    bed.store.host_enrol("p", &h("h1"), [1; 32], [1; 32], |_| Ok("cert".to_owned())).await.unwrap();
+    assert_eq!(bed.heard("h1").await, [], "connected");
+    assert_eq!(bed.get_host("h1").await.state, State::Enrolled);
+    bed.store.host_report(&h("h1"), report(8)).await.unwrap();
+    assert_eq!(bed.get_host("h1").await.state, State::Ready);
+    assert_eq!(bed.store.host_lease_expire(bed.clock.now()).await.unwrap(), [], "not before its first renewal");
+}
+
+#[tokio::test]
 async fn a_report_is_written_where_it_differs() {
     let bed = Bed::new().await;
     let host = bed.host("h1", 8).await;
