@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub enum FsError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot write {value:?} to {}", path.display())]
+    Write { path: PathBuf, value: String, source: io::Error },
     #[error("{} says {value:?}, which is not {expected}", path.display())]
     Garbage { path: PathBuf, value: String, expected: &'static str },
 }
@@ -21,7 +23,16 @@ impl FsError {
     /// Is it that there is nothing at that path?
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        matches!(self, FsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, FsError::Io { source, .. } | FsError::Write { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The kernel's own word, where there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            FsError::Io { source, .. } | FsError::Write { source, .. } => source.raw_os_error(),
+            FsError::Garbage { .. } => None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! a copied tree leads back into that tree, never to the machine that the code happens to run on.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,19 @@ const LARGEST: u64 = 8 << 20;
 /// How often a lookup is repeated that a rename elsewhere on the machine disturbed.
 const ATTEMPTS: usize = 64;
 
+/// What happens when a file of the host is written. On a real host the kernel sees to it; in a directory that stands for
+/// a host nobody would, so a simulated one is given with it.
+pub trait Kernel: std::fmt::Debug + Send + Sync {
+    /// `path` begins with `/`, below the root. The error is the errno that a kernel would give.
+    fn write(&self, path: &str, value: &str) -> io::Result<()>;
+}
+
 /// A view of one host's `/proc`, `/sys` and the like. Cheap to clone. Its calls block.
 #[derive(Clone, Debug)]
 pub struct HostFs {
     root: Arc<OwnedFd>,
     path: PathBuf,
+    kernel: Option<Arc<dyn Kernel>>,
 }
 
 impl HostFs {
@@ -33,9 +41,36 @@ impl HostFs {
     pub fn at(root: impl AsRef<Path>) -> Result<HostFs, FsError> {
         let path = root.as_ref().to_owned();
         match rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(root) => Ok(HostFs { root: Arc::new(root), path }),
+            Ok(root) => Ok(HostFs { root: Arc::new(root), path, kernel: None }),
             Err(errno) => Err(FsError::io("open", path, errno)),
         }
+    }
+
+    /// A directory that stands for a host, and the kernel that answers when it is written to.
+    pub fn simulated(root: impl AsRef<Path>, kernel: Arc<dyn Kernel>) -> Result<HostFs, FsError> {
+        Ok(HostFs { kernel: Some(kernel), ..HostFs::at(root)? })
+    }
+
+    /// Where the root is: for messages, and for what must be told to another process.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes an attribute in one `write(2)`, as sysfs wants it. **May block for ever** in the kernel: call it in a process
+    /// that can be given up.
+    pub fn write(&self, path: &str, value: &str) -> Result<(), FsError> {
+        let write = || -> io::Result<()> {
+            if let Some(kernel) = &self.kernel {
+                return kernel.write(&format!("/{}", path.trim_start_matches('/')), value);
+            }
+            let mut file = File::from(self.open(path, OFlags::WRONLY | OFlags::NOCTTY)?);
+            match file.write(value.as_bytes())? {
+                written if written == value.len() => Ok(()),
+                written => Err(io::Error::other(format!("took {written} of {} bytes", value.len()))),
+            }
+        };
+        write().map_err(|source| FsError::Write { path: self.full(path), value: value.to_owned(), source })
     }
 
     /// The text of a file, as it is.

@@ -1,0 +1,92 @@
+//! One look at all devices of a host: what plans are made from.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::bus::Inventory;
+use crate::gpu::Gpu;
+use crate::pci::{PciAddress, PciFunction};
+use crate::usb::UsbDevice;
+
+/// What one look found. Devices that an error names are there, and nothing may be planned on them.
+#[derive(Debug, Serialize)]
+pub struct Host {
+    pub pci: Inventory<PciFunction>,
+    pub usb: Inventory<UsbDevice>,
+    pub gpus: Inventory<Gpu>,
+    pub mdevs: Vec<Mdev>,
+    /// Per function: the vGPU files of its driver.
+    pub vgpus: BTreeMap<PciAddress, VgpuFunction>,
+    pub fabric: Fabric,
+    /// Processes that have a device's file open, by PCI address or mdev UUID.
+    pub holders: BTreeMap<String, Vec<Holder>>,
+}
+
+/// A mediated device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mdev {
+    pub uuid: String,
+    pub parent: PciAddress,
+    pub type_id: String,
+    pub iommu_group: Option<u32>,
+}
+
+/// What a function's driver says about vGPUs on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VgpuFunction {
+    Mdev { types: Vec<MdevType> },
+    /// `current`: the id of the type that it is, 0 for none; `creatable`: what it may become now.
+    Vendor { current: u32, creatable: Vec<VgpuType> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MdevType {
+    /// `nvidia-692`, `mtty-1`
+    pub id: String,
+    /// `GRID A100D-4C`; types of some drivers have none.
+    pub name: Option<String>,
+    pub available: u32,
+    /// `vfio-pci`
+    pub device_api: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct VgpuType {
+    /// Local to this card and driver.
+    pub id: u32,
+    /// `H100XM-2-20C`, without the driver's prefix (`NVIDIA `, `GRID `).
+    pub name: String,
+}
+
+/// NVSwitch and who is in charge of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fabric {
+    /// No NVSwitch on this machine.
+    None,
+    /// There is one, and whole GPUs are not to be given away: why.
+    Unavailable { why: String },
+    /// Fabric Manager in shared NVSwitch mode.
+    Shared { partitions: Vec<FabricPartition> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FabricPartition {
+    pub id: u32,
+    pub gpus: Vec<PciAddress>,
+    pub active: bool,
+}
+
+/// A process with a device's file open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Holder {
+    pub pid: u32,
+    /// `qemu-system-x86_64`
+    pub command: String,
+    /// From its cgroup: `nvidia-persistenced.service`, `machine-qemu\x2d1\x2dcroft….scope`.
+    pub unit: Option<String>,
+    /// `/dev/vfio/12`
+    pub file: String,
+}

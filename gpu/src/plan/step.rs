@@ -1,0 +1,88 @@
+//! A step: one effect on the host, and the one that takes it back.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::Span;
+use crate::pci::PciAddress;
+
+/// One effect. Carries what it found, so that the undo needs no second look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// `driver_override` of a function; `None`: whoever matches by id.
+    SetDriverOverride { address: PciAddress, from: Option<String>, to: Option<String> },
+    /// Off its driver. Undone by binding it again.
+    Unbind { address: PciAddress, driver: String },
+    /// `drivers_probe`, and the `driver` link read back: the write alone proves nothing.
+    Bind { address: PciAddress, driver: String },
+    /// Whether new virtual functions find a driver by themselves.
+    SetAutoprobe { physical: PciAddress, from: bool, to: bool },
+    /// `sriov_numvfs`; one of the two is 0. May block for as long as a guest holds a function.
+    SetVirtualFunctions { physical: PciAddress, from: u16, to: u16 },
+    /// NVIDIA's own tool; rebinds the driver, and wipes every GPU instance and the heterogeneous flag.
+    SriovManage { gpu: PciAddress, enable: bool },
+    SetPersistence { gpu: PciAddress, from: bool, to: bool },
+    SetMigMode { gpu: PciAddress, from: bool, to: bool },
+    /// With its one compute instance over the whole of it.
+    CreateGpuInstance { gpu: PciAddress, profile: String, placement: Span },
+    DestroyGpuInstance { gpu: PciAddress, profile: String, placement: Span },
+    CreateMdev { parent: PciAddress, type_id: String, uuid: String },
+    RemoveMdev { parent: PciAddress, type_id: String, uuid: String },
+    /// Writes the id that `type_name` has on this very card now; the list is read again just before.
+    SetVgpuType { function: PciAddress, type_name: String },
+    ClearVgpuType { function: PciAddress, type_name: String },
+    /// Mixed framebuffer sizes on one GPU, or in one GPU instance.
+    SetHeterogeneous { gpu: PciAddress, placement: Option<Span>, from: bool, to: bool },
+    ActivateFabricPartition { id: u32 },
+    DeactivateFabricPartition { id: u32 },
+    /// By the first of `methods` that works. Has no undo and needs none.
+    Reset { address: PciAddress, methods: Vec<String> },
+}
+
+impl Step {
+    /// What takes it back; `None`: there is nothing to take back.
+    #[must_use]
+    pub fn undo(&self) -> Option<Step> {
+        Some(match self.clone() {
+            Step::SetDriverOverride { address, from, to } => Step::SetDriverOverride { address, from: to, to: from },
+            Step::Unbind { address, driver } => Step::Bind { address, driver },
+            Step::Bind { address, driver } => Step::Unbind { address, driver },
+            Step::SetAutoprobe { physical, from, to } => Step::SetAutoprobe { physical, from: to, to: from },
+            Step::SetVirtualFunctions { physical, from, to } => {
+                Step::SetVirtualFunctions { physical, from: to, to: from }
+            }
+            Step::SriovManage { gpu, enable } => Step::SriovManage { gpu, enable: !enable },
+            Step::SetPersistence { gpu, from, to } => Step::SetPersistence { gpu, from: to, to: from },
+            Step::SetMigMode { gpu, from, to } => Step::SetMigMode { gpu, from: to, to: from },
+            Step::CreateGpuInstance { gpu, profile, placement } => Step::DestroyGpuInstance { gpu, profile, placement },
+            Step::DestroyGpuInstance { gpu, profile, placement } => Step::CreateGpuInstance { gpu, profile, placement },
+            Step::CreateMdev { parent, type_id, uuid } => Step::RemoveMdev { parent, type_id, uuid },
+            Step::RemoveMdev { parent, type_id, uuid } => Step::CreateMdev { parent, type_id, uuid },
+            Step::SetVgpuType { function, type_name } => Step::ClearVgpuType { function, type_name },
+            Step::ClearVgpuType { function, type_name } => Step::SetVgpuType { function, type_name },
+            Step::SetHeterogeneous { gpu, placement, from, to } => {
+                Step::SetHeterogeneous { gpu, placement, from: to, to: from }
+            }
+            Step::ActivateFabricPartition { id } => Step::DeactivateFabricPartition { id },
+            Step::DeactivateFabricPartition { id } => Step::ActivateFabricPartition { id },
+            Step::Reset { .. } => return None,
+        })
+    }
+
+    /// After this the step counts as stuck: its helper is killed, and the device is written to no more.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(match self {
+            Step::SetDriverOverride { .. } | Step::SetAutoprobe { .. } => 5,
+            Step::CreateMdev { .. } | Step::RemoveMdev { .. } => 15,
+            Step::SetVgpuType { .. } | Step::ClearVgpuType { .. } | Step::SetHeterogeneous { .. } => 15,
+            Step::Bind { .. } | Step::Unbind { .. } | Step::SetPersistence { .. } | Step::Reset { .. } => 30,
+            Step::CreateGpuInstance { .. } | Step::DestroyGpuInstance { .. } => 30,
+            Step::SetVirtualFunctions { .. } | Step::ActivateFabricPartition { .. } => 60,
+            Step::DeactivateFabricPartition { .. } => 60,
+            Step::SetMigMode { .. } | Step::SriovManage { .. } => 120,
+        })
+    }
+}
