@@ -7,7 +7,7 @@ use std::{env, fs};
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "croft/v1/annotations.proto",
     "croft/v1/common.proto",
     "croft/v1/operations.proto",
@@ -17,6 +17,8 @@ const FILES: [&str; 12] = [
     "croft/v1/images.proto",
     "croft/v1/networks.proto",
     "croft/v1/events.proto",
+    "croft/v1/devices.proto",
+    "croft/v1/pools.proto",
     "croft/v1/hosts.proto",
     "croft/v1/instances.proto",
     "croft/agent/v1/agent.proto",
