@@ -1,0 +1,108 @@
+//! What is to go wrong on a simulated host, in `faults.json`: one list for the kernel's files and for NVML.
+
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use croft_gpu::pci::PciAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::state::directory;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// `nvmlDeviceSetMigMode`, `write /sys/bus/pci/drivers_probe`, `sriov-manage`; a `*` at the end stands for any rest.
+    pub operation: String,
+    /// `None`: on any device.
+    #[serde(default)]
+    pub device: Option<PciAddress>,
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// Never returns: the process that called must be killed.
+    #[serde(default)]
+    pub hang: bool,
+    /// Let so many calls pass first.
+    #[serde(default)]
+    pub skip: u32,
+    /// Then strike so often; `None`: always.
+    #[serde(default)]
+    pub times: Option<u32>,
+}
+
+/// The answer in place of the real one. The call then has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// An NVML return code.
+    Nvml(u32),
+    /// An errno.
+    Errno(i32),
+}
+
+impl Fault {
+    /// `operation` answers so from now on, at once.
+    #[must_use]
+    pub fn answer(operation: &str, answer: Answer) -> Fault {
+        let (operation, answer) = (operation.to_owned(), Some(answer));
+        Fault { operation, device: None, answer, delay_ms: 0, hang: false, skip: 0, times: None }
+    }
+
+    /// `operation` never returns from now on.
+    #[must_use]
+    pub fn hang(operation: &str) -> Fault {
+        Fault { answer: None, hang: true, ..Fault::answer(operation, Answer::Errno(0)) }
+    }
+
+    fn matches(&self, operation: &str, device: Option<PciAddress>) -> bool {
+        let name = match self.operation.strip_suffix('*') {
+            Some(prefix) => operation.starts_with(prefix),
+            None => self.operation == operation,
+        };
+        name && (self.device.is_none() || self.device == device)
+    }
+}
+
+/// Replaces the whole list. Empty: nothing goes wrong any more.
+pub fn set(root: &Path, faults: &[Fault]) -> io::Result<()> {
+    let path = directory(root);
+    let unfinished = path.join(format!("faults.json.{}", std::process::id()));
+    fs::write(&unfinished, serde_json::to_vec_pretty(faults)?)?;
+    fs::rename(unfinished, path.join("faults.json"))
+}
+
+/// Called by whoever simulates an operation, before any effect and without the host's lock. Waits as long as the fault says;
+/// `Some`: answer that, and do nothing.
+pub fn strike(root: &Path, operation: &str, device: Option<PciAddress>) -> io::Result<Option<Answer>> {
+    let path = directory(root).join("faults.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut faults: Vec<Fault> = serde_json::from_slice(&text)?;
+    let Some(fault) = faults.iter_mut().find(|fault| fault.matches(operation, device) && fault.times != Some(0)) else {
+        return Ok(None);
+    };
+    let passes = fault.skip > 0;
+    let counted = passes || fault.times.is_some();
+    if passes {
+        fault.skip -= 1;
+    } else if let Some(times) = &mut fault.times {
+        *times -= 1;
+    }
+    let fault = fault.clone();
+    if counted {
+        set(root, &faults)?;
+    }
+    if passes {
+        return Ok(None);
+    }
+    while fault.hang {
+        thread::sleep(Duration::from_secs(3600));
+    }
+    thread::sleep(Duration::from_millis(fault.delay_ms));
+    Ok(fault.answer)
+}
