@@ -21,6 +21,8 @@ pub struct Gpu {
     pub minor: Option<u32>,
     pub mig: Mig,
     pub vgpu: VgpuSupport,
+    /// May its vGPUs differ in framebuffer size? `None`: the driver would not say, or makes no vGPUs.
+    pub heterogeneous: Option<bool>,
     pub persistence: Option<bool>,
     pub health: Health,
 }

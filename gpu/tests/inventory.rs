@@ -141,7 +141,7 @@ fn a_gpu_server_is_read_whole() {
     assert_eq!(gpu.bars[1].space, Space::Memory64);
     assert_eq!(gpu.sriov, Sriov::None);
 
-    let Sriov::Physical { total: 7, functions } = &pf.sriov else { panic!("{:?}", pf.sriov) };
+    let Sriov::Physical { total: 7, functions, autoprobe: true } = &pf.sriov else { panic!("{:?}", pf.sriov) };
     let functions: Vec<_> = functions.iter().map(|vf| (vf.index, vf.address.to_string())).collect();
     assert_eq!(functions, [(0, "0000:01:10.0".to_owned()), (1, "0000:01:10.2".to_owned())]);
     assert_eq!(vf.sriov, Sriov::Virtual { physical: pf.address });

@@ -4,13 +4,20 @@
 //! is an error. What only describes it (subsystem, NUMA node, BARs, reset methods) may be missing, and then an error says so.
 //!
 //! Never reads `sriov_numvfs`: the kernel takes the device lock for it, and a writer of that file may hold the lock for as
-//! long as some guest keeps a function open. The `virtfnN` links say the same and more.
+//! long as some guest keeps a function open. The `virtfnN` links say the same and more. `driver_override` needs the lock too,
+//! and nothing else says it: a child reads it, which may wait (see `apart`).
 
 mod address;
+mod link;
+mod overrides;
+mod serial;
+mod slot;
 
 use serde::Serialize;
 
 pub use address::{ParsePciAddressError, PciAddress};
+pub use link::Link;
+pub use serial::serial_number;
 
 use crate::bus::{self, Device, Inventory, parse_hex};
 use crate::error::{FsError, IfPresent, ProbeError};
@@ -21,6 +28,10 @@ use crate::names::{self, Names};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PciFunction {
     pub address: PciAddress,
+    /// `pci0000:40/01.1/00.0`: where it is plugged in, without bus numbers. Stays when a card beside it is added.
+    pub slot_path: String,
+    /// The PCI device serial number. Only [`crate::host::Host::probe`] asks for it (see [`serial_number`]).
+    pub serial: Option<String>,
     pub vendor: u16,
     pub device: u16,
     /// Vendor and device of the board maker; bridges have none.
@@ -32,6 +43,8 @@ pub struct PciFunction {
     pub class_name: Option<String>,
     /// `None`: unbound, for certain.
     pub driver: Option<String>,
+    /// The only driver that may take it. `None`: whichever matches by id; or an error says that it could not be read.
+    pub driver_override: Option<String>,
     /// `None`: no IOMMU isolates it, for certain.
     pub iommu_group: Option<u32>,
     /// `None`: the firmware does not say.
@@ -39,7 +52,22 @@ pub struct PciFunction {
     /// In the order the kernel tries them. Empty: it knows none, or is older than 5.15.
     pub reset_methods: Vec<String>,
     pub bars: Vec<Bar>,
+    /// `None`: not PCI Express, or part of the root complex.
+    pub link: Option<Link>,
     pub sriov: Sriov,
+}
+
+impl PciFunction {
+    /// `10de:2330`
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:04x}:{:04x}", self.vendor, self.device)
+    }
+
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        matches!(self.sriov, Sriov::Virtual { .. })
+    }
 }
 
 /// A base address register in use: one window into the device's memory.
@@ -68,6 +96,8 @@ pub enum Sriov {
     Physical {
         total: u16,
         functions: Vec<VirtualFunction>,
+        /// Do new ones find a driver by themselves? If not, only a `driver_override` lets one in.
+        autoprobe: bool,
     },
     Virtual {
         physical: PciAddress,
@@ -85,11 +115,13 @@ pub fn probe(fs: &HostFs) -> Result<Inventory<PciFunction>, ProbeError> {
     let names = Names::new(fs);
     let mut inventory = bus::probe(fs, "pci", |device| Some(read(fs, &names, device)))?;
     inventory.devices.sort_by_key(|function| function.address);
+    overrides::fill(fs, &mut inventory);
     Ok(inventory)
 }
 
 fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunction, ProbeError> {
     let address = at.need("address", || address(fs, &at.path(""), at.name))?;
+    let slot_path = at.need("slot path", || slot::path(fs, at.path("").trim_end_matches('/')))?;
     let vendor = at.need("vendor", || at.hex("vendor"))?;
     let device = at.need("device id", || at.hex("device"))?;
     let class = at.need("class", || fs.parse(&at.path("class"), "a PCI class", parse_class))?;
@@ -112,9 +144,14 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
     let bar_file = at.path("resource");
     let bars = at.want("BARs", || fs.parse(&bar_file, "a table of BARs", parse_bars)).unwrap_or_default();
 
+    let entry = at.path("");
+    let link = at.want("link width", || Link::read(fs, entry.trim_end_matches('/'))).flatten();
+
     let named = names.pci(vendor, device);
     Ok(PciFunction {
         address,
+        slot_path,
+        serial: None,
         vendor,
         device,
         subsystem,
@@ -123,10 +160,12 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
         device_name: named.device,
         class_name: names::pci_class(class).map(str::to_owned),
         driver,
+        driver_override: None,
         iommu_group,
         numa_node,
         reset_methods,
         bars,
+        link,
         sriov,
     })
 }
@@ -169,7 +208,14 @@ fn sriov(fs: &HostFs, at: &Device<'_>) -> Result<Sriov, FsError> {
         }
     }
     functions.sort_unstable();
-    Ok(Sriov::Physical { total, functions })
+    let on_or_off = |text: &str| match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    };
+    // Kernels before 4.12 have no such file, and functions there always look for a driver.
+    let autoprobe = fs.parse(&at.path("sriov_drivers_autoprobe"), "0 or 1", on_or_off).if_present()?.unwrap_or(true);
+    Ok(Sriov::Physical { total, functions, autoprobe })
 }
 
 /// `resource`: a line of start, end and flags for each BAR, then the ROM and what belongs to bridges and virtual functions.

@@ -6,8 +6,11 @@
 //!  Wish ────────────┘        └► Refusal           says who stands in the way, and what would help
 //! ```
 //! A wish that is true already gives a plan without steps, so that planning again after a crash goes on where it stopped.
-//! Never plans anything on a device that an error names, that somebody else owns, or that is held open by a process that
-//! is not the owner's.
+//! The steps of a plan, undone in reverse, lead back to where it began: what a step would wipe on the side (GPU instances, a
+//! flag) is taken away by a step of its own before.
+//!
+//! Never plans anything on a device that an error names, that somebody else owns, or that a process holds open. A change that
+//! a whole GPU feels is refused while any piece of it is in use, the asker's own too.
 
 mod refusal;
 mod step;
@@ -17,31 +20,49 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Span;
-use crate::host::Host;
 use crate::pci::PciAddress;
 
-pub use refusal::Refusal;
+pub use refusal::{Reason, Refusal};
 pub use step::Step;
 
 /// What is to be true of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "wish", rename_all = "snake_case")]
 pub enum Wish {
-    /// On vfio-pci with every companion of its IOMMU group: a whole GPU, a NIC, a virtual function, an NVMe drive.
+    /// On vfio-pci with every companion of its IOMMU group: a whole GPU, a NIC, a virtual function, an NVMe drive. A GPU is
+    /// made idle before (no virtual functions, MIG off).
     Passthrough { address: PciAddress },
-    /// Back on the driver that it had; `driver` `None`: bound to nobody.
-    Return { address: PciAddress, driver: Option<String> },
-    /// So many virtual functions of an ordinary SR-IOV device, unbound, for guests. 0: none.
-    VirtualFunctions { physical: PciAddress, count: u16 },
-    Mdev { parent: PciAddress, type_name: String, uuid: String },
-    NoMdev { uuid: String },
+    /// The functions that a passthrough took, back where each was; cleaned on the way.
+    Return { homes: BTreeMap<PciAddress, Home> },
+    /// So many virtual functions of an ordinary SR-IOV device. `autoprobe`: they find the host's drivers by themselves, which
+    /// those for guests must not.
+    VirtualFunctions {
+        physical: PciAddress,
+        count: u16,
+        #[serde(default)]
+        autoprobe: bool,
+    },
+    /// `type_name`: name or id of the type. With `gpu_instance`: backed by that piece of the parent's GPU.
+    Mdev { parent: PciAddress, type_name: String, uuid: String, gpu_instance: Option<MigPiece> },
+    /// And no GPU instance below it, unless other vGPUs stand on that.
+    NoMdev { parent: PciAddress, uuid: String, gpu_instance: Option<MigPiece> },
     /// A time-sliced vGPU on one of NVIDIA's virtual functions, or, with `gpu_instance`, one backed by that GPU instance.
     Vgpu { function: PciAddress, type_name: String, gpu_instance: Option<MigPiece> },
-    /// And the GPU instance below it, if there was one and no other vGPU stands on it.
+    /// And no GPU instance below it, unless other vGPUs stand on that.
     NoVgpu { function: PciAddress, gpu_instance: Option<MigPiece> },
     /// The GPU's mode; its neighbours are not touched.
     Mode { gpu: PciAddress, mode: Mode },
     FabricPartition { id: u32, active: bool },
+}
+
+/// Where a function belongs while no guest has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// `None`: bound to nobody.
+    pub driver: Option<String>,
+    pub driver_override: Option<String>,
+    /// Of a GPU on NVIDIA's driver.
+    pub persistence: Option<bool>,
 }
 
 /// A GPU instance by what does not change when it is made anew.
@@ -57,18 +78,30 @@ pub struct MigPiece {
 pub enum Mode {
     /// On the host's driver, no virtual functions, MIG off.
     Idle,
-    /// Virtual functions on, MIG off: time-sliced vGPUs.
+    /// Virtual functions on, MIG off: time-sliced vGPUs of one framebuffer size.
     Vgpu,
+    /// The same, of several sizes (heterogeneous).
+    VgpuMixed,
     /// MIG on, then virtual functions on: MIG-backed vGPUs.
     MigVgpu,
 }
 
-/// Who holds which piece, by the word of the agent's journal. A piece that is not listed is nobody's that we know of,
-/// which is not yet "free": processes are looked at, too.
+/// Who holds which piece, by the word of the agent's journal, and who asks. A piece that is not listed is nobody's that we
+/// know of, which is not yet "free": processes are looked at, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owners {
-    /// Function or mdev UUID to the uid of the instance.
+    /// For whom the wish is: the word that stands for it below. `None`: the host itself.
+    pub asker: Option<String>,
+    /// Function or mdev UUID to its owner.
     pub functions: BTreeMap<String, String>,
+    pub gpu_instances: Vec<OwnedInstance>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedInstance {
+    pub gpu: PciAddress,
+    pub piece: MigPiece,
+    pub owner: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
