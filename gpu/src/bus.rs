@@ -14,7 +14,7 @@ pub struct Inventory<T> {
     pub errors: Vec<ProbeError>,
 }
 
-fn as_text<S: serde::Serializer>(errors: &[ProbeError], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: serde::Serializer>(errors: &[ProbeError], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(errors.iter().map(|error| crate::chain(error)))
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn probe<T>(
     bus: &'static str,
     read: impl Fn(Device<'_>) -> Option<Result<T, ProbeError>>,
 ) -> Result<Inventory<T>, ProbeError> {
-    let whole = |source| ProbeError { device: bus.to_owned(), what: "devices", source };
+    let whole = |source: FsError| ProbeError { device: bus.to_owned(), what: "devices", source: source.into() };
     let devices = format!("/sys/bus/{bus}/devices");
     let names = match fs.entries(&devices) {
         Ok(names) => names,
@@ -80,7 +80,7 @@ impl Device<'_> {
     }
 
     fn error(&self, what: &'static str, source: FsError) -> ProbeError {
-        ProbeError { device: format!("{} {}", self.bus, self.name), what, source }
+        ProbeError { device: format!("{} {}", self.bus, self.name), what, source: source.into() }
     }
 
     /// A fact without which nothing may be said of the device.
@@ -125,7 +125,7 @@ mod tests {
         let entry = root.path().join("device");
         let fs = HostFs::at(root.path()).unwrap();
         let failed =
-            || Err(ProbeError { device: "d".into(), what: "driver", source: fs.read("device/x").unwrap_err() });
+            || Err(ProbeError { device: "d".into(), what: "driver", source: fs.read("device/x").unwrap_err().into() });
         std::fs::create_dir(&entry).unwrap();
         assert_eq!(still_there(&fs, "device", Ok(1)).unwrap(), Some(1));
         assert!(still_there::<i32>(&fs, "device", failed()).is_err());

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use crate::nvml::NvmlError;
+
 /// A file of the host that could not be read, or said something it never should.
 #[derive(Debug, thiserror::Error)]
 pub enum FsError {
@@ -60,7 +62,20 @@ pub struct ProbeError {
     pub device: String,
     /// `driver`, `serial`, …
     pub what: &'static str,
-    pub source: FsError,
+    pub source: ProbeCause,
+}
+
+/// Who did not tell.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeCause {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The driver, asked through NVML.
+    #[error(transparent)]
+    Nvml(#[from] NvmlError),
+    /// A whole part that was not asked, or gave no answer.
+    #[error("{0}")]
+    Part(String),
 }
 
 /// An error with all its causes, on one line.

@@ -21,8 +21,12 @@ pub struct Gpu {
     pub minor: Option<u32>,
     pub mig: Mig,
     pub vgpu: VgpuSupport,
+    /// What a vGPU host driver can make of this board, whether or not it fits now.
+    pub vgpu_types: Vec<SupportedVgpu>,
     /// May its vGPUs differ in framebuffer size? `None`: the driver would not say, or makes no vGPUs.
     pub heterogeneous: Option<bool>,
+    /// Could they? By the driver's word; false where it has none.
+    pub heterogeneous_capable: bool,
     pub persistence: Option<bool>,
     pub health: Health,
 }
@@ -101,6 +105,19 @@ pub enum VgpuSupport {
     Mdev,
     /// `nvidia/current_vgpu_type` on each virtual function.
     Vendor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SupportedVgpu {
+    /// Local to this card and driver.
+    pub id: u32,
+    /// `H100XM-2-20C`, without the driver's prefix (`NVIDIA `, `GRID `).
+    pub name: String,
+    pub framebuffer_mib: u64,
+    /// The GPU instance below a MIG-backed one; `None`: time-sliced.
+    pub mig_profile: Option<String>,
+    /// Per GPU; of a MIG-backed one per GPU instance, where the driver says so.
+    pub max_count: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::bus::Inventory;
+use crate::error::ProbeError;
 use crate::gpu::Gpu;
 use crate::pci::{PciAddress, PciFunction};
 use crate::usb::UsbDevice;
@@ -19,8 +20,12 @@ pub struct Host {
     /// Per function: the vGPU files of its driver.
     pub vgpus: BTreeMap<PciAddress, VgpuFunction>,
     pub fabric: Fabric,
-    /// Processes that have a device's file open, by PCI address or mdev UUID.
+    /// Processes that have a device's file open, by PCI address, mdev UUID or USB port.
     pub holders: BTreeMap<String, Vec<Holder>>,
+    /// What the parts without an inventory of their own could not tell: of one device (`pci 0000:41:00.4`, `mdev 8c2a…`), or
+    /// the whole part (`mdev`, `holders`), and then of no device.
+    #[serde(serialize_with = "crate::bus::as_text")]
+    pub errors: Vec<ProbeError>,
 }
 
 /// A mediated device.

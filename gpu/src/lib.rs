@@ -15,6 +15,7 @@
 //! Reaches the kernel only through a [`HostFs`], so that a directory can stand for a host. Refuses to guess: what could
 //! not be read is an error that names the device, never a device that is missing or a field that looks free.
 
+mod apart;
 mod bus;
 mod error;
 pub mod gpu;
@@ -22,11 +23,12 @@ pub mod host;
 mod hostfs;
 pub mod identity;
 mod names;
+pub mod nvml;
 pub mod pci;
 pub mod plan;
 pub mod usb;
 
 pub use bus::Inventory;
 pub use croft_gpu_geometry as geometry;
-pub use error::{FsError, IfPresent, ProbeError, chain};
+pub use error::{FsError, IfPresent, ProbeCause, ProbeError, chain};
 pub use hostfs::{HostFs, Kernel};

@@ -1,0 +1,5 @@
+//! NVIDIA's management library.
+
+mod error;
+
+pub use error::{NvmlError, code, meaning};
