@@ -16,6 +16,7 @@
 //! not be read is an error that names the device, never a device that is missing or a field that looks free.
 
 mod apart;
+pub mod apply;
 mod bus;
 mod error;
 pub mod gpu;

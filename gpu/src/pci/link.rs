@@ -19,7 +19,7 @@ impl Link {
         self.width < self.max_width
     }
 
-    pub(super) fn read(fs: &HostFs, entry: &str) -> Result<Option<Link>, FsError> {
+    pub(crate) fn read(fs: &HostFs, entry: &str) -> Result<Option<Link>, FsError> {
         let width = |path: String| fs.parse(&path, "a number of lanes", parse_width).if_present();
         // 0: no link of its own (a virtual function, a device inside the root complex).
         let (Some(Some(now)), Some(Some(max))) =

@@ -1,0 +1,153 @@
+//! One effect of one step, and no judgement: whether it may be done was asked before, whether it worked is asked after.
+
+use std::thread;
+
+use rustix::io::Errno;
+
+use super::access::{Access, NvmlVerbs, Result};
+use super::error::StepError;
+use super::standing::{self, present};
+use crate::gpu::Span;
+use crate::hostfs::HostFs;
+use crate::nvml::code;
+use crate::pci::PciAddress;
+use crate::plan::Step;
+
+/// Everything but [`Step::Reset`], which is in [`super::reset`].
+pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
+    let fs = &access.fs;
+    match step {
+        Step::SetDriverOverride { address, to, .. } => set_override(fs, *address, to.as_deref()),
+        Step::Bind { address, driver } => bind(fs, *address, driver),
+        Step::Unbind { address, .. } => unbind(fs, *address),
+        Step::SetAutoprobe { physical, to, .. } => {
+            Ok(fs.write(&format!("{}/sriov_drivers_autoprobe", present(fs, *physical)?), digit(*to))?)
+        }
+        Step::SetVirtualFunctions { physical, to, .. } => {
+            Ok(fs.write(&format!("{}/sriov_numvfs", present(fs, *physical)?), &to.to_string())?)
+        }
+        Step::SriovManage { gpu, enable } => sriov_manage(access, *gpu, *enable),
+        Step::SetPersistence { gpu, to, .. } => access.nvml.open()?.set_persistence(*gpu, *to),
+        Step::SetMigMode { gpu, to, .. } => set_mig_mode(access, *gpu, *to),
+        Step::CreateGpuInstance { gpu, profile, placement } => {
+            create_instance(access.nvml.open()?.as_ref(), *gpu, profile, *placement)
+        }
+        Step::DestroyGpuInstance { gpu, profile, placement } => {
+            destroy_instance(access.nvml.open()?.as_ref(), *gpu, profile, *placement)
+        }
+        Step::CreateMdev { parent, type_id, uuid } => {
+            let path = format!("/sys/class/mdev_bus/{parent}/mdev_supported_types/{type_id}/create");
+            Ok(fs.write(&path, uuid)?)
+        }
+        Step::RemoveMdev { uuid, .. } => Ok(fs.write(&format!("/sys/bus/mdev/devices/{uuid}/remove"), "1")?),
+        Step::SetVgpuType { function, type_name } => set_vgpu_type(fs, *function, type_name),
+        Step::ClearVgpuType { function, .. } => {
+            Ok(fs.write(&format!("{}/nvidia/current_vgpu_type", present(fs, *function)?), "0")?)
+        }
+        Step::SetHeterogeneous { gpu, placement, to, .. } => {
+            let nvml = access.nvml.open()?;
+            let instance = standing::instance_at(nvml.as_ref(), *gpu, *placement)?;
+            nvml.set_heterogeneous(*gpu, instance, *to)
+        }
+        Step::ActivateFabricPartition { id } => access.fabric.activate(*id),
+        Step::DeactivateFabricPartition { id } => access.fabric.deactivate(*id),
+        Step::Reset { .. } => Ok(()),
+    }
+}
+
+pub fn set_override(fs: &HostFs, address: PciAddress, driver: Option<&str>) -> Result<()> {
+    // A lone newline clears it; an empty write is none at all.
+    Ok(fs.write(&format!("{}/driver_override", present(fs, address)?), driver.unwrap_or("\n"))?)
+}
+
+/// By `driver_override` for the moment, whatever it is otherwise: no other driver takes the device then, and a virtual
+/// function whose physical one has autoprobe off is bound at all (`pci_device_can_probe`).
+fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
+    let standing = standing::driver_override(fs, address)?;
+    let foreign = standing.as_deref() != Some(driver);
+    // When an unbind is taken back, some other driver may sit there.
+    if standing::driver(fs, address)?.is_some_and(|bound| bound != driver) {
+        unbind(fs, address)?;
+    }
+    if foreign {
+        set_override(fs, address, Some(driver))?;
+    }
+    let probed = fs.write("/sys/bus/pci/drivers_probe", &address.to_string());
+    if foreign {
+        set_override(fs, address, standing.as_deref())?;
+    }
+    Ok(probed?)
+}
+
+fn unbind(fs: &HostFs, address: PciAddress) -> Result<()> {
+    Ok(fs.write(&format!("{}/driver/unbind", present(fs, address)?), &address.to_string())?)
+}
+
+/// It fails while anybody has an NVML session open, and monitoring opens one every few seconds: so it is tried again.
+fn sriov_manage(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match access.tools.sriov_manage(gpu, enable) {
+            Err(error) if error.errno == Some(Errno::BUSY.raw_os_error()) => thread::sleep(access.patience / 2),
+            result => return result,
+        }
+    }
+    access.tools.sriov_manage(gpu, enable)
+}
+
+fn set_mig_mode(access: &Access, gpu: PciAddress, on: bool) -> Result<()> {
+    let activation = access.nvml.open()?.set_mig_mode(gpu, on)?;
+    // The return code said "accepted"; this says whether it is so.
+    let why = match activation {
+        0 => return Ok(()),
+        code::IN_USE => "the GPU is in use, so the mode stays pending",
+        _ => "the mode stays pending until the GPU is reset",
+    };
+    Err(StepError { nvml: Some(activation), ..StepError::new(format!("{why} (activation status {activation})")) })
+}
+
+fn create_instance(nvml: &dyn NvmlVerbs, gpu: PciAddress, profile: &str, placement: Span) -> Result<()> {
+    // One that was cut short is finished.
+    let id = match standing::gpu_instance(nvml, gpu, profile, placement)? {
+        Some(instance) if !instance.compute_instances.is_empty() => return Ok(()),
+        Some(instance) => instance.id,
+        None => nvml.create_gpu_instance(gpu, profile, placement)?,
+    };
+    nvml.create_compute_instance(gpu, id)
+}
+
+fn destroy_instance(nvml: &dyn NvmlVerbs, gpu: PciAddress, profile: &str, placement: Span) -> Result<()> {
+    let Some(instance) = standing::gpu_instance(nvml, gpu, profile, placement)? else { return Ok(()) };
+    for compute_instance in &instance.compute_instances {
+        nvml.destroy_compute_instance(gpu, instance.id, *compute_instance)?;
+    }
+    nvml.destroy_gpu_instance(gpu, instance.id)
+}
+
+/// The list is read again just before: ids are local to the card and the driver, and what fits changes with every vGPU.
+fn set_vgpu_type(fs: &HostFs, function: PciAddress, type_name: &str) -> Result<()> {
+    let directory = present(fs, function)? + "/nvidia";
+    let creatable = parse_creatable(&fs.read(&format!("{directory}/creatable_vgpu_types"))?);
+    let Some(found) = creatable.iter().find(|known| known.name == type_name) else {
+        let names: Vec<&str> = creatable.iter().map(|known| known.name.as_str()).collect();
+        let can = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let error = format!("{function} can not become a {type_name} now; it can become: {can}");
+        return Err(StepError::errno(error, Errno::INVAL));
+    };
+    Ok(fs.write(&format!("{directory}/current_vgpu_type"), &found.id.to_string())?)
+}
+
+/// `1428 : NVIDIA H200X-141C`, after a header line.
+fn parse_creatable(text: &str) -> Vec<crate::host::VgpuType> {
+    let line = |line: &str| {
+        let (id, name) = line.split_once(':')?;
+        let name = name.trim();
+        let name = ["NVIDIA ", "GRID "].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        Some(crate::host::VgpuType { id: id.trim().parse().ok()?, name: name.to_owned() })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn digit(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}

@@ -1,0 +1,71 @@
+//! What a step that went wrong says: short enough to be sent from the helper process to the agent, whole enough to act on.
+
+use std::io;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{FsError, ProbeCause, ProbeError, chain};
+use crate::nvml::{NvmlError, code};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// On one line, with its causes.
+    pub message: String,
+    /// The kernel's own word.
+    pub errno: Option<i32>,
+    /// NVML's own word.
+    pub nvml: Option<u32>,
+}
+
+impl StepError {
+    pub fn new(message: impl Into<String>) -> StepError {
+        StepError { message: message.into(), errno: None, nvml: None }
+    }
+
+    pub fn errno(message: impl Into<String>, errno: Errno) -> StepError {
+        StepError { errno: Some(errno.raw_os_error()), ..StepError::new(message) }
+    }
+
+    /// Is it such that a process with the device open explains it? Then it is worth a look who that is.
+    ///
+    /// EPERM is what NVIDIA's driver answers on a function that a guest has open, EIO on a type that no longer fits.
+    #[must_use]
+    pub fn suggests_a_holder(&self) -> bool {
+        let errnos = [Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::AGAIN, Errno::IO, Errno::TXTBSY];
+        let codes = [code::IN_USE, code::NO_PERMISSION];
+        self.errno.is_some_and(|errno| errnos.iter().any(|holder| holder.raw_os_error() == errno))
+            || self.nvml.is_some_and(|code| codes.contains(&code))
+    }
+
+    pub(super) fn context(mut self, doing: impl std::fmt::Display) -> StepError {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+}
+
+impl From<FsError> for StepError {
+    fn from(error: FsError) -> StepError {
+        StepError { errno: error.errno(), ..StepError::new(chain(&error)) }
+    }
+}
+
+impl From<io::Error> for StepError {
+    fn from(error: io::Error) -> StepError {
+        StepError { errno: error.raw_os_error(), ..StepError::new(chain(&error)) }
+    }
+}
+
+impl From<NvmlError> for StepError {
+    fn from(error: NvmlError) -> StepError {
+        StepError { nvml: error.code(), ..StepError::new(chain(&error)) }
+    }
+}
+
+impl From<ProbeError> for StepError {
+    fn from(error: ProbeError) -> StepError {
+        let errno = if let ProbeCause::Fs(source) = &error.source { source.errno() } else { None };
+        StepError { errno, ..StepError::new(chain(&error)) }
+    }
+}

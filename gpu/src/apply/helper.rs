@@ -1,0 +1,79 @@
+//! The helper process: one request, one piece of work, and the end.
+//!
+//! A program that applies plans runs itself again with an argument of its own choosing, and calls [`helper_main`] when it
+//! sees that. Nothing else may run in that process, and nothing else may write to its standard output.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::access::{Access, Result, Site};
+use super::error::StepError;
+use super::locks::{self, Lock, Locked};
+use super::perform::perform;
+use super::work::{Line, Request, Work};
+use crate::error::chain;
+
+/// `open` turns the words for a host into the ways to it.
+pub fn helper_main(open: impl FnOnce(&Site) -> Result<Access>) -> ExitCode {
+    // Without its agent nobody waits for the answer, and the next agent may be at the same device.
+    if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprintln!("device helper: {errno}");
+        return ExitCode::FAILURE;
+    }
+    match serve(open, io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("device helper: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One request in, lines out. Fails when it cannot be heard or understood.
+pub fn serve(
+    open: impl FnOnce(&Site) -> Result<Access>,
+    mut input: impl Read,
+    mut output: impl Write,
+) -> io::Result<()> {
+    let mut text = String::new();
+    input.read_to_string(&mut text)?;
+    if text.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no request: whoever started this process is gone"));
+    }
+    let Request { site, work } = serde_json::from_str(&text)?;
+    let mut heard = Ok(());
+    let mut say = |line: Line| {
+        // What cannot be said is not done either: see `perform`, which speaks before it acts.
+        let sent = serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            output.write_all(&line)?;
+            output.flush()
+        });
+        if let (Err(error), Ok(())) = (sent, &heard) {
+            heard = Err(error);
+        }
+    };
+    match locked_and_opened(open, &site, &work) {
+        Ok(Ok((_lock, access))) => perform(&work, &access, &mut say),
+        Ok(Err(pid)) => say(Line::HeldBack { pid }),
+        Err(error) => say(Line::Failed { error }),
+    }
+    heard
+}
+
+/// The device's lock, for as long as the work lasts, or the process that has it.
+type LockedAccess = std::result::Result<(Option<Lock>, Access), u32>;
+
+fn locked_and_opened(open: impl FnOnce(&Site) -> Result<Access>, site: &Site, work: &Work) -> Result<LockedAccess> {
+    let lock = match &site.lock_directory {
+        None => None,
+        Some(directory) => match locks::lock(directory, work.step()) {
+            Ok(Locked::By { pid }) => return Ok(Err(pid)),
+            Ok(Locked::Mine(lock)) => Some(lock),
+            Err(error) => return Err(StepError::from(error).context(format!("cannot lock in {}", directory.display()))),
+        },
+    };
+    Ok(Ok((lock, open(site)?)))
+}

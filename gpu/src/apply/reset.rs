@@ -1,0 +1,148 @@
+//! Resetting a device between two tenants, and looking whether it came back.
+//!
+//! ```text
+//!  methods ─► next one that the kernel offers and the bus allows ─► write `reset` ─► readable? link back? ─yes─► clean
+//!                ▲                                                                        │ no
+//!                └────────────────────────────────────────────────────────────────────────┘   none left: doubt
+//! ```
+//! Which methods a device may be reset by, and in which order, is the plan's to say ([`crate::plan`]); that the bus is still
+//! the device's own is looked at again here. Doubt means quarantine: that is for whoever reads the [`ResetRecord`].
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::access::{Access, Result};
+use super::error::StepError;
+use super::standing::present;
+use crate::error::IfPresent;
+use crate::hostfs::HostFs;
+use crate::pci::{Link, PciAddress};
+
+/// What is kept of a reset. Times are microseconds since 1970, by the clock of whoever applied the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRecord {
+    pub device: PciAddress,
+    /// The one that worked.
+    pub method: Option<String>,
+    pub started: i64,
+    pub ended: i64,
+    pub outcome: ResetOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum ResetOutcome {
+    /// Reset, and it answers as before.
+    Clean,
+    Doubtful {
+        why: String,
+    },
+}
+
+/// Resets by the first of `methods` that works, and says which. The kernel's own order is put back.
+pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<String> {
+    let fs = &access.fs;
+    let directory = present(fs, address)?;
+    let method_file = format!("{directory}/reset_method");
+    let before = Link::read(fs, &directory)?;
+    let Some(order) = fs.attribute(&method_file).if_present()? else {
+        // Kernels before 5.15 choose for themselves.
+        fs.write(&format!("{directory}/reset"), "1")?;
+        came_back(access, &directory, before)?;
+        return Ok("default".to_owned());
+    };
+    let offered: Vec<&str> = order.split_whitespace().collect();
+    let mut tried = Vec::new();
+    let mut worked = None;
+    for method in methods {
+        let attempt = || -> Result<()> {
+            if !offered.contains(&method.as_str()) {
+                return Err(StepError::new("this kernel does not offer it"));
+            }
+            if method.ends_with("bus") {
+                own_bus(fs, address, &directory)?;
+            }
+            fs.write(&method_file, method)?;
+            fs.write(&format!("{directory}/reset"), "1")?;
+            came_back(access, &directory, before)
+        };
+        match attempt() {
+            Ok(()) => {
+                worked = Some(method.clone());
+                break;
+            }
+            Err(error) => tried.push(error.context(method)),
+        }
+    }
+    if fs.attribute(&method_file)? != order {
+        fs.write(&method_file, &order)?;
+    }
+    worked.ok_or_else(|| {
+        let texts: Vec<&str> = tried.iter().map(|error| error.message.as_str()).collect();
+        let texts = if texts.is_empty() { "no method is safe for it".to_owned() } else { texts.join("; ") };
+        let last = tried.last();
+        StepError {
+            message: format!("{address} was not reset: {texts}"),
+            errno: last.and_then(|error| error.errno),
+            nvml: None,
+        }
+    })
+}
+
+/// A bus reset reaches every function on the bus: none of them may be somebody else's.
+fn own_bus(fs: &HostFs, address: PciAddress, directory: &str) -> Result<()> {
+    let group = |path: &str| fs.link_name(&format!("{path}/iommu_group")).if_present();
+    let own = group(directory)?;
+    let prefix = address.to_string();
+    let prefix = &prefix[..prefix.rfind(':').unwrap_or(0) + 1];
+    for name in fs.entries("/sys/bus/pci/devices")? {
+        let neighbour = name.starts_with(prefix) && name != address.to_string();
+        if neighbour && (own.is_none() || group(&format!("/sys/bus/pci/devices/{name}"))? != own) {
+            return Err(StepError::new(format!("{name} is on the same bus")));
+        }
+    }
+    Ok(())
+}
+
+fn came_back(access: &Access, directory: &str, before: Option<Link>) -> Result<()> {
+    let deadline = Instant::now() + access.patience;
+    loop {
+        match answers(&access.fs, directory, before) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+fn answers(fs: &HostFs, directory: &str, before: Option<Link>) -> Result<()> {
+    // `vendor` and `device` are the kernel's memory; `config` asks the device.
+    let config = fs.read_bytes(&format!("{directory}/config"))?;
+    let Some((ids, command)) = config.get(..4).zip(config.get(4..8)) else {
+        return Err(StepError::new(format!("its configuration space has {} bytes", config.len())));
+    };
+    if command == [0xff; 4] {
+        return Err(StepError::new("it does not answer any more: its configuration space reads as 0xffffffff"));
+    }
+    // The ids of a virtual function read as 0xffff on every one of them (SR-IOV 1.1, 3.4.1): the command register is all
+    // that there is to see, and it is what the kernel waits for, too (`pci_dev_wait`).
+    if !fs.has(&format!("{directory}/physfn"))? {
+        let id = |file: &str| fs.parse(&format!("{directory}/{file}"), "an id", crate::bus::parse_hex::<u16>);
+        let (vendor, device) = (id("vendor")?, id("device")?);
+        let found = (u16::from_le_bytes([ids[0], ids[1]]), u16::from_le_bytes([ids[2], ids[3]]));
+        if found != (vendor, device) {
+            let words = format!("it was {vendor:04x}:{device:04x} and answers as {:04x}:{:04x}", found.0, found.1);
+            return Err(StepError::new(words));
+        }
+    }
+    match (before, Link::read(fs, directory)?) {
+        (Some(before), Some(after)) if after.width >= before.width => Ok(()),
+        (Some(before), after) => {
+            let after = after.map_or_else(|| "no".to_owned(), |after| after.width.to_string());
+            Err(StepError::new(format!("its link came back with {after} of {} lanes", before.width)))
+        }
+        (None, _) => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! What is asked of a helper process, and what it answers: one JSON request on its standard input, JSON lines on its output.
+//!
+//! The first line says what was found before anything was touched, so that a helper which is killed later leaves behind
+//! what is needed to put the device back.
+
+use serde::{Deserialize, Serialize};
+
+use super::access::Site;
+use super::error::StepError;
+use crate::plan::Step;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub site: Site,
+    pub work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum Work {
+    /// Make the step's effect true, unless it is, and read it back.
+    Do { step: Step },
+    /// Make the step's effect untrue, unless it is, read that back, and put back what was `remembered`.
+    Undo { step: Step, remembered: Vec<Remembered> },
+}
+
+impl Work {
+    #[must_use]
+    pub fn step(&self) -> &Step {
+        match self {
+            Work::Do { step } | Work::Undo { step, .. } => step,
+        }
+    }
+}
+
+/// An attribute that a step changes for a moment only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    pub path: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum Line {
+    Found(Found),
+    Done(Done),
+    Failed {
+        error: StepError,
+    },
+    /// Nothing was touched: another helper, left behind by an agent of before, still has the device.
+    HeldBack {
+        pid: u32,
+    },
+}
+
+/// How the device stood before the first effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub standing: Standing,
+    pub remembered: Vec<Remembered>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// False: it was so already, and is none of this plan's doing.
+    pub changed: bool,
+    /// The method by which the device was reset.
+    pub reset_method: Option<String>,
+}
+
+/// Where a device stands between a step not done and done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum Standing {
+    Before,
+    /// What the step leaves when it is cut short. It can be finished, and it can be taken back.
+    Between {
+        found: String,
+    },
+    After,
+    /// Something that the plan did not reckon with: it was made from an older look at the host.
+    Other {
+        found: String,
+    },
+}
+
+impl Standing {
+    /// `After` wins, should the two be the same.
+    pub(super) fn of<T: PartialEq>(found: &T, before: &T, after: &T, words: impl FnOnce() -> String) -> Standing {
+        match found {
+            _ if found == after => Standing::After,
+            _ if found == before => Standing::Before,
+            _ => Standing::Other { found: words() },
+        }
+    }
+
+    /// The same place, seen from the step's undo.
+    pub(super) fn reversed(self) -> Standing {
+        match self {
+            Standing::Before => Standing::After,
+            Standing::After => Standing::Before,
+            other => other,
+        }
+    }
+}
