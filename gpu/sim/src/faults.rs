@@ -1,5 +1,6 @@
 //! What is to go wrong on a simulated host, in `faults.json`: one list for the kernel's files and for NVML.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io, thread};
@@ -76,13 +77,24 @@ pub fn set(root: &Path, faults: &[Fault]) -> io::Result<()> {
 /// Called by whoever simulates an operation, before any effect and without the host's lock. Waits as long as the fault says;
 /// `Some`: answer that, and do nothing.
 pub fn strike(root: &Path, operation: &str, device: Option<PciAddress>) -> io::Result<Option<Answer>> {
+    let Some(fault) = next(root, operation, device)? else { return Ok(None) };
+    while fault.hang {
+        thread::sleep(Duration::from_secs(3600));
+    }
+    thread::sleep(Duration::from_millis(fault.delay_ms));
+    Ok(fault.answer)
+}
+
+/// The fault that strikes now, counted.
+fn next(root: &Path, operation: &str, device: Option<PciAddress>) -> io::Result<Option<Fault>> {
     let path = directory(root).join("faults.json");
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut faults: Vec<Fault> = serde_json::from_slice(&text)?;
+    if !path.exists() {
+        return Ok(None);
+    }
+    // Two processes that count at once would strike twice for one. Released when it goes out of scope.
+    let lock = File::options().create(true).append(true).open(directory(root).join("faults.lock"))?;
+    lock.lock()?;
+    let mut faults: Vec<Fault> = serde_json::from_slice(&fs::read(&path)?)?;
     let Some(fault) = faults.iter_mut().find(|fault| fault.matches(operation, device) && fault.times != Some(0)) else {
         return Ok(None);
     };
@@ -93,16 +105,48 @@ pub fn strike(root: &Path, operation: &str, device: Option<PciAddress>) -> io::R
     } else if let Some(times) = &mut fault.times {
         *times -= 1;
     }
-    let fault = fault.clone();
+    let fault = (!passes).then(|| fault.clone());
     if counted {
         set(root, &faults)?;
     }
-    if passes {
-        return Ok(None);
+    Ok(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_strikes_where_and_as_often_as_it_says() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory(root.path())).unwrap();
+        let (here, there) = ("0000:41:00.0".parse().unwrap(), "0000:42:00.0".parse().unwrap());
+        let strike = |operation, device| strike(root.path(), operation, Some(device)).unwrap();
+        assert_eq!(strike("nvmlDeviceSetMigMode", here), None, "no list at all");
+
+        let busy = Answer::Nvml(19);
+        let once = Fault { device: Some(here), skip: 1, times: Some(1), ..Fault::answer("nvmlDeviceSet*", busy) };
+        set(root.path(), &[once, Fault::answer("sriov-manage", Answer::Errno(16))]).unwrap();
+        assert_eq!(strike("nvmlDeviceSetMigMode", there), None);
+        assert_eq!(strike("nvmlDeviceGetMigMode", here), None);
+        assert_eq!(strike("nvmlDeviceSetMigMode", here), None, "the first may pass");
+        assert_eq!(strike("nvmlDeviceSetPersistenceMode", here), Some(busy));
+        assert_eq!(strike("nvmlDeviceSetMigMode", here), None, "it was to strike once");
+        for _ in 0..3 {
+            assert_eq!(strike("sriov-manage", there), Some(Answer::Errno(16)));
+        }
+        set(root.path(), &[]).unwrap();
+        assert_eq!(strike("sriov-manage", there), None);
     }
-    while fault.hang {
-        thread::sleep(Duration::from_secs(3600));
+
+    #[test]
+    fn a_fault_can_be_slow_and_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory(root.path())).unwrap();
+        let slow = Fault { hang: false, delay_ms: 30, ..Fault::hang("reset") };
+        set(root.path(), &[slow]).unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(strike(root.path(), "reset", None).unwrap(), None);
+        assert!(start.elapsed() >= Duration::from_millis(30));
     }
-    thread::sleep(Duration::from_millis(fault.delay_ms));
-    Ok(fault.answer)
 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boards;
+pub mod clients;
 pub mod driver;
 pub mod faults;
 pub mod kernel;

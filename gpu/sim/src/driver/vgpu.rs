@@ -1,10 +1,14 @@
 //! vGPUs on NVIDIA's virtual functions: which types a function may become, and becoming it.
+//!
+//! Time-sliced ones share the GPU in turns: all of one size, or, where heterogeneous was set before the first, of any sizes that
+//! the framebuffer has room for. MIG-backed ones stand on a GPU instance of their profile.
 
 use croft_gpu::pci::PciAddress;
 use rustix::io::Errno;
 
 use crate::boards::{VgpuKind, VgpuType};
-use crate::state::{GpuInstance, GpuState};
+use crate::driver::Return;
+use crate::state::{Flavour, GpuInstance, GpuState};
 
 /// Every type that this board can be cut into by its present mode: MIG-backed ones with MIG on, time-sliced ones without.
 pub fn supported_types(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> {
@@ -39,19 +43,40 @@ pub fn set_vgpu_type(gpu: &mut GpuState, function: PciAddress, id: u32) -> Resul
     Ok(())
 }
 
+/// Mixed framebuffer sizes, on the whole GPU or on one GPU instance. `InUse`: a vGPU is there already.
+pub fn set_heterogeneous(gpu: &mut GpuState, flavour: Flavour, gi: Option<u32>, on: bool) -> Result<(), Return> {
+    // With MIG on the sizes on each GPU instance are what matters, and there is no GPU-wide flag.
+    if !flavour.makes_vgpus() || gpu.shape().vgpu_types.is_empty() || gpu.mig.current != gi.is_some() {
+        return Err(Return::NotSupported);
+    }
+    let at = match gi {
+        None => None,
+        Some(gi) => Some(gpu.instances.iter().position(|instance| instance.id == gi).ok_or(Return::NotFound)?),
+    };
+    let flag = at.map_or(gpu.heterogeneous, |at| gpu.instances[at].heterogeneous);
+    if flag != on && gpu.virtual_functions.iter().any(|vf| vf.vgpu_type != 0 && vf.owner_gi == gi) {
+        return Err(Return::InUse);
+    }
+    match at {
+        None => gpu.heterogeneous = on,
+        Some(at) => gpu.instances[at].heterogeneous = on,
+    }
+    Ok(())
+}
+
 /// Where one more vGPU of this type would stand: `Some(None)` on the whole GPU, `Some(id)` on a GPU instance, `None` nowhere.
 fn home(gpu: &GpuState, vgpu: &VgpuType) -> Option<Option<u32>> {
     match &vgpu.kind {
-        VgpuKind::TimeSliced { max_equal, max_mixed } => {
-            fits_in_turns(gpu, vgpu, *max_equal, *max_mixed).then_some(None)
-        }
-        VgpuKind::MigBacked { profile, max_per_instance } => {
-            let profile = gpu.shape().mig.as_ref()?.profile_named(profile)?.id;
-            let mut instances: Vec<_> = gpu.instances.iter().filter(|instance| instance.profile == profile).collect();
+        VgpuKind::TimeSliced { max_mixed } => fits_in_turns(gpu, vgpu, *max_mixed).then_some(None),
+        VgpuKind::MigBacked { profile } => {
+            let profile = gpu.shape().mig.as_ref()?.profile_named(profile)?;
+            let max_per_instance = vgpu.max / profile.max;
+            let of_profile = |instance: &&GpuInstance| instance.profile == profile.id;
+            let mut instances: Vec<_> = gpu.instances.iter().filter(of_profile).collect();
             instances.sort_by_key(|instance| instance.id);
             let instance = instances.into_iter().find(|instance| {
                 let tenants: Vec<_> = tenants(gpu, Some(instance)).collect();
-                let room = u32::try_from(tenants.len()).is_ok_and(|count| count < *max_per_instance);
+                let room = u32::try_from(tenants.len()).is_ok_and(|count| count < max_per_instance);
                 // All of one framebuffer size, whatever their series [measured on an RTX PRO 6000].
                 let alike = instance.heterogeneous
                     || tenants.iter().all(|tenant| tenant.framebuffer_gib == vgpu.framebuffer_gib);
@@ -62,14 +87,14 @@ fn home(gpu: &GpuState, vgpu: &VgpuType) -> Option<Option<u32>> {
     }
 }
 
-fn fits_in_turns(gpu: &GpuState, vgpu: &VgpuType, max_equal: u32, max_mixed: u32) -> bool {
+fn fits_in_turns(gpu: &GpuState, vgpu: &VgpuType, max_mixed: u32) -> bool {
     let tenants: Vec<_> = tenants(gpu, None).collect();
     let count = |equal: bool| {
         let alike = tenants.iter().filter(|tenant| !equal || tenant.framebuffer_gib == vgpu.framebuffer_gib);
         u32::try_from(alike.count()).unwrap_or(u32::MAX)
     };
     if !gpu.heterogeneous {
-        return count(true) == count(false) && count(true) < max_equal;
+        return count(true) == count(false) && count(true) < vgpu.max;
     }
     let used: u32 = tenants.iter().map(|tenant| tenant.framebuffer_gib).sum();
     let whole = gpu.shape().vgpu_types.iter().map(|vgpu| vgpu.framebuffer_gib).max().unwrap_or(0);
@@ -81,4 +106,117 @@ fn tenants<'a>(gpu: &'a GpuState, on: Option<&'a GpuInstance>) -> impl Iterator<
     let on = on.map(|instance| instance.id);
     let here = gpu.virtual_functions.iter().filter(move |vf| vf.vgpu_type != 0 && vf.owner_gi == on);
     here.filter_map(|vf| gpu.shape().vgpu_types.iter().find(|vgpu| vgpu.id == vf.vgpu_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boards::{Board, H100_SXM_80GB, RTX_PRO_6000_96GB};
+    use crate::driver::{create_gpu_instance, destroy_gpu_instance, sriov_disabled, sriov_enabled};
+    use crate::state::MigMode;
+
+    const HOST: Flavour = Flavour::VgpuVendor;
+
+    fn vf(index: u8) -> PciAddress {
+        PciAddress { domain: 0, bus: 0x41, device: index / 8, function: index % 8 }
+    }
+
+    /// A board with eight functions made.
+    fn vgpu_host(board: &Board, mig: bool) -> GpuState {
+        let mut gpu = GpuState::new(board, vf(0), 0);
+        gpu.mig = MigMode { current: mig, pending: mig };
+        sriov_enabled(&mut gpu, &(2..10).map(vf).collect::<Vec<_>>());
+        gpu
+    }
+
+    fn names(gpu: &GpuState, function: PciAddress) -> Vec<String> {
+        creatable_types(gpu, function).into_iter().map(|(_, name)| name).collect()
+    }
+
+    fn set(gpu: &mut GpuState, function: PciAddress, name: &str) -> Result<(), Errno> {
+        let id = gpu.shape().vgpu_types.iter().find(|vgpu| vgpu.name == name).unwrap().id;
+        set_vgpu_type(gpu, function, id)
+    }
+
+    #[test]
+    fn a_function_is_filled_once_and_emptied_once() {
+        let mut gpu = vgpu_host(&H100_SXM_80GB, false);
+        assert_eq!(set_vgpu_type(&mut gpu, vf(2), 0), Err(Errno::PERM));
+        set(&mut gpu, vf(2), "H100XM-20C").unwrap();
+        assert_eq!(set(&mut gpu, vf(2), "H100XM-20C"), Err(Errno::PERM));
+        assert_eq!(names(&gpu, vf(2)), Vec::<String>::new());
+        set_vgpu_type(&mut gpu, vf(2), 0).unwrap();
+        assert_eq!(set_vgpu_type(&mut gpu, vf(2), 0), Err(Errno::PERM));
+        assert_eq!(set_vgpu_type(&mut gpu, vf(2), 99_999), Err(Errno::IO));
+        assert_eq!(set(&mut gpu, vf(30), "H100XM-20C"), Err(Errno::NODEV));
+    }
+
+    #[test]
+    fn by_default_all_are_of_one_size() {
+        let mut gpu = vgpu_host(&H100_SXM_80GB, false);
+        assert!(names(&gpu, vf(2)).len() > 5);
+        set(&mut gpu, vf(2), "H100XM-40C").unwrap();
+        assert_eq!(names(&gpu, vf(3)), ["NVIDIA H100XM-40C"]);
+        assert_eq!(set(&mut gpu, vf(3), "H100XM-20C"), Err(Errno::IO));
+        set(&mut gpu, vf(3), "H100XM-40C").unwrap();
+        assert_eq!(names(&gpu, vf(4)), Vec::<String>::new(), "two of 40 are all there are");
+    }
+
+    #[test]
+    fn mixed_sizes_must_be_asked_for_before_the_first() {
+        let mut gpu = vgpu_host(&H100_SXM_80GB, false);
+        set(&mut gpu, vf(2), "H100XM-40C").unwrap();
+        assert_eq!(set_heterogeneous(&mut gpu, HOST, None, true), Err(Return::InUse));
+        set_vgpu_type(&mut gpu, vf(2), 0).unwrap();
+        set_heterogeneous(&mut gpu, HOST, None, true).unwrap();
+        set(&mut gpu, vf(2), "H100XM-40C").unwrap();
+        set(&mut gpu, vf(3), "H100XM-20C").unwrap();
+        set(&mut gpu, vf(4), "H100XM-20C").unwrap();
+        assert_eq!(set(&mut gpu, vf(5), "H100XM-4C"), Err(Errno::IO), "the framebuffer is full but for one GiB");
+        sriov_enabled(&mut gpu, &[vf(2)]);
+        assert!(!gpu.heterogeneous, "the tool wipes the flag");
+        assert_eq!(set_heterogeneous(&mut gpu, Flavour::Datacenter, None, true), Err(Return::NotSupported));
+    }
+
+    #[test]
+    fn a_mig_backed_type_needs_its_gpu_instance_and_holds_it() {
+        let mut gpu = vgpu_host(&H100_SXM_80GB, true);
+        assert_eq!(names(&gpu, vf(2)), Vec::<String>::new());
+        let gi = create_gpu_instance(&mut gpu, 14, None).unwrap();
+        assert_eq!(names(&gpu, vf(2)), ["NVIDIA H100XM-2-20C"]);
+        assert_eq!(set(&mut gpu, vf(2), "H100XM-20C"), Err(Errno::IO), "a time-sliced type, with MIG on");
+        set(&mut gpu, vf(2), "H100XM-2-20C").unwrap();
+        assert_eq!(gpu.virtual_functions[0].owner_gi, Some(gi));
+        assert_eq!(set(&mut gpu, vf(3), "H100XM-2-20C"), Err(Errno::IO), "its only instance is taken");
+        assert_eq!(destroy_gpu_instance(&mut gpu, gi), Err(Return::InUse));
+        set_vgpu_type(&mut gpu, vf(2), 0).unwrap();
+        destroy_gpu_instance(&mut gpu, gi).unwrap();
+    }
+
+    #[test]
+    fn instances_made_before_the_functions_are_gone_with_them() {
+        let mut gpu = vgpu_host(&H100_SXM_80GB, true);
+        sriov_disabled(&mut gpu);
+        create_gpu_instance(&mut gpu, 14, None).unwrap();
+        sriov_enabled(&mut gpu, &[vf(2)]);
+        assert_eq!(names(&gpu, vf(2)), Vec::<String>::new());
+        assert_eq!(set(&mut gpu, vf(2), "H100XM-2-20C"), Err(Errno::IO));
+        assert!(gpu.mig.current, "the mode survives");
+    }
+
+    #[test]
+    fn several_may_share_a_graphics_instance_if_they_are_alike() {
+        let mut gpu = vgpu_host(&RTX_PRO_6000_96GB, true);
+        let type_name = |suffix: &str| format!("RTX Pro 6000 Blackwell DC-{suffix}");
+        let plain = create_gpu_instance(&mut gpu, 14, None).unwrap();
+        assert_eq!(names(&gpu, vf(2)), Vec::<String>::new(), "only +gfx carries vGPUs");
+        destroy_gpu_instance(&mut gpu, plain).unwrap();
+        let gi = create_gpu_instance(&mut gpu, 47, None).unwrap();
+        set(&mut gpu, vf(2), &type_name("1-12Q")).unwrap();
+        assert_eq!(names(&gpu, vf(3)), [format!("NVIDIA {}", type_name("1-12Q"))]);
+        set(&mut gpu, vf(3), &type_name("1-12Q")).unwrap();
+        assert_eq!(names(&gpu, vf(4)), Vec::<String>::new());
+        assert_eq!(set_heterogeneous(&mut gpu, HOST, Some(gi), true), Err(Return::InUse));
+        assert_eq!(set_heterogeneous(&mut gpu, HOST, None, true), Err(Return::NotSupported));
+    }
 }

@@ -1,30 +1,20 @@
 //! What the NVIDIA driver of one simulated host knows, in one file that several processes share.
 //!
-//! Changed only under an exclusive `flock`, and replaced by a rename: a reader needs no lock and never sees half a change.
-//! `generation` grows with every save, so that two readers can tell whether they saw the same state.
-//!
 //! Holds no rules: those are in [`crate::driver`].
 
-use std::fs::{self, File};
-use std::io;
-use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+mod file;
 
 use croft_gpu::gpu::Span;
 use croft_gpu::pci::PciAddress;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::boards::{self, Board, GpuShape};
 
-/// Where a simulated host keeps what is no file of a real one.
-#[must_use]
-pub fn directory(root: &Path) -> PathBuf {
-    root.join("run/croft-sim")
-}
+pub use file::{Locked, directory};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nvidia {
+    /// Grows with every save: two readers can tell whether they saw the same state.
     pub generation: u64,
     pub driver: DriverInfo,
     /// In the order of their addresses: that is NVML's index.
@@ -186,28 +176,6 @@ impl Nvidia {
         Nvidia { generation: 0, driver, gpus: Vec::new(), fabric: None, events: Vec::new() }
     }
 
-    /// Writes the first state of a host below `root`.
-    pub fn create(root: &Path, state: Nvidia) -> io::Result<Locked> {
-        fs::create_dir_all(directory(root))?;
-        let mut locked = Locked { root: root.to_owned(), _lock: lock(root)?, state };
-        locked.state.gpus.sort_by_key(|gpu| gpu.address);
-        locked.save()?;
-        Ok(locked)
-    }
-
-    /// The state, and nobody else changes it (or any other file of the host) until the lock is dropped. Blocks.
-    pub fn open(root: &Path) -> io::Result<Locked> {
-        let lock = lock(root)?;
-        Ok(Locked { root: root.to_owned(), _lock: lock, state: Nvidia::read(root)? })
-    }
-
-    /// The state as it is between two changes, without waiting for anybody.
-    pub fn read(root: &Path) -> io::Result<Nvidia> {
-        let path = directory(root).join("nvidia.json");
-        let text = fs::read(&path)?;
-        serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
-    }
-
     #[must_use]
     pub fn gpu(&self, address: PciAddress) -> Option<&GpuState> {
         self.gpus.iter().find(|gpu| gpu.address == address)
@@ -264,53 +232,4 @@ impl GpuState {
 pub(crate) fn uuid_of(name: &str) -> uuid::Uuid {
     let space = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"sim.croft.dev");
     uuid::Uuid::new_v5(&space, name.as_bytes())
-}
-
-/// The state of one host under its lock. What is not saved is forgotten.
-#[derive(Debug)]
-pub struct Locked {
-    root: PathBuf,
-    /// Released when it is closed.
-    _lock: File,
-    state: Nvidia,
-}
-
-impl Locked {
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Makes the changes so far what every process sees.
-    pub fn save(&mut self) -> io::Result<()> {
-        self.state.generation += 1;
-        let mut text = serde_json::to_vec_pretty(&self.state)?;
-        text.push(b'\n');
-        let directory = directory(&self.root);
-        // One writer at a time holds the lock, so one name for the unfinished file is enough.
-        let unfinished = directory.join("nvidia.json.new");
-        fs::write(&unfinished, text)?;
-        fs::rename(unfinished, directory.join("nvidia.json"))
-    }
-}
-
-impl Deref for Locked {
-    type Target = Nvidia;
-
-    fn deref(&self) -> &Nvidia {
-        &self.state
-    }
-}
-
-impl DerefMut for Locked {
-    fn deref_mut(&mut self) -> &mut Nvidia {
-        &mut self.state
-    }
-}
-
-fn lock(root: &Path) -> io::Result<File> {
-    let path = directory(root).join("lock");
-    let file = File::options().create(true).append(true).open(path)?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
 }
