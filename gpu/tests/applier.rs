@@ -1,0 +1,166 @@
+//! Plans against a scripted executor: what is done, in which order, and what is said of it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use croft_gpu::HostFs;
+use croft_gpu::apply::{
+    Applier, Carried, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing, StepError, Undone,
+    Work,
+};
+use croft_gpu::plan::{Plan, Step};
+
+/// Answers from a list; when that is at its end, everything is done.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Carried>>>,
+    heard: Arc<Mutex<Vec<Work>>>,
+}
+
+impl Executor for Script {
+    fn carry_out(&self, work: &Work, _: Duration) -> Carried {
+        self.heard.lock().unwrap().push(work.clone());
+        self.answers.lock().unwrap().pop_front().unwrap_or_else(changed)
+    }
+}
+
+fn remembered(text: &str) -> Vec<Remembered> {
+    vec![Remembered { path: "/driver_override".to_owned(), text: text.to_owned() }]
+}
+
+fn carried(ending: Ending) -> Carried {
+    Carried { found: Some(Found { standing: Standing::Before, remembered: remembered("igb") }), ending }
+}
+
+fn changed() -> Carried {
+    carried(Ending::Done(Done { changed: true, reset_method: Some("flr".to_owned()) }))
+}
+
+fn already() -> Carried {
+    Carried { found: None, ending: Ending::Done(Done::default()) }
+}
+
+fn failed() -> Carried {
+    carried(Ending::Failed(StepError::new("no")))
+}
+
+fn plan() -> Plan {
+    let address = "0000:41:00.0".parse().unwrap();
+    let driver = |name: &str| name.to_owned();
+    Plan {
+        steps: vec![
+            Step::Unbind { address, driver: driver("nvidia") },
+            Step::SetDriverOverride { address, from: None, to: Some(driver("vfio-pci")) },
+            Step::Bind { address, driver: driver("vfio-pci") },
+        ],
+    }
+}
+
+fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
+    let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
+    let root = tempfile::tempdir().unwrap();
+    let times = Mutex::new(0);
+    let now = move || {
+        let mut time = times.lock().unwrap();
+        *time += 1;
+        *time
+    };
+    let applier = Applier::new(script.clone(), HostFs::at(root.path()).unwrap(), now);
+    let mut announced = Vec::new();
+    let outcome = applier.apply(plan, &mut |work| announced.push(work.clone()));
+    let heard = script.heard.lock().unwrap().clone();
+    assert_eq!(announced, heard, "what is announced is done");
+    (outcome, heard)
+}
+
+fn forward(steps: &[Step]) -> Vec<Work> {
+    steps.iter().cloned().map(|step| Work::Do { step }).collect()
+}
+
+fn back(steps: &[Step]) -> Vec<Work> {
+    steps.iter().rev().cloned().map(|step| Work::Undo { step, remembered: remembered("igb") }).collect()
+}
+
+#[test]
+fn a_plan_without_steps_is_applied() {
+    assert_eq!(apply(&Plan::default(), []), (Outcome::Applied { resets: vec![] }, vec![]));
+}
+
+#[test]
+fn a_failure_takes_back_what_was_done_in_reverse_and_itself_first() {
+    let steps = plan().steps;
+    for at in 0..steps.len() {
+        for ending in [Ending::Failed(StepError::new("no")), Ending::Overran] {
+            let answers = std::iter::repeat_with(changed).take(at).chain([carried(ending.clone())]);
+            let (outcome, heard) = apply(&plan(), answers);
+            assert_eq!(heard, [forward(&steps[..=at]), back(&steps[..=at])].concat());
+            let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+            assert_eq!((failure.index, &failure.step, &failure.undone), (at, &steps[at], &Undone::Whole));
+            assert!(failure.to_string().contains("as it was before"), "{failure}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_touched_is_not_taken_back() {
+    let steps = plan().steps;
+    let refused = Carried { found: None, ..failed() };
+    let (_, heard) = apply(&plan(), [changed(), refused]);
+    assert_eq!(heard, [forward(&steps[..2]), back(&steps[..1])].concat());
+    // True before, and none of this plan's doing.
+    let (_, heard) = apply(&plan(), [already(), changed(), failed()]);
+    assert_eq!(heard, [forward(&steps), back(&steps[1..])].concat());
+}
+
+#[test]
+fn an_undo_is_tried_again_and_then_given_up_with_a_list_of_what_is_left() {
+    let steps = plan().steps;
+    let (outcome, heard) = apply(&plan(), [changed(), failed(), failed(), failed()]);
+    assert!(matches!(outcome, Outcome::Failed(failure) if failure.undone == Undone::Whole));
+    assert_eq!(heard.len(), 2 + 3 + 1);
+
+    let (outcome, heard) = apply(&plan(), [changed(), changed(), failed(), changed(), failed(), failed(), failed()]);
+    assert_eq!(heard.len(), 3 + 1 + 3, "nothing is undone below what could not be");
+    let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+    let Undone::Not { left, .. } = &failure.undone else { panic!("{failure}") };
+    assert_eq!(*left, [steps[1].clone(), steps[0].clone()]);
+    assert!(failure.to_string().contains("unbind 0000:41:00.0 from nvidia"), "{failure}");
+}
+
+#[test]
+fn a_stuck_helper_ends_everything_at_once() {
+    let stuck = || carried(Ending::Stuck { pid: 77 });
+    let steps = plan().steps;
+    let (outcome, heard) = apply(&plan(), [changed(), stuck()]);
+    assert_eq!(heard, forward(&steps[..2]), "not one more write");
+    let Outcome::Stuck(stuck_at) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((stuck_at.index, stuck_at.pid), (1, 77));
+    assert_eq!(stuck_at.left, [steps[1].clone(), steps[0].clone()]);
+    assert!(stuck_at.to_string().contains("process 77") && stuck_at.to_string().contains("reboot"), "{stuck_at}");
+
+    let (outcome, heard) = apply(&plan(), [changed(), changed(), failed(), stuck()]);
+    assert_eq!(heard.len(), 4);
+    let Outcome::Stuck(stuck_at) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((stuck_at.index, &stuck_at.step), (2, &steps[2]));
+}
+
+#[test]
+fn every_reset_leaves_a_record() {
+    let address = "0000:41:00.0".parse().unwrap();
+    let reset = Plan { steps: vec![Step::Reset { address, methods: vec!["flr".to_owned()] }] };
+    let (Outcome::Applied { resets }, _) = apply(&reset, [changed()]) else { panic!() };
+    let [record] = &resets[..] else { panic!("{resets:?}") };
+    assert_eq!(
+        (record.device, record.method.as_deref(), &record.outcome),
+        (address, Some("flr"), &ResetOutcome::Clean)
+    );
+    assert_eq!((record.started, record.ended), (1, 2));
+
+    for ending in [Ending::Failed(StepError::new("it does not answer")), Ending::Overran] {
+        let (Outcome::Failed(failure), _) = apply(&reset, [carried(ending)]) else { panic!() };
+        assert!(matches!(&failure.resets[0].outcome, ResetOutcome::Doubtful { .. }), "{failure}");
+    }
+    let (Outcome::Stuck(stuck), _) = apply(&reset, [carried(Ending::Stuck { pid: 5 })]) else { panic!() };
+    assert!(matches!(&stuck.resets[0].outcome, ResetOutcome::Doubtful { why } if why.contains('5')));
+}

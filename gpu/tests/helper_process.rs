@@ -1,0 +1,134 @@
+//! The process that works on a device, seen from the one that sent it. Shell scripts stand for helpers: what matters here
+//! is how they end.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use croft_gpu::apply::{Carried, ChildProcess, Done, Ending, Executor, Site, Work};
+use croft_gpu::plan::Step;
+
+const FOUND: &str = r#"echo '{"line":"found","standing":{"standing":"before"},"remembered":[]}';"#;
+const DONE: &str = r#"echo '{"line":"done","changed":true,"reset_method":null}';"#;
+
+fn helper(script: &str) -> ChildProcess {
+    let site = Site { root: "/".into(), simulated: true, nvml_library: None, lock_directory: None };
+    ChildProcess::new("/bin/sh", ["-c", &format!("cat >/dev/null; {script}")], site)
+}
+
+fn work() -> Work {
+    let step = Step::Unbind { address: "0000:41:00.0".parse().unwrap(), driver: "nvidia".to_owned() };
+    Work::Do { step }
+}
+
+fn carry_out(script: &str) -> Carried {
+    helper(script).carry_out(&work(), Duration::from_millis(500))
+}
+
+fn is_alive(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn what_it_says_is_heard() {
+    let Carried { found, ending } = carry_out(&format!("{FOUND}{DONE}"));
+    assert!(found.is_some());
+    assert_eq!(ending, Ending::Done(Done { changed: true, reset_method: None }));
+    let refused = r#"echo '{"line":"failed","error":{"message":"no","errno":16,"nvml":null}}'"#;
+    let Carried { found: None, ending: Ending::Failed(error) } = carry_out(refused) else { panic!() };
+    assert!(error.suggests_a_holder());
+    assert_eq!(carry_out(r#"echo '{"line":"held_back","pid":7}'"#).ending, Ending::Stuck { pid: 7 });
+}
+
+/// It gets the request as one JSON text, and nothing else.
+#[test]
+fn it_is_told_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let heard = directory.path().join("heard");
+    let site = Site { root: "/".into(), simulated: true, nvml_library: None, lock_directory: None };
+    let script = format!("cat >{}; {DONE}", heard.display());
+    ChildProcess::new("/bin/sh", ["-c", &script], site).carry_out(&work(), Duration::from_secs(5));
+    let request: croft_gpu::apply::Request = serde_json::from_slice(&fs::read(heard).unwrap()).unwrap();
+    assert_eq!(request.work, work());
+}
+
+#[test]
+fn one_that_dies_or_raves_is_a_failure_that_says_so() {
+    for (script, said) in [
+        ("exit 3", "without a word: exit status: 3"),
+        ("kill -9 $$", "without a word: signal: 9"),
+        ("echo hello", "can not be understood"),
+        (r#"printf '{"line":"done"'"#, "can not be understood"),
+    ] {
+        let Carried { found: None, ending: Ending::Failed(error) } = carry_out(script) else { panic!("{script}") };
+        assert!(error.message.contains(said), "{script}: {error}");
+    }
+    // Whoever died in the middle has touched the device, for all we know.
+    assert!(carry_out(&format!("{FOUND} kill -9 $$")).found.is_some());
+    let nobody = ChildProcess::new("/nonexistent", ["x"], serde_json::from_str(SITE).unwrap());
+    let Ending::Failed(error) = nobody.carry_out(&work(), Duration::from_secs(1)).ending else { panic!() };
+    assert!(error.message.contains("/nonexistent"), "{error}");
+}
+
+const SITE: &str = r#"{"root":"/","simulated":true,"nvml_library":null,"lock_directory":null}"#;
+
+#[test]
+fn the_deadline_ends_it_and_all_that_it_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let (own, tools) = (directory.path().join("own"), directory.path().join("tools"));
+    // It goes on when its tool is killed, and the tool runs on when it is.
+    let script =
+        format!("{FOUND} echo $$ >{}; sleep 1000 & echo $! >{}; wait; sleep 1000", own.display(), tools.display());
+    let started = Instant::now();
+    let Carried { found, ending } = carry_out(&script);
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    assert_eq!((found.is_some(), ending), (true, Ending::Overran));
+    for pid in [own, tools] {
+        assert!(!is_alive(&read(&pid)), "{} lives on", pid.display());
+    }
+}
+
+#[test]
+fn a_tool_does_not_outlive_the_helper_that_started_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let tool = directory.path().join("tool");
+    let script = format!("{FOUND} {DONE} sleep 1000 >/dev/null & echo $! >{}", tool.display());
+    let Carried { ending, .. } = carry_out(&script);
+    assert!(matches!(ending, Ending::Done(_)), "{ending:?}");
+    assert!(!is_alive(&read(&tool)));
+}
+
+/// A signal that does nothing is what one is to a process asleep in the kernel.
+#[test]
+fn one_that_does_not_die_is_left_behind_and_remembered() {
+    let helper = helper(&format!("{FOUND} exec sleep 1000")).with_kill(|_| Ok(()));
+    let started = Instant::now();
+    let Carried { found, ending: Ending::Stuck { pid } } = helper.carry_out(&work(), Duration::from_millis(300)) else {
+        panic!("it died")
+    };
+    assert!(started.elapsed() < Duration::from_secs(5), "who waits for it is not stuck: {:?}", started.elapsed());
+    assert!(found.is_some() && is_alive(&pid.to_string()));
+    assert_eq!(helper.left_behind(), [pid]);
+
+    let raw = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !helper.left_behind().is_empty() {
+        assert!(Instant::now() < deadline, "it woke up and ended, and is still waited for");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "nobody asked for the zombie");
+}
+
+/// An answer does not prove that it let go of the device.
+#[test]
+fn one_that_answers_and_does_not_end_is_stuck_all_the_same() {
+    let helper = helper(&format!("{FOUND} {DONE} exec sleep 1000 >/dev/null")).with_kill(|_| Ok(()));
+    let Ending::Stuck { pid } = helper.carry_out(&work(), Duration::from_secs(5)).ending else { panic!() };
+    let raw = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
