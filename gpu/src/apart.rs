@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Answers each path with one line, in order. Only builtins: nothing is started that could be held back in its place.
 const READER: &str = r#"for f do l=
 if [ ! -e "$f" ]; then echo -
-elif read -r l <"$f" || [ -n "$l" ]; then printf '=%s\n' "$l"
-else echo '!'
+elif [ -d "$f" ] || [ ! -r "$f" ]; then echo '!'
+else read -r l <"$f"; printf '=%s\n' "$l"
 fi
 done"#;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The first line.
+    /// The first line; empty where there is none.
     Line(String),
     Absent,
     Unreadable,
@@ -140,7 +140,7 @@ mod tests {
         let line = |text: &str| Answer::Line(text.to_owned());
         assert_eq!(
             first_lines(&paths).unwrap(),
-            [line("vfio-pci"), Answer::Absent, line("(null)"), Answer::Unreadable, Answer::Unreadable, line("vfio-pci")]
+            [line("vfio-pci"), Answer::Absent, line("(null)"), Answer::Unreadable, line(""), line("vfio-pci")]
         );
         assert_eq!(first_lines(&[]).unwrap(), []);
     }

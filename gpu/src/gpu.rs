@@ -1,4 +1,6 @@
-//! One NVIDIA GPU, as the driver and sysfs tell it together. Data only: `crate::nvml` and `crate::vgpu` read it.
+//! One GPU, as its driver and sysfs tell it together. Data only: [`crate::host`] puts it together.
+
+pub mod faults;
 
 use croft_gpu_geometry::Placement;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ pub struct Gpu {
     /// As the driver calls it: `NVIDIA H100 80GB HBM3`. `None` while no NVIDIA driver holds it.
     pub name: Option<String>,
     pub identity: Identity,
+    /// The number on the board's sticker, which the driver knows.
+    pub board_serial: Option<String>,
     pub memory_mib: Option<u64>,
     /// Which files `/dev/nvidia{minor}` and `/proc/driver/nvidia/capabilities/gpu{minor}` are its.
     pub minor: Option<u32>,
@@ -122,13 +126,13 @@ pub struct SupportedVgpu {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Empty: nothing is wrong that can be seen. In the reasons of `docs/errors`: `XidError`, `FellOffTheBus`, …
+    /// Empty: nothing is wrong that can be seen.
     pub faults: Vec<Fault>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fault {
-    /// UpperCamelCase; has a page in docs/errors.
+    /// One of [`faults::ALL`].
     pub reason: String,
     pub message: String,
 }

@@ -1,8 +1,10 @@
 //! One look at all devices of a host: what plans are made from.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::Inventory;
 use crate::error::ProbeError;
@@ -59,7 +61,7 @@ pub struct MdevType {
     pub device_api: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VgpuType {
     /// Local to this card and driver.
     pub id: u32,
@@ -79,7 +81,7 @@ pub enum Fabric {
     Shared { partitions: Vec<FabricPartition> },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FabricPartition {
     pub id: u32,
     pub gpus: Vec<PciAddress>,
@@ -87,7 +89,7 @@ pub struct FabricPartition {
 }
 
 /// A process with a device's file open.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: u32,
     /// `qemu-system-x86_64`

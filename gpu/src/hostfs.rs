@@ -147,6 +147,24 @@ impl HostFs {
         }
     }
 
+    /// Where each symlink in a directory says that it leads, as a kernel lists a process's open files. One that goes in the
+    /// meantime is left out, as is what is no symlink.
+    pub fn links(&self, path: &str) -> Result<Vec<PathBuf>, FsError> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let mut targets = Vec::new();
+            for entry in Dir::read_from(&directory)? {
+                match readlinkat(&directory, entry?.file_name(), Vec::new()) {
+                    Ok(target) => targets.push(PathBuf::from(std::ffi::OsStr::from_bytes(target.to_bytes()))),
+                    Err(Errno::INVAL | Errno::NOENT) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            Ok(targets)
+        };
+        list().map_err(|error| FsError::io("list", self.full(path), error))
+    }
+
     /// The last part of where a symlink leads: how sysfs names a driver or a group.
     pub fn link_name(&self, path: &str) -> Result<String, FsError> {
         let target = self.link(path)?;

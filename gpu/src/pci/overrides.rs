@@ -21,7 +21,7 @@ pub(super) fn fill(fs: &HostFs, inventory: &mut Inventory<PciFunction>) {
             }
             // Kernels before 3.16 have no such file, and a function that left meanwhile has none.
             Ok(Answer::Absent) => continue,
-            Ok(Answer::Unreadable) => failed(io::Error::other("no line in it")),
+            Ok(Answer::Unreadable) => failed(io::Error::other("not a file that can be read")),
             Ok(Answer::HeldBack) => failed(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the device is locked: a write to one of its files has not returned",
@@ -33,7 +33,7 @@ pub(super) fn fill(fs: &HostFs, inventory: &mut Inventory<PciFunction>) {
     }
 }
 
-/// The kernel prints its null pointer as `(null)`.
+/// The kernel prints its null pointer as `(null)`; some builds print nothing.
 fn parse(word: &str) -> Option<String> {
     let word = word.trim();
     (!word.is_empty() && word != "(null)").then(|| word.to_owned())

@@ -1,0 +1,90 @@
+//! What the kernel itself uses a device for: a disk that is mounted, swapped to or part of another one; a network card that
+//! carries the host's routes or belongs to a bridge. No process has those open, and taking the device away would hurt all the
+//! same, so each is a holder without a process.
+
+use std::collections::BTreeMap;
+
+use crate::error::{FsError, IfPresent as _, ProbeError};
+use crate::host::Holder;
+use crate::hostfs::HostFs;
+use crate::pci::{PciAddress, PciFunction};
+
+/// Adds to `holders`. Functions that a VFIO driver or none holds have neither disks nor interfaces.
+pub(crate) fn find(
+    fs: &HostFs,
+    functions: &[PciFunction],
+    holders: &mut BTreeMap<String, Vec<Holder>>,
+    errors: &mut Vec<ProbeError>,
+) {
+    let mut ask = |part: Result<Vec<(PciAddress, String)>, FsError>, what| match part {
+        Ok(uses) => {
+            for (address, file) in uses {
+                let holder = Holder { pid: 0, command: "kernel".to_owned(), unit: None, file };
+                holders.entry(address.to_string()).or_default().push(holder);
+            }
+        }
+        Err(error) => errors.push(ProbeError { device: "holders".to_owned(), what, source: error.into() }),
+    };
+    ask(disks(fs), "disks in use");
+    ask(interfaces(fs, functions), "network interfaces in use");
+}
+
+/// Every block device of a PCI function that is in use: `/dev/nvme0n1p2 (mounted on /)`.
+fn disks(fs: &HostFs) -> Result<Vec<(PciAddress, String)>, FsError> {
+    let mounts = mounts(fs)?;
+    let swaps = fs.read("/proc/swaps").if_present()?.unwrap_or_default();
+    let mut found = Vec::new();
+    for disk in fs.entries("/sys/block").if_present()?.unwrap_or_default() {
+        let target = fs.link(&format!("/sys/block/{disk}"))?;
+        // The innermost function on the way: the controller, not the bridges above it.
+        let owner = target.iter().rev().find_map(|part| part.to_str()?.parse::<PciAddress>().ok());
+        let Some(owner) = owner else { continue };
+        let entry = format!("/sys/block/{disk}");
+        let mut names = vec![(disk.clone(), entry.clone())];
+        for part in fs.entries(&entry)?.into_iter().filter(|name| name.starts_with(disk.as_str())) {
+            names.push((part.clone(), format!("{entry}/{part}")));
+        }
+        for (name, entry) in names {
+            let number = fs.attribute(&format!("{entry}/dev"))?;
+            let mounted = mounts.iter().filter(|(of, _)| *of == number).map(|(_, on)| format!("mounted on {on}"));
+            let swap = swaps.lines().any(|line| line.split_whitespace().next() == Some(&format!("/dev/{name}")));
+            let above = fs.entries(&format!("{entry}/holders")).if_present()?.unwrap_or_default();
+            let uses = mounted.chain(swap.then(|| "swap".to_owned()));
+            let uses = uses.chain(above.into_iter().map(|above| format!("part of {above}")));
+            found.extend(uses.map(|usage| (owner, format!("/dev/{name} ({usage})"))));
+        }
+    }
+    Ok(found)
+}
+
+/// `major:minor` and where: what the host's first process sees, in whichever container we run.
+fn mounts(fs: &HostFs) -> Result<Vec<(String, String)>, FsError> {
+    let table = fs.read("/proc/1/mountinfo").if_present()?.unwrap_or_default();
+    let parse = |line: &str| {
+        let mut fields = line.split(' ');
+        Some((fields.nth(2)?.to_owned(), fields.nth(1)?.to_owned()))
+    };
+    Ok(table.lines().filter_map(parse).collect())
+}
+
+fn interfaces(fs: &HostFs, functions: &[PciFunction]) -> Result<Vec<(PciAddress, String)>, FsError> {
+    let routes = fs.read("/proc/1/net/route").if_present()?.unwrap_or_default();
+    let routes6 = fs.read("/proc/1/net/ipv6_route").if_present()?.unwrap_or_default();
+    let mut found = Vec::new();
+    // Class 02: network controllers.
+    for function in functions.iter().filter(|function| function.class >> 16 == 2 && function.driver.is_some()) {
+        let entry = format!("/sys/bus/pci/devices/{}/net", function.address);
+        for name in fs.entries(&entry).if_present()?.unwrap_or_default() {
+            let routed = routes.lines().any(|line| line.split_whitespace().next() == Some(name.as_str()));
+            // IPv6 gives every interface that is up a link-local route: a gateway that is not all zeros is what counts.
+            let gateway = |line: &&str| line.split_whitespace().nth(4).is_some_and(|next| next.bytes().any(|b| b != b'0'));
+            let of_it = |line: &&str| line.split_whitespace().next_back() == Some(name.as_str());
+            let routed6 = routes6.lines().filter(of_it).any(|line| gateway(&line));
+            let master = fs.link_name(&format!("{entry}/{name}/master")).if_present()?;
+            let uses = (routed || routed6).then(|| "the host's routes".to_owned());
+            let uses = uses.into_iter().chain(master.map(|master| format!("part of {master}")));
+            found.extend(uses.map(|usage| (function.address, format!("{name} ({usage})"))));
+        }
+    }
+    Ok(found)
+}
