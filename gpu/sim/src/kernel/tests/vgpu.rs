@@ -1,0 +1,146 @@
+//! vGPUs: NVIDIA's files of virtual functions, and mediated devices.
+
+use super::*;
+use crate::driver;
+use crate::state::Nvidia;
+
+fn id(host: &Machine, gpu: &str, name: &str) -> u32 {
+    let nvidia = Nvidia::read(host.host.root()).unwrap();
+    let mut types = driver::supported_types(nvidia.gpu(at(gpu)).unwrap());
+    types.find(|vgpu| vgpu.name == name).unwrap_or_else(|| panic!("no {name}")).id
+}
+
+#[test]
+fn a_function_becomes_a_vgpu_and_nothing_again() {
+    let host = preset("devbox");
+    assert!(!host.has(&format!("/sys/bus/pci/devices/{GPU}/nvidia")));
+    host.manage(GPU, true);
+    let before = host.dump();
+    let (one, two) = ("0000:41:00.2", "0000:41:00.3");
+    let list = host.get(one, "nvidia/creatable_vgpu_types");
+    let h100_20c = id(&host, GPU, "H100XM-20C");
+    assert_eq!(list.lines().next(), Some("ID    : vGPU Name"));
+    assert!(list.lines().any(|line| line == format!("{h100_20c:<5} : NVIDIA H100XM-20C")), "{list}");
+    assert_eq!(host.get(one, "nvidia/current_vgpu_type"), "0");
+
+    let set = |function: &str, value: &str| host.set(function, "nvidia/current_vgpu_type", value);
+    assert_eq!(set(one, "0"), Err(Errno::PERM), "it is nothing already");
+    assert_eq!(set(one, "H100XM-20C"), Err(Errno::INVAL));
+    assert_eq!(set(one, "999999"), Err(Errno::IO));
+    assert_eq!(errno(host.host.open_vfio(&guest(1), one)), Errno::NODEV, "type 0");
+    assert_eq!(set(one, &format!("{h100_20c}\n")), Ok(()));
+    assert_eq!(host.get(one, "nvidia/current_vgpu_type"), h100_20c.to_string());
+    assert_eq!(set(one, &h100_20c.to_string()), Err(Errno::PERM));
+    let other = id(&host, GPU, "H100XM-40C").to_string();
+    assert_eq!(set(two, &other), Err(Errno::IO), "homogeneous: only its like beside it");
+    assert!(!host.get(two, "nvidia/creatable_vgpu_types").contains("H100XM-40C"));
+
+    host.host.open_vfio(&guest(1), one).unwrap();
+    assert_eq!(set(one, "0"), Err(Errno::PERM), "a guest has it open");
+    host.host.end(1).unwrap();
+    assert_eq!(set(one, "0"), Ok(()));
+    assert_eq!(host.dump(), before);
+}
+
+#[test]
+fn files_follow_what_nvml_changes() {
+    let host = preset("devbox");
+    let root = host.host.root();
+    let mut nvidia = Nvidia::open(root).unwrap();
+    let gpu = nvidia.gpu_mut(at(GPU)).unwrap();
+    (gpu.mig.current, gpu.mig.pending) = (true, true);
+    nvidia.save().unwrap();
+    drop(nvidia);
+    host.manage(GPU, true);
+    let vf = "0000:41:00.2";
+    assert_eq!(host.get(vf, "nvidia/creatable_vgpu_types"), "ID    : vGPU Name", "no GPU instance yet");
+
+    let mut nvidia = Nvidia::open(root).unwrap();
+    let gpu = nvidia.gpu_mut(at(GPU)).unwrap();
+    let profile = gpu.shape().mig.as_ref().unwrap().profile_named("2g.20gb").unwrap().id;
+    let instance = crate::state::GpuInstance {
+        id: 5,
+        profile,
+        placement: croft_gpu::gpu::Span { start: 0, size: 2 },
+        compute_instances: Vec::new(),
+        heterogeneous: false,
+    };
+    gpu.instances.push(instance);
+    nvidia.save().unwrap();
+    drop(nvidia);
+    let list = host.get(vf, "nvidia/creatable_vgpu_types");
+    assert!(list.contains("H100XM-2-20C") && !list.contains("H100XM-1-10C"), "{list}");
+    let access = host.fs.read("/proc/driver/nvidia/capabilities/gpu0/mig/gi5/access").unwrap();
+    assert!(access.starts_with("DeviceFileMinor: 48\n"), "{access}");
+
+    let backed = id(&host, GPU, "H100XM-2-20C").to_string();
+    host.set(vf, "nvidia/current_vgpu_type", &backed).unwrap();
+    assert!(host.dump().contains(&format!("function {vf} type {backed} on the instance at 0")));
+    // Another direction of sriov-manage costs everything but the mode.
+    host.manage(GPU, false);
+    let nvidia = Nvidia::read(root).unwrap();
+    let gpu = nvidia.gpu(at(GPU)).unwrap();
+    assert!(gpu.instances.is_empty() && gpu.mig.current);
+    assert!(!host.has("/proc/driver/nvidia/capabilities/gpu0/mig/gi5"));
+}
+
+#[test]
+fn nothing_happens_to_a_gpu_whose_functions_are_in_use() {
+    let host = preset("devbox");
+    host.manage(GPU, true);
+    let type_id = id(&host, GPU, "H100XM-20C").to_string();
+    host.set("0000:41:00.2", "nvidia/current_vgpu_type", &type_id).unwrap();
+    host.host.open_vfio(&guest(1), "0000:41:00.2").unwrap();
+    let before = host.dump();
+    let refused = host.host.sriov_manage(at(GPU), false).unwrap();
+    assert_eq!(refused, Err(crate::kernel::SriovManageError::UnbindLock(at(GPU))));
+    assert_eq!(host.dump(), before);
+}
+
+const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+
+#[test]
+fn a_mediated_device_lives_on_a_virtual_function() {
+    let host = preset("a100x4");
+    let gpu = "0000:11:00.0";
+    assert!(host.fs.entries("/sys/class/mdev_bus").unwrap().is_empty(), "neither before functions are made");
+    host.manage(gpu, true);
+    let vf = host.virtual_functions(gpu).remove(0);
+    assert_eq!(vf, "0000:11:00.4");
+    let before = host.dump();
+    assert!(!host.has(&format!("/sys/bus/pci/devices/{vf}/nvidia")));
+    let kind = format!("/sys/class/mdev_bus/{vf}/mdev_supported_types/nvidia-{}", id(&host, gpu, "A100D-20C"));
+    assert_eq!(host.fs.attribute(&format!("{kind}/name")).unwrap(), "NVIDIA A100D-20C");
+    assert_eq!(host.fs.attribute(&format!("{kind}/available_instances")).unwrap(), "1");
+
+    let create = format!("{kind}/create");
+    assert_eq!(host.write(&create, "not-a-uuid"), Err(Errno::INVAL));
+    assert_eq!(host.write(&create, &UUID.replace('-', "_")), Err(Errno::INVAL));
+    assert_eq!(host.write(&create, &format!("{}\n", UUID.to_uppercase())), Ok(()));
+    assert_eq!(host.write(&create, UUID), Err(Errno::EXIST));
+    assert_eq!(host.write(&create, &UUID.replace("1001", "1002")), Err(Errno::IO), "one on each function");
+    assert_eq!(host.fs.attribute(&format!("{kind}/available_instances")).unwrap(), "0");
+    let mdev = format!("/sys/bus/mdev/devices/{UUID}");
+    assert_eq!(host.fs.link_name(&format!("{mdev}/mdev_type")).unwrap(), kind.rsplit('/').next().unwrap());
+    let group = host.fs.link_name(&format!("{mdev}/iommu_group")).unwrap();
+    assert!(host.has(&format!("/dev/vfio/{group}")));
+
+    host.host.open_vfio(&guest(1), UUID).unwrap();
+    assert_eq!(host.write(&format!("{mdev}/remove"), "0"), Ok(()), "0 is no wish");
+    assert_eq!(host.write(&format!("{mdev}/remove"), "yes"), Err(Errno::INVAL));
+    host.waits(&format!("{mdev}/remove"), "1", || host.host.end(1).unwrap());
+    assert_eq!(host.dump(), before);
+}
+
+#[test]
+fn functions_take_their_mediated_devices_along() {
+    let host = preset("a100x4");
+    let gpu = "0000:11:00.0";
+    let before = host.dump();
+    host.manage(gpu, true);
+    let kind = id(&host, gpu, "A100D-20C");
+    host.set("0000:11:00.4", &format!("mdev_supported_types/nvidia-{kind}/create"), UUID).unwrap();
+    host.manage(gpu, false);
+    assert_eq!(host.dump(), before);
+    assert!(!host.has(&format!("/sys/bus/mdev/devices/{UUID}")));
+}
