@@ -6,10 +6,7 @@ use std::path::Path;
 use std::ptr;
 
 use nvml_wrapper::Device;
-use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEventData_t, nvmlEventTypeDoubleBitEccError, nvmlEventTypeDramRetirementFailure,
-    nvmlEventTypeFatalPoisonError, nvmlEventTypeGpuUnavailableError, nvmlEventTypeXidCriticalError,
-};
+use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t};
 use serde::{Deserialize, Serialize};
 
 use super::error::{NvmlError, code};
@@ -17,13 +14,13 @@ use super::session::{Nvml, call, if_supported};
 use crate::gpu::{Fault, faults};
 use crate::pci::PciAddress;
 
-const WATCHED: [u32; 5] = [
-    nvmlEventTypeXidCriticalError,
-    nvmlEventTypeDoubleBitEccError,
-    nvmlEventTypeDramRetirementFailure,
-    nvmlEventTypeFatalPoisonError,
-    nvmlEventTypeGpuUnavailableError,
-];
+/// nvmlEventType… of nvml.h; the newer ones from R580 on.
+const DOUBLE_BIT_ECC: u64 = 0x2;
+const XID: u64 = 0x8;
+const RETIREMENT_FAILED: u64 = 0x800;
+const FATAL_POISON: u64 = 0x2000;
+const GPU_UNAVAILABLE: u64 = 0x4000;
+const WATCHED: u64 = DOUBLE_BIT_ECC | XID | RETIREMENT_FAILED | FATAL_POISON | GPU_UNAVAILABLE;
 
 /// How often a watcher that hears nothing looks whether it is still wanted.
 const BREATH_MILLISECONDS: u32 = 1000;
@@ -132,11 +129,10 @@ fn types(nvml: &Nvml, device: &Device<'_>) -> Result<u64, NvmlError> {
     let mut supported = 0;
     // SAFETY: a live device of this session; the number outlives the call.
     let told = unsafe { call!(nvml, nvmlDeviceGetSupportedEventTypes(device.handle(), &raw mut supported)) };
-    let supported = if_supported(told)?.map_or(0, |()| supported);
-    Ok(WATCHED.into_iter().map(u64::from).filter(|kind| supported & kind != 0).sum())
+    Ok(if_supported(told)?.map_or(0, |()| supported) & WATCHED)
 }
 
-fn wait(nvml: &Nvml, set: nvml_wrapper_sys::bindings::nvmlEventSet_t) -> Result<Option<nvmlEventData_t>, NvmlError> {
+fn wait(nvml: &Nvml, set: nvmlEventSet_t) -> Result<Option<nvmlEventData_t>, NvmlError> {
     let mut data = nvmlEventData_t {
         device: ptr::null_mut(),
         eventType: 0,
@@ -154,9 +150,9 @@ fn wait(nvml: &Nvml, set: nvml_wrapper_sys::bindings::nvmlEventSet_t) -> Result<
 
 fn event(watched: &[(nvmlDevice_t, PciAddress)], data: &nvmlEventData_t) -> Option<GpuEvent> {
     let (_, gpu) = watched.iter().find(|(handle, _)| *handle == data.device)?;
-    let kind = match u32::try_from(data.eventType) {
-        Ok(nvmlEventTypeXidCriticalError) => GpuEventKind::Xid(data.eventData),
-        Ok(nvmlEventTypeGpuUnavailableError) => GpuEventKind::Lost,
+    let kind = match data.eventType {
+        XID => GpuEventKind::Xid(data.eventData),
+        GPU_UNAVAILABLE => GpuEventKind::Lost,
         _ => GpuEventKind::Memory,
     };
     let gpu_instance = (data.gpuInstanceId != u32::MAX).then_some(data.gpuInstanceId);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nvml_wrapper::Device;
 
-use super::error::{NvmlError, code};
+use super::error::NvmlError;
 use crate::pci::PciAddress;
 
 /// Asks the library by its C name, and turns what it returns into a result. The caller answers for the arguments.
@@ -119,6 +119,7 @@ pub(super) fn address(device: &Device<'_>) -> Result<PciAddress, NvmlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nvml::code;
 
     #[test]
     fn a_library_that_is_not_there_is_told_from_one_that_is_broken() {
