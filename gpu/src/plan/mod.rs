@@ -12,18 +12,38 @@
 //! Never plans anything on a device that an error names, that somebody else owns, or that a process holds open. A change that
 //! a whole GPU feels is refused while any piece of it is in use, the asker's own too.
 
+mod driver;
+mod fabric;
+mod give_back;
+mod look;
+mod mdev;
+mod mig;
+mod mode;
+mod passthrough;
 mod refusal;
+mod reset;
+mod sriov;
 mod step;
+mod type_name;
+pub mod usb;
+mod vgpu;
+
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Span;
+use crate::host::Host;
 use crate::pci::PciAddress;
 
+pub use give_back::give_back;
 pub use refusal::{Reason, Refusal};
+pub use reset::ladder;
 pub use step::Step;
+pub use type_name::TypeName;
 
 /// What is to be true of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +51,13 @@ pub use step::Step;
 pub enum Wish {
     /// On vfio-pci with every companion of its IOMMU group: a whole GPU, a NIC, a virtual function, an NVMe drive. A GPU is
     /// made idle before (no virtual functions, MIG off).
-    Passthrough { address: PciAddress },
+    Passthrough {
+        address: PciAddress,
+    },
     /// The functions that a passthrough took, back where each was; cleaned on the way.
-    Return { homes: BTreeMap<PciAddress, Home> },
+    Return {
+        homes: BTreeMap<PciAddress, Home>,
+    },
     /// So many virtual functions of an ordinary SR-IOV device. `autoprobe`: they find the host's drivers by themselves, which
     /// those for guests must not.
     VirtualFunctions {
@@ -43,16 +67,38 @@ pub enum Wish {
         autoprobe: bool,
     },
     /// `type_name`: name or id of the type. With `gpu_instance`: backed by that piece of the parent's GPU.
-    Mdev { parent: PciAddress, type_name: String, uuid: String, gpu_instance: Option<MigPiece> },
+    Mdev {
+        parent: PciAddress,
+        type_name: String,
+        uuid: String,
+        gpu_instance: Option<MigPiece>,
+    },
     /// And no GPU instance below it, unless other vGPUs stand on that.
-    NoMdev { parent: PciAddress, uuid: String, gpu_instance: Option<MigPiece> },
+    NoMdev {
+        parent: PciAddress,
+        uuid: String,
+        gpu_instance: Option<MigPiece>,
+    },
     /// A time-sliced vGPU on one of NVIDIA's virtual functions, or, with `gpu_instance`, one backed by that GPU instance.
-    Vgpu { function: PciAddress, type_name: String, gpu_instance: Option<MigPiece> },
+    Vgpu {
+        function: PciAddress,
+        type_name: String,
+        gpu_instance: Option<MigPiece>,
+    },
     /// And no GPU instance below it, unless other vGPUs stand on that.
-    NoVgpu { function: PciAddress, gpu_instance: Option<MigPiece> },
+    NoVgpu {
+        function: PciAddress,
+        gpu_instance: Option<MigPiece>,
+    },
     /// The GPU's mode; its neighbours are not touched.
-    Mode { gpu: PciAddress, mode: Mode },
-    FabricPartition { id: u32, active: bool },
+    Mode {
+        gpu: PciAddress,
+        mode: Mode,
+    },
+    FabricPartition {
+        id: u32,
+        active: bool,
+    },
 }
 
 /// Where a function belongs while no guest has it.
@@ -107,4 +153,27 @@ pub struct OwnedInstance {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub steps: Vec<Step>,
+}
+
+/// The steps from what `host` shows to what is wished.
+///
+/// What gives the wish back is to be asked of [`give_back`] before the first step, and remembered.
+pub fn plan(host: &Host, owners: &Owners, wish: &Wish) -> Result<Plan, Refusal> {
+    let look = look::Look { host, owners };
+    let steps = match wish {
+        Wish::Passthrough { address } => passthrough::plan(look, *address),
+        Wish::Return { homes } => give_back::plan_return(look, homes),
+        Wish::VirtualFunctions { physical, count, autoprobe } => sriov::plan(look, *physical, *count, *autoprobe),
+        Wish::Mdev { parent, type_name, uuid, gpu_instance } => {
+            mdev::plan(look, *parent, type_name, uuid, gpu_instance.as_ref())
+        }
+        Wish::NoMdev { parent, uuid, gpu_instance } => mdev::plan_none(look, *parent, uuid, gpu_instance.as_ref()),
+        Wish::Vgpu { function, type_name, gpu_instance } => {
+            vgpu::plan(look, *function, type_name, gpu_instance.as_ref())
+        }
+        Wish::NoVgpu { function, gpu_instance } => vgpu::plan_none(look, *function, gpu_instance.as_ref()),
+        Wish::Mode { gpu, mode } => mode::plan(look, *gpu, *mode),
+        Wish::FabricPartition { id, active } => fabric::plan(look, *id, *active),
+    }?;
+    Ok(Plan { steps })
 }

@@ -142,7 +142,10 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.to_string());
             let page = std::fs::read_to_string(pages.join(format!("{reason}.md"))).unwrap_or_default();
-            assert!(page.starts_with(&format!("# {reason}\n")), "docs/errors/{reason}.md is missing, or has another title");
+            assert!(
+                page.starts_with(&format!("# {reason}\n")),
+                "docs/errors/{reason}.md is missing, or has another title"
+            );
             for part in ["**What it means.**", "**What to do.**"] {
                 assert!(page.contains(part), "docs/errors/{reason}.md lacks {part}");
             }

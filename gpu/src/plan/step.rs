@@ -12,33 +12,96 @@ use crate::pci::PciAddress;
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
     /// `driver_override` of a function; `None`: whoever matches by id.
-    SetDriverOverride { address: PciAddress, from: Option<String>, to: Option<String> },
+    SetDriverOverride {
+        address: PciAddress,
+        from: Option<String>,
+        to: Option<String>,
+    },
     /// Off its driver. Undone by binding it again.
-    Unbind { address: PciAddress, driver: String },
+    Unbind {
+        address: PciAddress,
+        driver: String,
+    },
     /// `drivers_probe`, and the `driver` link read back: the write alone proves nothing.
-    Bind { address: PciAddress, driver: String },
+    Bind {
+        address: PciAddress,
+        driver: String,
+    },
     /// Whether new virtual functions find a driver by themselves.
-    SetAutoprobe { physical: PciAddress, from: bool, to: bool },
+    SetAutoprobe {
+        physical: PciAddress,
+        from: bool,
+        to: bool,
+    },
     /// `sriov_numvfs`; one of the two is 0. May block for as long as a guest holds a function.
-    SetVirtualFunctions { physical: PciAddress, from: u16, to: u16 },
+    SetVirtualFunctions {
+        physical: PciAddress,
+        from: u16,
+        to: u16,
+    },
     /// NVIDIA's own tool; rebinds the driver, and wipes every GPU instance and the heterogeneous flag.
-    SriovManage { gpu: PciAddress, enable: bool },
-    SetPersistence { gpu: PciAddress, from: bool, to: bool },
-    SetMigMode { gpu: PciAddress, from: bool, to: bool },
+    SriovManage {
+        gpu: PciAddress,
+        enable: bool,
+    },
+    SetPersistence {
+        gpu: PciAddress,
+        from: bool,
+        to: bool,
+    },
+    SetMigMode {
+        gpu: PciAddress,
+        from: bool,
+        to: bool,
+    },
     /// With its one compute instance over the whole of it.
-    CreateGpuInstance { gpu: PciAddress, profile: String, placement: Span },
-    DestroyGpuInstance { gpu: PciAddress, profile: String, placement: Span },
-    CreateMdev { parent: PciAddress, type_id: String, uuid: String },
-    RemoveMdev { parent: PciAddress, type_id: String, uuid: String },
+    CreateGpuInstance {
+        gpu: PciAddress,
+        profile: String,
+        placement: Span,
+    },
+    DestroyGpuInstance {
+        gpu: PciAddress,
+        profile: String,
+        placement: Span,
+    },
+    CreateMdev {
+        parent: PciAddress,
+        type_id: String,
+        uuid: String,
+    },
+    RemoveMdev {
+        parent: PciAddress,
+        type_id: String,
+        uuid: String,
+    },
     /// Writes the id that `type_name` has on this very card now; the list is read again just before.
-    SetVgpuType { function: PciAddress, type_name: String },
-    ClearVgpuType { function: PciAddress, type_name: String },
+    SetVgpuType {
+        function: PciAddress,
+        type_name: String,
+    },
+    ClearVgpuType {
+        function: PciAddress,
+        type_name: String,
+    },
     /// Mixed framebuffer sizes on one GPU, or in one GPU instance.
-    SetHeterogeneous { gpu: PciAddress, placement: Option<Span>, from: bool, to: bool },
-    ActivateFabricPartition { id: u32 },
-    DeactivateFabricPartition { id: u32 },
+    SetHeterogeneous {
+        gpu: PciAddress,
+        placement: Option<Span>,
+        from: bool,
+        to: bool,
+    },
+    ActivateFabricPartition {
+        id: u32,
+    },
+    DeactivateFabricPartition {
+        id: u32,
+    },
     /// By the first of `methods` that works. Has no undo and needs none.
-    Reset { address: PciAddress, methods: Vec<String> },
+    Reset {
+        address: PciAddress,
+        methods: Vec<String>,
+    },
 }
 
 impl Step {

@@ -1,0 +1,259 @@
+//! Which USB device is meant. Two that are alike are never told apart by guessing: the answer lists their ports and serial
+//! numbers instead.
+//!
+//! Bus and device numbers change with every plug and are no part of a selection: a device is meant by where it is plugged in
+//! (controller and ports), by what it says of itself, or by its kind if there is only one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::refusal::{Reason, Refusal};
+use crate::usb::{Kind, UsbDevice};
+
+/// Written `usb-0000:00:14.0-2.3`, `0403:6001/A50285BI`, `0403:6001`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Selector {
+    /// Whatever is plugged in there. `ports`: from the root hub outwards.
+    Port {
+        controller: String,
+        ports: Vec<u8>,
+    },
+    Serial {
+        vendor: u16,
+        product: u16,
+        serial: String,
+    },
+    Ids {
+        vendor: u16,
+        product: u16,
+    },
+}
+
+/// Which device it was when it was given to a guest, so that it is known again when it is plugged in again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsbIdentity {
+    pub vendor: u16,
+    pub product: u16,
+    pub serial: Option<String>,
+    /// The selector of its port.
+    pub port: Option<String>,
+}
+
+/// The one device that is meant.
+pub fn resolve<'a>(devices: &'a [UsbDevice], selector: &Selector) -> Result<&'a UsbDevice, Refusal> {
+    one(devices.iter().filter(|device| selector.means(device)).collect(), selector)
+}
+
+/// The device that was remembered: one with a serial number wherever it is plugged in now, another one only where it was.
+pub fn find<'a>(devices: &'a [UsbDevice], remembered: &UsbIdentity) -> Result<&'a UsbDevice, Refusal> {
+    let (vendor, product) = (remembered.vendor, remembered.product);
+    let alike: Vec<_> = match (&remembered.serial, &remembered.port) {
+        (Some(serial), _) => {
+            return resolve(devices, &Selector::Serial { vendor, product, serial: serial.clone() });
+        }
+        // Of one without a serial number the port is all there is, and it must be of the same kind: another that says who it is
+        // is another.
+        (None, Some(port)) => devices
+            .iter()
+            .filter(|device| port_of(device).as_ref() == Some(port))
+            .filter(|device| (device.vendor, device.product, &device.serial) == (vendor, product, &None))
+            .collect(),
+        (None, None) => devices.iter().filter(|device| Selector::Ids { vendor, product }.means(device)).collect(),
+    };
+    let place = remembered.port.as_deref().map(|port| format!(" at {port}")).unwrap_or_default();
+    one(alike, format!("{vendor:04x}:{product:04x}{place}"))
+}
+
+impl UsbIdentity {
+    #[must_use]
+    pub fn of(device: &UsbDevice) -> UsbIdentity {
+        let UsbDevice { vendor, product, serial, .. } = device.clone();
+        UsbIdentity { vendor, product, serial, port: port_of(device) }
+    }
+}
+
+/// The selector of the port that a device is plugged into. `None`: nobody could tell its controller.
+#[must_use]
+pub fn port_of(device: &UsbDevice) -> Option<String> {
+    let (controller, ports) = (device.controller.clone()?, device.port.ports.clone());
+    Some(Selector::Port { controller, ports }.to_string())
+}
+
+fn one(mut meant: Vec<&UsbDevice>, words: impl fmt::Display) -> Result<&UsbDevice, Refusal> {
+    meant.sort_by(|a, b| a.port.cmp(&b.port));
+    match meant[..] {
+        [device] if device.kind == Kind::Hub => {
+            let message = format!("{words} is a hub, which no guest can have");
+            Err(Refusal::new(Reason::DeviceUnsuitable, words, message, "name a device behind it"))
+        }
+        [device] => Ok(device),
+        [] => {
+            let message = format!("no USB device {words} is plugged in");
+            Err(Refusal::new(Reason::UsbNotFound, words, message, "plug it in, or see the list of devices"))
+        }
+        _ => {
+            let each: Vec<_> = meant.iter().map(|device| describe(device)).collect();
+            let message = format!("{} USB devices are {words}: {}", each.len(), each.join(", "));
+            Err(Refusal::new(Reason::UsbAmbiguous, words, message, "name a port or a serial number"))
+        }
+    }
+}
+
+fn describe(device: &UsbDevice) -> String {
+    let port = port_of(device).unwrap_or_else(|| format!("port {}", device.port));
+    let serial =
+        device.serial.as_ref().map_or_else(|| "no serial number".to_owned(), |serial| format!("serial {serial}"));
+    format!("{port} ({:04x}:{:04x}, {serial})", device.vendor, device.product)
+}
+
+impl Selector {
+    fn means(&self, device: &UsbDevice) -> bool {
+        let kind = (device.vendor, device.product);
+        match self {
+            Selector::Port { controller, ports } => {
+                device.controller.as_ref() == Some(controller) && device.port.ports == *ports
+            }
+            Selector::Serial { vendor, product, serial } => {
+                kind == (*vendor, *product) && device.serial.as_ref() == Some(serial)
+            }
+            Selector::Ids { vendor, product } => kind == (*vendor, *product),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Port { controller, ports } => {
+                let ports: Vec<_> = ports.iter().map(u8::to_string).collect();
+                write!(f, "usb-{controller}-{}", ports.join("."))
+            }
+            Selector::Serial { vendor, product, serial } => write!(f, "{vendor:04x}:{product:04x}/{serial}"),
+            Selector::Ids { vendor, product } => write!(f, "{vendor:04x}:{product:04x}"),
+        }
+    }
+}
+
+/// Not a way to name a USB device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no USB device: expected usb-0000:00:14.0-2.3 (a port), 0403:6001/SERIAL or 0403:6001")]
+pub struct ParseSelectorError(String);
+
+impl FromStr for Selector {
+    type Err = ParseSelectorError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let port = || {
+            let (controller, ports) = text.strip_prefix("usb-")?.rsplit_once('-')?;
+            let ports = ports.split('.').map(|port| port.parse().ok()).collect::<Option<_>>()?;
+            (!controller.is_empty()).then(|| Selector::Port { controller: controller.to_owned(), ports })
+        };
+        let kind = || {
+            let (ids, serial) = text.split_once('/').map_or((text, None), |(ids, serial)| (ids, Some(serial)));
+            let (vendor, product) = ids.split_once(':')?;
+            let number = |digits| u16::from_str_radix(digits, 16).ok();
+            let (vendor, product) = (number(vendor)?, number(product)?);
+            Some(match serial {
+                Some("") => return None,
+                Some(serial) => Selector::Serial { vendor, product, serial: serial.to_owned() },
+                None => Selector::Ids { vendor, product },
+            })
+        };
+        // Written back it must be the same text: that settles case, padding and signs.
+        let parsed = port().or_else(kind).filter(|selector| selector.to_string() == text);
+        parsed.ok_or_else(|| ParseSelectorError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usb::UsbPort;
+
+    const XHCI: &str = "0000:00:14.0";
+
+    fn dongle(bus: u16, ports: &[u8], serial: Option<&str>) -> UsbDevice {
+        UsbDevice {
+            port: UsbPort { bus, ports: ports.to_vec() },
+            controller: Some(XHCI.to_owned()),
+            device_number: 7,
+            vendor: 0x0403,
+            product: 0x6001,
+            vendor_name: None,
+            product_name: None,
+            serial: serial.map(str::to_owned),
+            class: 0,
+            class_name: None,
+            kind: Kind::Device,
+        }
+    }
+
+    fn resolved(devices: &[UsbDevice], selector: &str) -> Result<String, (Reason, String)> {
+        let found = resolve(devices, &selector.parse().unwrap());
+        found.map(|device| device.port.to_string()).map_err(|refusal| (refusal.reason, refusal.to_string()))
+    }
+
+    #[test]
+    fn each_way_finds_the_one_that_is_meant() {
+        let two = [dongle(1, &[2, 3], Some("A50285BI")), dongle(1, &[4], Some("A9ITNP3C"))];
+        assert_eq!(resolved(&two, "usb-0000:00:14.0-2.3").unwrap(), "1-2.3");
+        assert_eq!(resolved(&two, "0403:6001/A9ITNP3C").unwrap(), "1-4");
+        assert_eq!(resolved(&two[1..], "0403:6001").unwrap(), "1-4");
+        for missing in ["usb-0000:00:14.0-2", "usb-0000:00:15.0-2.3", "0403:6001/OTHER", "0403:6010"] {
+            assert_eq!(resolved(&two, missing).unwrap_err().0, Reason::UsbNotFound, "{missing}");
+        }
+    }
+
+    #[test]
+    fn twins_are_listed_with_ports_and_serials() {
+        let twins = [dongle(1, &[4], Some("A9ITNP3C")), dongle(1, &[2, 3], None)];
+        let (reason, text) = resolved(&twins, "0403:6001").unwrap_err();
+        assert_eq!(reason, Reason::UsbAmbiguous);
+        for part in
+            ["usb-0000:00:14.0-2.3 (0403:6001, no serial number), usb-0000:00:14.0-4", "serial A9ITNP3C", "name a port"]
+        {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+        // Cheap makers give all of theirs one serial number.
+        let same = [dongle(1, &[1], Some("123")), dongle(1, &[2], Some("123"))];
+        assert_eq!(resolved(&same, "0403:6001/123").unwrap_err().0, Reason::UsbAmbiguous);
+        assert_eq!(resolved(&same, "usb-0000:00:14.0-2").unwrap(), "1-2");
+    }
+
+    #[test]
+    fn a_hub_is_no_device_for_a_guest() {
+        let hub = UsbDevice { kind: Kind::Hub, ..dongle(1, &[2], None) };
+        assert_eq!(resolved(&[hub], "usb-0000:00:14.0-2").unwrap_err().0, Reason::DeviceUnsuitable);
+    }
+
+    #[test]
+    fn a_device_that_comes_back_is_known_again() {
+        let found = |devices: &[UsbDevice], was: &UsbDevice| {
+            find(devices, &UsbIdentity::of(was)).map(|device| device.port.to_string()).map_err(|refusal| refusal.reason)
+        };
+        let named = dongle(1, &[4], Some("A9ITNP3C"));
+        let elsewhere = [dongle(3, &[1], Some("A9ITNP3C")), dongle(1, &[4], Some("OTHER"))];
+        assert_eq!(found(&elsewhere, &named).unwrap(), "3-1");
+        assert_eq!(found(&elsewhere[1..], &named), Err(Reason::UsbNotFound), "its place is another's now");
+        let nameless = dongle(1, &[4], None);
+        // The bus got another number; the controller and the port did not.
+        let back = [dongle(2, &[4], None), dongle(2, &[5], None)];
+        assert_eq!(found(&back, &nameless).unwrap(), "2-4");
+        assert_eq!(found(&back[1..], &nameless), Err(Reason::UsbNotFound), "another port may be its twin's");
+        assert_eq!(found(&elsewhere[1..], &nameless), Err(Reason::UsbNotFound), "another one is in its port");
+    }
+
+    #[test]
+    fn a_selector_has_one_spelling() {
+        for good in ["usb-0000:00:14.0-2.3", "usb-vhci_hcd.0-1", "0403:6001", "0403:6001/a b/c"] {
+            assert_eq!(good.parse::<Selector>().unwrap().to_string(), good);
+        }
+        for bad in
+            ["", "usb-", "usb--1", "usb-x-", "usb-x-01", "usb-x-1.", "403:6001", "0403:6001/", "0403:600G", "1-2.3"]
+        {
+            assert!(bad.parse::<Selector>().is_err(), "{bad:?} was taken for a selector");
+        }
+    }
+}
