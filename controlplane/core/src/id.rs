@@ -76,6 +76,14 @@ slug!(
     NetworkId
 );
 slug!(
+    /// `nic-vf` of `pools/nic-vf`
+    PoolId
+);
+slug!(
+    /// `0000:41:00.0` or `usb-0000:00:14.0-2.3` of `hosts/h1/devices/…`; unique on its host.
+    DeviceId
+);
+slug!(
     /// `ci` of `tokens/ci`
     TokenId
 );

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod audit;
 pub mod condition;
+pub mod device;
 pub mod error;
 pub mod event;
 pub mod host;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::condition::Condition;
+use crate::device;
 use crate::id::{HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use crate::meta::{Labels, Meta};
 use crate::placement;
@@ -63,6 +64,7 @@ pub struct Spec {
     pub cloud_init: CloudInit,
     pub host_selector: Labels,
     pub policy: placement::Policy,
+    pub devices: Vec<device::Request>,
 }
 
 impl Spec {

@@ -1,6 +1,6 @@
 //! Whether one host can hold a request, and where exactly; else the first predicate that fails and what would help.
 
-use super::{HostView, Pin, Request};
+use super::{HostView, Pin, Placement, Request, device};
 use crate::host::{Cell, State};
 use crate::meta::selects;
 
@@ -18,6 +18,17 @@ pub enum Predicate {
     HugePages,
     DedicatedCpus,
     NumaCell,
+    // Devices: that there is one, that it may be used, and that there is room on it.
+    Pool,
+    DeviceModel,
+    DeviceFlavour,
+    DeviceHealth,
+    IommuGroup,
+    GpuMode,
+    DeviceTaken,
+    Functions,
+    Framebuffer,
+    MigGeometry,
 }
 
 impl Predicate {
@@ -35,6 +46,16 @@ impl Predicate {
             Self::HugePages => "HugePages",
             Self::DedicatedCpus => "DedicatedCpus",
             Self::NumaCell => "NumaCell",
+            Self::Pool => "Pool",
+            Self::DeviceModel => "DeviceModel",
+            Self::DeviceFlavour => "DeviceFlavour",
+            Self::DeviceHealth => "DeviceHealth",
+            Self::IommuGroup => "IommuGroup",
+            Self::GpuMode => "GpuMode",
+            Self::DeviceTaken => "DeviceTaken",
+            Self::Functions => "Functions",
+            Self::Framebuffer => "Framebuffer",
+            Self::MigGeometry => "MigGeometry",
         }
     }
 }
@@ -46,18 +67,18 @@ pub struct Failure {
     pub fix: String,
 }
 
-fn fails<T>(predicate: Predicate, message: String, fix: impl Into<String>) -> Result<T, Failure> {
+pub(super) fn fails<T>(predicate: Predicate, message: String, fix: impl Into<String>) -> Result<T, Failure> {
     Err(Failure { predicate, message, fix: fix.into() })
 }
 
-pub fn fit(host: &HostView, request: &Request) -> Result<Vec<Pin>, Failure> {
+pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
     check_host(host, request)?;
     check_size(host, request)?;
     check_free(host, request)?;
-    if !(request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0) {
-        return Ok(Vec::new());
-    }
-    pin(host, request)
+    let pinned = request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0;
+    let pins = if pinned { pin(host, request)? } else { Vec::new() };
+    let devices = device::assign(host, &request.devices, &pins)?;
+    Ok(Placement { host: host.id.clone(), pins, devices })
 }
 
 fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {

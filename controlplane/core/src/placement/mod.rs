@@ -3,12 +3,14 @@
 //! [`fit`] asks one host and names the first predicate that fails, and the exact piece when none does; [`rank`] orders
 //! those that fit. Admission, `validate_only` and `explain` all come through [`place`], so they cannot disagree.
 
+pub mod device;
 pub mod fit;
 pub mod rank;
 pub mod view;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Assignment;
 use crate::error::{Error, Result};
 use crate::id::HostId;
 use crate::instance::{Cpu, Spec};
@@ -27,8 +29,10 @@ pub struct Request {
     pub cpu: Cpu,
     pub host_selector: Labels,
     pub policy: Policy,
+    pub devices: device::Wishes,
 }
 
+/// Without what its devices refer to: pools and models come from whoever knows them.
 impl From<&Spec> for Request {
     fn from(spec: &Spec) -> Self {
         Self {
@@ -39,6 +43,7 @@ impl From<&Spec> for Request {
             cpu: spec.cpu,
             host_selector: spec.host_selector.clone(),
             policy: spec.policy,
+            devices: device::Wishes { requests: spec.devices.clone(), ..device::Wishes::default() },
         }
     }
 }
@@ -56,6 +61,8 @@ pub enum Policy {
 pub struct Placement {
     pub host: HostId,
     pub pins: Vec<Pin>,
+    /// In the order of the requests.
+    pub devices: Vec<Assignment>,
 }
 
 /// A share of one NUMA cell. None at all: floats over the host.
@@ -94,10 +101,10 @@ pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Reques
     let mut failures = Vec::new();
     for host in hosts {
         match fit::fit(host, request) {
-            Ok(pins) => {
+            Ok(placement) => {
                 let score = rank::score(host, request);
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
-                    best = Some((score, Placement { host: host.id.clone(), pins }));
+                    best = Some((score, placement));
                 }
             }
             Err(failure) => failures.push((host, failure)),

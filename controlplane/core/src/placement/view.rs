@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::device::{DeviceClaim, DeviceViews};
 use super::{Pin, Placement};
 use crate::host::{Capacity, Host, Resources, State};
 use crate::id::HostId;
@@ -27,6 +28,7 @@ pub struct HostView {
     /// (cell, page size in KiB) to MiB taken.
     pub huge_claimed: BTreeMap<(i32, i64), i64>,
     pub instances: i64,
+    pub devices: DeviceViews,
 }
 
 /// What one instance takes of a host; stored as its claim and given back as it was taken.
@@ -38,6 +40,7 @@ pub struct Claim {
     pub dedicated: Vec<i32>,
     /// (cell, page size in KiB, MiB)
     pub huge: Vec<(i32, i64, i64)>,
+    pub devices: Vec<DeviceClaim>,
 }
 
 impl HostView {
@@ -59,12 +62,14 @@ impl HostView {
             dedicated: BTreeSet::new(),
             huge_claimed: BTreeMap::new(),
             instances: 0,
+            devices: DeviceViews::default(),
         }
     }
 
-    /// What `request` at `pins` takes here.
+    /// What `request` at `placement` takes here.
     #[must_use]
-    pub fn claim(&self, request: &super::Request, pins: &[Pin]) -> Claim {
+    pub fn claim(&self, request: &super::Request, placement: &Placement) -> Claim {
+        let pins = &placement.pins;
         let huge: Vec<_> = match request.huge_page_kib {
             0 => Vec::new(),
             size => pins.iter().map(|pin| (pin.cell, size, pin.memory_mib)).collect(),
@@ -78,6 +83,7 @@ impl HostView {
             },
             dedicated: self.whole_cores(pins),
             huge,
+            devices: placement.devices.iter().flat_map(|assignment| self.devices.claims(assignment)).collect(),
         }
     }
 
@@ -95,6 +101,7 @@ impl HostView {
         for (cell, size, mib) in &claim.huge {
             *self.huge_claimed.entry((*cell, *size)).or_default() += mib;
         }
+        self.devices.take(&claim.devices);
         self.instances += 1;
     }
 
@@ -104,12 +111,13 @@ impl HostView {
         for (cell, size, mib) in &claim.huge {
             *self.huge_claimed.entry((*cell, *size)).or_default() -= mib;
         }
+        self.devices.give_back(&claim.devices);
         self.instances -= 1;
     }
 
     /// In-memory twin of a commit: the next request of the batch sees it.
     pub fn apply(&mut self, request: &super::Request, placement: &Placement) -> Claim {
-        let claim = self.claim(request, &placement.pins);
+        let claim = self.claim(request, placement);
         self.take(&claim);
         claim
     }

@@ -1,0 +1,136 @@
+//! Which exact pieces of a host's devices an instance gets, or the first thing that keeps it from them.
+//!
+//! Each kind of wish lists the pieces it could take, the best first ([`whole`], [`slice`], [`pool`]); the search here takes
+//! them in turn, the hardest wish first, and goes back when a later one finds nothing: two slices that fit beside each other
+//! are found whatever was tried before.
+
+mod choice;
+mod pool;
+mod slice;
+mod view;
+mod whole;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::fit::{Failure, Predicate, fails};
+use super::{HostView, Pin};
+use crate::device::{Assignment, PoolMatch, Request, Wanted};
+use crate::id::PoolId;
+
+pub use view::{DeviceClaim, DeviceView, DeviceViews};
+
+/// The devices of one placement request, with what they refer to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub requests: Vec<Request>,
+    /// Of every pool that a request names.
+    pub pools: Arc<BTreeMap<PoolId, PoolMatch>>,
+    /// GPU models that quota leaves room for; `None`: quota says nothing of models.
+    pub allowed_models: Option<BTreeSet<String>>,
+}
+
+impl Wishes {
+    fn allows(&self, model: &str) -> bool {
+        !model.is_empty() && self.allowed_models.as_ref().is_none_or(|models| models.contains(model))
+    }
+}
+
+/// More attempts than any sane request needs; beyond them the answer is the honest "no" of the first attempt.
+const ATTEMPTS: usize = 20_000;
+
+/// In the order of the requests.
+pub fn assign(host: &HostView, wishes: &Wishes, pins: &[Pin]) -> Result<Vec<Assignment>, Failure> {
+    if wishes.requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cells: BTreeSet<i32> = pins.iter().map(|pin| pin.cell).collect();
+    let mut views = host.devices.clone();
+    let mut given = whole::by_fabric(&views, wishes, &cells)?;
+    for assignment in &given {
+        let claims = views.claims(assignment);
+        views.take(&claims);
+    }
+    let mut rest: Vec<&Request> =
+        wishes.requests.iter().filter(|request| given.iter().all(|one| one.id != request.id)).collect();
+    rest.sort_by_key(|request| hardness(&views, request));
+    let mut search = Search { host, wishes, cells, attempts: 0, failure: None };
+    if !search.run(&mut views, &rest, &mut given) {
+        let nothing = || Failure {
+            predicate: Predicate::DeviceTaken,
+            message: "its devices do not fit together".to_owned(),
+            fix: "ask for fewer, or add a host".to_owned(),
+        };
+        return Err(search.failure.unwrap_or_else(nothing));
+    }
+    let place = |id: &str| wishes.requests.iter().position(|request| request.id == id);
+    given.sort_by_key(|assignment| place(&assignment.id));
+    Ok(given)
+}
+
+/// Small is hard: whole GPUs, then slices from the largest down, then what any device of a pool can be.
+fn hardness(views: &DeviceViews, request: &Request) -> (u8, u8) {
+    let slices = |profile: &str| {
+        let boards = views.0.values().filter_map(|view| view.board.as_ref());
+        boards.filter_map(|board| board.profile(profile)).map(|profile| profile.memory_slices).max().unwrap_or(0)
+    };
+    match &request.wanted {
+        Wanted::Gpu { .. } => (0, 0),
+        Wanted::Mig { profile, .. } => (1, u8::MAX - slices(profile)),
+        Wanted::Vgpu { .. } => (2, 0),
+        Wanted::Pool { .. } => (3, 0),
+    }
+}
+
+struct Search<'a> {
+    host: &'a HostView,
+    wishes: &'a Wishes,
+    cells: BTreeSet<i32>,
+    attempts: usize,
+    /// The one that came furthest explains best.
+    failure: Option<Failure>,
+}
+
+impl Search<'_> {
+    fn run(&mut self, views: &mut DeviceViews, rest: &[&Request], given: &mut Vec<Assignment>) -> bool {
+        let Some((request, later)) = rest.split_first() else { return true };
+        let choices = match self.choices(views, request) {
+            Ok(choices) => choices,
+            Err(failure) => {
+                if self.failure.as_ref().is_none_or(|other| failure.predicate > other.predicate) {
+                    self.failure = Some(failure);
+                }
+                return false;
+            }
+        };
+        for assignment in choices {
+            self.attempts += 1;
+            if self.attempts > ATTEMPTS {
+                return false;
+            }
+            let mut next = views.clone();
+            next.take(&views.claims(&assignment));
+            given.push(assignment);
+            if self.run(&mut next, later, given) {
+                return true;
+            }
+            given.pop();
+        }
+        false
+    }
+
+    fn choices(&self, views: &DeviceViews, request: &Request) -> Result<Vec<Assignment>, Failure> {
+        match &request.wanted {
+            Wanted::Gpu { model } => whole::choices(views, self.wishes, &self.cells, &request.id, model.as_deref()),
+            Wanted::Mig { profile, model } => {
+                slice::mig(views, self.wishes, &self.cells, &request.id, profile, model.as_deref())
+            }
+            Wanted::Vgpu { type_name } => slice::vgpu(views, self.wishes, &self.cells, &request.id, type_name),
+            Wanted::Pool { pool } => pool::choices(self.host, views, self.wishes, &self.cells, &request.id, pool),
+        }
+    }
+}
+
+fn none<T>(message: impl Into<String>, fix: impl Into<String>) -> Result<T, Failure> {
+    fails(Predicate::DeviceModel, message.into(), fix)
+}

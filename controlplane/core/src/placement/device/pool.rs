@@ -1,0 +1,41 @@
+//! A device out of a pool.
+
+use std::collections::BTreeSet;
+
+use super::super::HostView;
+use super::super::fit::{Failure, Predicate};
+use super::choice::Choices;
+use super::{DeviceViews, Wishes, whole};
+use crate::device::{Assignment, Atom};
+use crate::id::PoolId;
+
+pub fn choices(
+    host: &HostView,
+    views: &DeviceViews,
+    wishes: &Wishes,
+    cells: &BTreeSet<i32>,
+    id: &str,
+    pool: &PoolId,
+) -> Result<Vec<Assignment>, Failure> {
+    let nothing = || Failure {
+        predicate: Predicate::Pool,
+        message: format!("it has no device of pools/{pool}"),
+        fix: format!("see `croft pool show {pool}`"),
+    };
+    let Some(matches) = wishes.pools.get(pool) else { return Err(nothing()) };
+    let mut choices = Choices::default();
+    for view in views.0.values().filter(|view| matches.holds(&host.id, &host.labels, &view.device)) {
+        // Whoever has the physical function whole has this one, too.
+        let physical = view.device.physical.as_ref().and_then(|(id, _)| views.0.get(id));
+        if let Some(physical) = physical.filter(|physical| physical.taken.contains(&Atom::Whole)) {
+            let message = format!("{} went with {}, which is taken whole", view.device.id, physical.device.id);
+            choices.fail(Predicate::DeviceTaken, message, "wait for one, or add a host");
+            continue;
+        }
+        match whole::take(views, view, id, Some(pool.clone())) {
+            Ok(assignment) => choices.add(whole::score(view, cells), assignment),
+            Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
+        }
+    }
+    choices.finish(nothing)
+}

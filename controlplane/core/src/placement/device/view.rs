@@ -1,0 +1,158 @@
+//! A host's devices as placement sees them: the host's word, and what is promised of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use croft_gpu_geometry::{Board, Occupancy};
+use serde::{Deserialize, Serialize};
+
+use crate::device::{Assignment, Atom, Device, Gpu, Mode, State};
+use crate::id::DeviceId;
+
+/// All of one host. Cheap to clone: what the host said is shared.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceViews(pub BTreeMap<DeviceId, DeviceView>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceView {
+    pub device: Arc<Device>,
+    /// `None`: no MIG, or a report that contradicts itself.
+    pub board: Option<Arc<Board>>,
+    /// By an operator.
+    pub quarantined: bool,
+    pub taken: BTreeSet<Atom>,
+    /// What the GPU is promised for. IDLE: nobody holds any of it.
+    pub mode: Mode,
+    pub framebuffer_used_mib: i64,
+    /// The one size that time-sliced vGPUs of a homogeneous GPU have; 0: none yet.
+    pub vgpu_size_mib: i64,
+}
+
+/// What one assignment takes of one device; the store writes it as rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceClaim {
+    pub device: DeviceId,
+    pub atoms: Vec<Atom>,
+    /// GPUs: what it is promised for from now on.
+    pub mode: Option<Mode>,
+    pub framebuffer_mib: i64,
+    pub vgpu_size_mib: i64,
+}
+
+impl DeviceView {
+    #[must_use]
+    pub fn new(device: Arc<Device>, quarantined: bool) -> Self {
+        let report = device.gpu.as_ref().and_then(|gpu| gpu.board.as_ref());
+        Self {
+            board: report.and_then(|report| report.board().ok()).map(Arc::new),
+            device,
+            quarantined,
+            taken: BTreeSet::new(),
+            mode: Mode::Idle,
+            framebuffer_used_mib: 0,
+            vgpu_size_mib: 0,
+        }
+    }
+
+    /// Why nothing new may be placed on it, whatever is free; `None`: it is healthy and ours to give.
+    #[must_use]
+    pub fn closed(&self) -> Option<String> {
+        let device = &self.device;
+        if self.quarantined {
+            return Some(format!("{} is quarantined; `croft device release` ends that", device.id));
+        }
+        if device.state != State::Available {
+            let why = if device.message.is_empty() { &device.reason } else { &device.message };
+            return Some(format!("{} is {}: {why}", device.id, device.state.as_str()));
+        }
+        None
+    }
+
+    #[must_use]
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.device.gpu.as_ref()
+    }
+
+    /// The MIG pieces that are promised.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        self.taken.iter().filter_map(|atom| if let Atom::Mig(atom) = atom { Some(*atom) } else { None }).collect()
+    }
+
+    /// Every atom that it has: what a claim on all of it holds.
+    #[must_use]
+    pub fn whole(&self) -> Vec<Atom> {
+        let functions = (0..self.device.functions_total).map(Atom::Function);
+        let mig = self.board.iter().flat_map(|board| Occupancy::whole(board).atoms()).map(Atom::Mig);
+        std::iter::once(Atom::Whole).chain(functions).chain(mig).collect()
+    }
+
+    /// The lowest index that nobody holds. It need not exist yet.
+    #[must_use]
+    pub fn free_function(&self) -> Option<u16> {
+        (0..self.device.functions_total).find(|index| !self.taken.contains(&Atom::Function(*index)))
+    }
+}
+
+impl DeviceViews {
+    /// What `assignment` takes, device by device.
+    #[must_use]
+    pub fn claims(&self, assignment: &Assignment) -> Vec<DeviceClaim> {
+        let gpu_mode = |device: &DeviceId| {
+            self.0.get(device).and_then(DeviceView::gpu).map(|_| match () {
+                () if !assignment.mig_profile.is_empty() => Mode::MigVgpu,
+                () if !assignment.vgpu_type.is_empty() => Mode::Vgpu,
+                () => Mode::Passthrough,
+            })
+        };
+        let own = DeviceClaim {
+            device: assignment.device.clone(),
+            atoms: assignment.atoms.clone(),
+            mode: gpu_mode(&assignment.device),
+            framebuffer_mib: assignment.framebuffer_mib,
+            vgpu_size_mib: assignment.framebuffer_mib,
+        };
+        let along = assignment.companions.iter().map(|(device, atoms)| DeviceClaim {
+            device: device.clone(),
+            atoms: atoms.clone(),
+            mode: gpu_mode(device),
+            framebuffer_mib: 0,
+            vgpu_size_mib: 0,
+        });
+        // A virtual function's physical one.
+        let physical = self.0.get(&assignment.device).and_then(|view| view.device.physical.clone());
+        let above = physical.map(|(device, index)| DeviceClaim {
+            device,
+            atoms: vec![Atom::Function(index)],
+            mode: None,
+            framebuffer_mib: 0,
+            vgpu_size_mib: 0,
+        });
+        std::iter::once(own).chain(along).chain(above).collect()
+    }
+
+    pub fn take(&mut self, claims: &[DeviceClaim]) {
+        for claim in claims {
+            let Some(view) = self.0.get_mut(&claim.device) else { continue };
+            view.taken.extend(&claim.atoms);
+            view.framebuffer_used_mib += claim.framebuffer_mib;
+            if let Some(mode) = claim.mode {
+                view.mode = mode;
+            }
+            if claim.vgpu_size_mib > 0 {
+                view.vgpu_size_mib = claim.vgpu_size_mib;
+            }
+        }
+    }
+
+    pub fn give_back(&mut self, claims: &[DeviceClaim]) {
+        for claim in claims {
+            let Some(view) = self.0.get_mut(&claim.device) else { continue };
+            view.taken.retain(|atom| !claim.atoms.contains(atom));
+            view.framebuffer_used_mib -= claim.framebuffer_mib;
+            if view.taken.is_empty() {
+                (view.mode, view.vgpu_size_mib) = (Mode::Idle, 0);
+            }
+        }
+    }
+}

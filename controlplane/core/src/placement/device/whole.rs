@@ -1,0 +1,158 @@
+//! Whole functions, GPUs among them: with every companion of their IOMMU group, and, on NVSwitch boards, with a partition.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::super::fit::{Failure, Predicate};
+use super::choice::{Choices, Score, blank, near};
+use super::{DeviceView, DeviceViews, Wishes, none};
+use crate::device::{Assignment, FabricPartition, Kind, Mode, Wanted};
+use crate::id::PoolId;
+
+pub fn choices(
+    views: &DeviceViews,
+    wishes: &Wishes,
+    cells: &BTreeSet<i32>,
+    id: &str,
+    model: Option<&str>,
+) -> Result<Vec<Assignment>, Failure> {
+    let mut choices = Choices::default();
+    for view in gpus(views, wishes, model) {
+        match take(views, view, id, None) {
+            Ok(assignment) => choices.add(score(view, cells), assignment),
+            Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
+        }
+    }
+    choices.finish(|| no_gpu(wishes, model))
+}
+
+fn gpus<'a>(
+    views: &'a DeviceViews,
+    wishes: &'a Wishes,
+    model: Option<&'a str>,
+) -> impl Iterator<Item = &'a DeviceView> + 'a {
+    views.0.values().filter(move |view| {
+        view.gpu().is_some_and(|gpu| wishes.allows(&gpu.model) && model.is_none_or(|wanted| wanted == gpu.model))
+    })
+}
+
+fn no_gpu(wishes: &Wishes, model: Option<&str>) -> Failure {
+    let message = match (model, &wishes.allowed_models) {
+        (Some(model), _) => format!("it has no {model}"),
+        (None, Some(models)) => {
+            format!("it has no GPU of a model that quota has room for ({})", Vec::from_iter(models.iter().cloned()).join(", "))
+        }
+        (None, None) => "it has no GPU".to_owned(),
+    };
+    Failure { predicate: Predicate::DeviceModel, message, fix: "see `croft gpu list`".to_owned() }
+}
+
+pub fn score(view: &DeviceView, cells: &BTreeSet<i32>) -> Score {
+    Score {
+        ready: matches!(view.gpu().map(|gpu| gpu.mode), None | Some(Mode::Passthrough | Mode::Idle)),
+        near: near(view, cells),
+        room_left: 0,
+        taken: view.taken.len(),
+        id: Reverse(view.device.id.clone()),
+    }
+}
+
+/// The whole of `view` and of its companions.
+pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolId>) -> Result<Assignment, Failure> {
+    let name = &view.device.id;
+    let failure = |predicate, message, fix: &str| Failure { predicate, message, fix: fix.to_owned() };
+    if let Some(why) = view.closed() {
+        return Err(failure(Predicate::DeviceHealth, why, "mend it, or use another host"));
+    }
+    if view.device.kind != Kind::Usb && view.device.iommu_group.is_none() {
+        let message = format!("{name} has no IOMMU group: nothing would keep a guest's DMA off the host");
+        return Err(failure(Predicate::IommuGroup, message, "switch the IOMMU on (`croft host preflight`)"));
+    }
+    // Of a physical function the taken virtual ones count, too.
+    if !view.taken.is_empty() {
+        return Err(failure(Predicate::DeviceTaken, format!("{name} is taken"), "wait for one, or add a host"));
+    }
+    let mut companions = Vec::new();
+    for companion in &view.device.companions {
+        let peer = views.0.get(companion).filter(|peer| peer.closed().is_none() && peer.taken.is_empty());
+        let Some(peer) = peer else {
+            let driver = views.0.get(companion).map(|peer| peer.device.driver.as_str()).filter(|driver| !driver.is_empty());
+            let driver = driver.map(|driver| format!(" (driver {driver})")).unwrap_or_default();
+            let message = format!("{name} shares its IOMMU group with {companion}{driver}, which cannot be given along");
+            return Err(failure(Predicate::IommuGroup, message, "move one of the cards to another slot"));
+        };
+        companions.push((companion.clone(), peer.whole()));
+    }
+    let gpu = view.gpu();
+    let mut assignment = blank(view, id, pool);
+    assignment.atoms = view.whole();
+    assignment.companions = companions;
+    assignment.charged_memory_mib = gpu.map_or(0, |gpu| gpu.memory_mib);
+    Ok(assignment)
+}
+
+/// NVSwitch boards give whole GPUs only as a partition: so many as are wished for, all free. Without such boards nothing is
+/// given here, and the search goes on one by one.
+pub fn by_fabric(views: &DeviceViews, wishes: &Wishes, cells: &BTreeSet<i32>) -> Result<Vec<Assignment>, Failure> {
+    let wanted: Vec<(&str, Option<&str>)> = wishes
+        .requests
+        .iter()
+        .filter_map(|request| match &request.wanted {
+            Wanted::Gpu { model } => Some((request.id.as_str(), model.as_deref())),
+            Wanted::Mig { .. } | Wanted::Vgpu { .. } | Wanted::Pool { .. } => None,
+        })
+        .collect();
+    let partitions: Vec<&FabricPartition> = partitions(views);
+    if wanted.is_empty() || partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut best: Option<(usize, Vec<Assignment>)> = None;
+    let mut first = None;
+    for partition in partitions.into_iter().filter(|partition| partition.gpus.len() == wanted.len()) {
+        match fill(views, wishes, partition, &wanted) {
+            Ok(given) => {
+                let local = given.iter().filter(|one| views.0.get(&one.device).is_some_and(|v| near(v, cells))).count();
+                if best.as_ref().is_none_or(|(other, _)| local > *other) {
+                    best = Some((local, given));
+                }
+            }
+            Err(failure) => first = first.or(Some(failure)),
+        }
+    }
+    match (best, first) {
+        (Some((_, given)), _) => Ok(given),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => none(
+            format!("its NVSwitch has no partition of {} GPUs", wanted.len()),
+            "ask for as many GPUs as a partition has (`croft gpu show`)",
+        ),
+    }
+}
+
+fn partitions(views: &DeviceViews) -> Vec<&FabricPartition> {
+    let mut all: Vec<&FabricPartition> =
+        views.0.values().filter_map(DeviceView::gpu).flat_map(|gpu| &gpu.fabric_partitions).collect();
+    all.sort_by_key(|partition| partition.id);
+    all.dedup_by_key(|partition| partition.id);
+    all
+}
+
+fn fill(
+    views: &DeviceViews,
+    wishes: &Wishes,
+    partition: &FabricPartition,
+    wanted: &[(&str, Option<&str>)],
+) -> Result<Vec<Assignment>, Failure> {
+    let mut given = Vec::new();
+    for (device, (id, model)) in partition.gpus.iter().zip(wanted) {
+        let fits = |view: &&DeviceView| gpus(views, wishes, *model).any(|gpu| gpu.device.id == view.device.id);
+        let Some(view) = views.0.get(device).filter(fits) else { return Err(no_gpu(wishes, *model)) };
+        let mut assignment = take(views, view, id, None).map_err(|failure| Failure {
+            message: format!("NVSwitch partition {}: {}", partition.id, failure.message),
+            ..failure
+        })?;
+        assignment.fabric_partition = Some(partition.id);
+        given.push(assignment);
+    }
+    Ok(given)
+}
