@@ -7,11 +7,11 @@ use croft_hostagent::hypervisor::{Error, Hypervisor, Power};
 
 use crate::lab::{Lab, NO_TENANT, run};
 
-fn signal(name: &str) {
+pub fn signal(name: &str) {
     run(&format!("kill -{name} $(cat $CROFT_LIBVIRTD_PIDFILE)"));
 }
 
-fn start_again() {
+pub fn start_again() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/start-libvirtd.sh");
     run(&script.display().to_string());
 }

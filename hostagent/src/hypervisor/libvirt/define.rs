@@ -21,7 +21,7 @@ use super::Libvirt;
 use super::connection::{QUICK, SLOW};
 use super::error::{self, failed};
 use super::lookup::{self, Found};
-use super::network::{self, Names, bridge, filter, firewall};
+use super::network::{self, Names, bridge, filter};
 use super::paths::Paths;
 use super::record::{Network, Record};
 use super::{power, spec};
@@ -112,10 +112,10 @@ impl Libvirt {
         if wanted.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let mut bridges = self.connection.call(QUICK, "list networks", network::bridges).await?;
         bridges.extend(wanted.iter().map(|(_, names)| names.bridge.clone()));
-        firewall::apply(&bridges).await?;
+        firewall.apply(bridges).await?;
         let (range, name) = (self.tenant_subnets, name.to_owned());
         self.connection
             .call(SLOW, "make a tenant's network", move |connect| {
@@ -156,7 +156,7 @@ impl Libvirt {
         if held.is_empty() {
             return Ok(());
         }
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let left = self
             .connection
             .call(SLOW, "give an address back", move |connect| {
@@ -164,18 +164,15 @@ impl Libvirt {
                 network::bridges(connect)
             })
             .await?;
-        firewall::apply(&left).await
+        firewall.apply(left).await
     }
 
-    /// Puts the firewall in force again when somebody flushed it away under running guests.
+    /// Puts the firewall in force again when somebody flushed it away under running guests, or started us with other
+    /// options.
     pub(super) async fn keep_firewall(&self) -> Result<(), Error> {
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let bridges = self.connection.call(QUICK, "list networks", network::bridges).await?;
-        if bridges.is_empty() || firewall::is_in_force().await {
-            return Ok(());
-        }
-        tracing::warn!("the rules that keep tenants apart were gone; putting them in force again");
-        firewall::apply(&bridges).await
+        firewall.keep(bridges).await
     }
 }
 
