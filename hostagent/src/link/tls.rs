@@ -11,6 +11,8 @@ use super::{Connect, ConnectError};
 use crate::identity::Identity;
 
 const CONNECT: Duration = Duration::from_secs(10);
+/// For TCP, TLS and HTTP/2 together: something that takes the connection and then says nothing is not the plane.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Dials with the certificate that is on the disk at that moment: a renewed one is used from the next dial on.
@@ -30,15 +32,24 @@ impl Connect for MutualTls {
             .map_err(|error| ConnectError::Refused(error.to_string()))?;
         let tls = TlsIdentity::from_pem(&identity.certificate_pem, &identity.key_pem);
         let endpoint = endpoint(&self.server, &identity.ca_pem, Some(tls)).map_err(ConnectError::Refused)?;
-        endpoint.connect().await.map_err(|error| match explain(&error) {
-            Some(why) => ConnectError::Refused(format!("{}: {why}", self.server)),
-            None => ConnectError::Unreachable(format!("{} can not be reached: {}", self.server, innermost(&error))),
-        })
+        dial(&endpoint, &self.server).await
     }
 
     fn host_id(&self) -> Option<String> {
         Identity::load(&self.state_dir).ok().map(|identity| identity.host_id)
     }
+}
+
+/// The whole way to a connection that answers, within a deadline.
+pub(crate) async fn dial(endpoint: &Endpoint, server: &str) -> Result<Channel, ConnectError> {
+    let connected = tokio::time::timeout(HANDSHAKE, endpoint.connect()).await.map_err(|_| {
+        let seconds = HANDSHAKE.as_secs();
+        ConnectError::Unreachable(format!("{server} took the connection and said nothing for {seconds} s"))
+    })?;
+    connected.map_err(|error| match explain(&error) {
+        Some(why) => ConnectError::Refused(format!("{server}: {why}")),
+        None => ConnectError::Unreachable(format!("{server} can not be reached: {}", innermost(&error))),
+    })
 }
 
 /// `server` is HOST:PORT; nothing but `ca_pem` is trusted.
