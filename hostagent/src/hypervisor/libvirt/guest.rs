@@ -32,6 +32,9 @@ const AGENT_SECONDS: i32 = 3;
 const AGENT_DEADLINE: Duration = Duration::from_secs(8);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Of one interface. An agent may name thousands, and the report of the whole host would be too long for the plane.
+const MOST_ADDRESSES: usize = 16;
+
 const FROM_AGENT: &str = "guest-agent";
 const FROM_LEASE: &str = "dhcp-lease";
 
@@ -126,9 +129,10 @@ fn of_interfaces(macs: &[String], found: Vec<GuestAddress>, source: &str) -> Vec
     for address in found {
         let at = macs.iter().position(|mac| mac.eq_ignore_ascii_case(&address.mac));
         let (Some(at), Ok(ip)) = (at, address.ip.parse::<IpAddr>()) else { continue };
-        if useful(ip) {
-            let told = v1::Address { ip: ip.to_string(), mac: macs[at].clone(), source: source.into() };
-            by_mac.entry(at).or_default().push(told);
+        let known = by_mac.entry(at).or_default();
+        let told = v1::Address { ip: ip.to_string(), mac: macs[at].clone(), source: source.into() };
+        if useful(ip) && known.len() < MOST_ADDRESSES && !known.contains(&told) {
+            known.push(told);
         }
     }
     by_mac.into_values().flatten().collect()
@@ -177,6 +181,16 @@ mod tests {
         ];
         let told: Vec<String> = of_interfaces(&macs, found, FROM_AGENT).into_iter().map(|a| a.ip).collect();
         assert_eq!(told, ["10.200.7.2", "192.168.1.9"]);
+    }
+
+    #[test]
+    fn a_guest_that_names_thousands_of_addresses_is_cut_short() {
+        let macs = ["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()];
+        let address = |nth: u32| GuestAddress { mac: macs[0].clone(), ip: format!("fd00::{nth:x}") };
+        let mut found: Vec<_> = (1..5000).map(address).collect();
+        found.push(GuestAddress { mac: macs[1].clone(), ip: "10.200.7.2".into() });
+        let told = of_interfaces(&macs, found, FROM_AGENT);
+        assert_eq!((told.len(), told[16].ip.as_str()), (17, "10.200.7.2"));
     }
 
     #[test]
