@@ -50,7 +50,7 @@ pub use instance::command::Command;
 pub use instance::list::InstanceFilter;
 pub use instance::place::PlaceAnswer;
 pub use instance::settle::Settled;
-pub use janitor::Trimmed;
+pub use janitor::{HistoryRows, Trimmed};
 pub use open::{Options, Store};
 pub use page::Page;
 pub use tenant::TenantFilter;
