@@ -42,8 +42,12 @@ impl Connect for MutualTls {
 
 /// The whole way to a connection that answers, within a deadline.
 pub(crate) async fn dial(endpoint: &Endpoint, server: &str) -> Result<Channel, ConnectError> {
-    let connected = tokio::time::timeout(HANDSHAKE, endpoint.connect()).await.map_err(|_| {
-        let seconds = HANDSHAKE.as_secs();
+    dial_within(HANDSHAKE, endpoint, server).await
+}
+
+async fn dial_within(deadline: Duration, endpoint: &Endpoint, server: &str) -> Result<Channel, ConnectError> {
+    let connected = tokio::time::timeout(deadline, endpoint.connect()).await.map_err(|_| {
+        let seconds = deadline.as_secs();
         ConnectError::Unreachable(format!("{server} took the connection and said nothing for {seconds} s"))
     })?;
     connected.map_err(|error| match explain(&error) {
@@ -136,4 +140,25 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("ca").cert.pem();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let server = silent.local_addr().expect("address").to_string();
+        let endpoint = endpoint(&server, &ca, None).expect("endpoint");
+        let dialled = tokio::spawn(async move { dial_within(Duration::from_millis(300), &endpoint, &server).await });
+        let _taken = silent.accept().await.expect("taken");
+        let gave_up = tokio::time::timeout(Duration::from_secs(10), dialled).await.expect("it waits for ever");
+        match gave_up.expect("no panic") {
+            Err(ConnectError::Unreachable(why)) => assert!(why.contains("said nothing"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
