@@ -2,6 +2,7 @@
 //! engine and hosts, are in the `tests` crate.
 
 mod agent;
+mod crowd;
 mod plane;
 mod public;
 
