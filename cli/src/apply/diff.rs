@@ -129,7 +129,8 @@ pub fn check_mutable(document: &Document, differences: &[Difference]) -> Result<
     if lines.is_empty() {
         return Ok(());
     }
-    Err(Failure::local(format!("{}: this cannot change; {}{}", document.place, document.kind.advice(), lines.concat())))
+    // As the plane would answer it: INVALID_ARGUMENT.
+    Err(Failure::usage(format!("{}: this cannot change; {}{}", document.place, document.kind.advice(), lines.concat())))
 }
 
 #[cfg(test)]

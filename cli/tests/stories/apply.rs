@@ -111,7 +111,7 @@ async fn what_can_not_change_is_refused_by_name_and_nothing_of_it_is_sent() {
     stage.fake.say("get_tenant", Say::one(tenant("Acme"))).say("get_quota", Say::one(quota(8)));
     stage.fake.say("get_instance", Say::one(web(Power::Stopped, 4)));
     let ran = stage.run(&["apply", "-f", &file]).await;
-    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("spec.vcpus: is 4, the file says 2"), "{ran:?}");
     assert!(ran.err.contains("document 1 (tenants/acme/instances/web)"), "{ran:?}");
     assert_eq!(stage.fake.asked::<v1::StartInstanceRequest>("start_instance"), []);
