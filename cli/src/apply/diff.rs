@@ -115,7 +115,7 @@ fn is_output_only(kind: Kind, path: &str) -> bool {
     }
     let own: &[&str] = match kind {
         Kind::Tenant | Kind::Network => &[],
-        Kind::Quota => &["used", "available", "etag"],
+        Kind::Quota => &["used", "available"],
         Kind::Image => &["copies"],
         Kind::Instance => &["status", "spec.cloud_init.user_data_digest"],
     };

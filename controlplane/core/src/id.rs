@@ -84,3 +84,4 @@ uid!(InstanceUid);
 uid!(ImageUid);
 uid!(OperationUid);
 uid!(AuditUid);
+uid!(TokenUid);

@@ -3,6 +3,7 @@
 
 mod agent;
 mod crowd;
+mod labels;
 mod plane;
 mod public;
 

@@ -28,6 +28,7 @@ mod image;
 mod image_copy;
 mod instance;
 mod janitor;
+mod labels;
 mod network;
 mod open;
 mod operation;

@@ -66,7 +66,7 @@ async fn holds(api: &Api, caller: &Caller) -> croft_core::Result<bool> {
             let now = api.deps.clock.now();
             let found = api.store().token_get(id).await?;
             Ok(found.is_some_and(|token| {
-                token.create_time == *made && !token.disabled && token.expire_time.is_none_or(|end| end > now)
+                token.meta.create_time == *made && !token.disabled && token.expire_time.is_none_or(|end| end > now)
             }))
         }
         (Principal::Host(id), Credential::Host { uid }) => {
