@@ -274,3 +274,25 @@ async fn operators_bridges_are_used_as_they_are_or_refused() {
     assert_eq!(run("nft list tables").trim(), run("nft list tables | grep -v 'inet croft' || true").trim());
     run("ip link del br-op");
 }
+
+/// After a restart of the machine a network may be down, and then the host's routes lead elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_forward_goes_to_the_guest_or_nowhere() {
+    let Some(lab) = Lab::new().await else { return };
+    let desired = lab.instance("web", Some("0190a3c5-6d3e-7000-8000-0000000000aa"));
+    let uid = lab.define(&desired).await;
+    let off = lab.libvirt.connect(uid, 8080).await.err().expect("it does not run");
+    assert!(matches!(off, Error::Failed { reason: "DomainNotRunning", .. }), "{off}");
+    lab.libvirt.start(uid).await.unwrap();
+    let xml = run("virsh net-dumpxml $(virsh net-list --all --name | head -1)");
+    let ip = xml.split("<host ").nth(1).and_then(|host| host.split("ip='").nth(1)).unwrap().split('\'').next().unwrap();
+    // Somebody else out there has the guest's address.
+    run(&format!("virsh net-destroy $(virsh net-list --all --name | head -1); ip addr add {ip}/32 dev lo"));
+    let listener = tokio::net::TcpListener::bind((ip, 8080)).await.unwrap();
+    tokio::net::TcpStream::connect((ip, 8080)).await.expect("the host's routes lead there");
+    listener.accept().await.unwrap();
+    let refused = lab.libvirt.connect(uid, 8080).await.err().expect("somebody else answered");
+    assert!(matches!(refused, Error::Failed { reason: "GuestUnreachable", .. }), "{refused}");
+    run(&format!("ip addr del {ip}/32 dev lo"));
+    lab.clear(&[uid]).await;
+}

@@ -5,11 +5,12 @@
 //! ties to its MAC.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use croft_proto::v1;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
@@ -21,6 +22,7 @@ use super::error::is;
 use super::ffi::{self, GuestAddress};
 use super::lookup::{self, ours, query};
 use super::network::{self, Names};
+use super::power;
 use super::reasons::GUEST_UNREACHABLE;
 use super::record::{self, Record};
 use super::xml::Element;
@@ -52,7 +54,7 @@ impl Libvirt {
         let Some(description) = description else { return Ok(Guest::default()) };
         let said = match agent_channel_is_connected(&description) {
             true => {
-                self.connection.call_patiently(AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await
+                self.connection.ask_guest(uid, AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await
             }
             false => Ok(None),
         };
@@ -69,11 +71,13 @@ impl Libvirt {
 
     pub(super) async fn connect_to_guest(&self, uid: Uuid, port: u16) -> Result<TcpStream, Error> {
         let unreachable = |message: String| Error::Failed { reason: GUEST_UNREACHABLE, message };
+        let runs = move |connect: &Connect| power::must_run(&ours(connect, uid)?, uid);
+        self.connection.call(QUICK, "describe a domain", runs).await?;
         let record = Record::read(&self.paths, uid)?.ok_or(Error::NotFound(uid))?;
         let mut last = unreachable(format!("instance {uid} has no interface that this host can reach"));
         for interface in &record.interfaces {
-            let Some(ip) = self.reachable_address(interface).await? else { continue };
-            match tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((ip, port))).await {
+            let Some((ip, bridge)) = self.reachable_address(interface).await? else { continue };
+            match tokio::time::timeout(CONNECT_DEADLINE, connect_through(&bridge, ip, port)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(e)) => last = unreachable(format!("port {port} of the guest ({ip}): {e}")),
                 Err(_) => {
@@ -86,19 +90,30 @@ impl Libvirt {
     }
 
     /// Where this host's network delivers to that interface and nobody else's.
-    async fn reachable_address(&self, interface: &record::Interface) -> Result<Option<Ipv4Addr>, Error> {
+    async fn reachable_address(&self, interface: &record::Interface) -> Result<Option<(Ipv4Addr, String)>, Error> {
         let mac = interface.mac.clone();
-        match &interface.network {
+        let (ip, bridge) = match &interface.network {
             record::Network::Tenant(tenant) => {
                 let names = Names::of(tenant);
+                let bridge = names.bridge.clone();
                 let find = move |connect: &Connect| network::address(connect, &names, &mac);
-                self.connection.call(QUICK, "look up a reserved address", find).await
+                (self.connection.call(QUICK, "look up a reserved address", find).await?, bridge)
             }
             record::Network::Bridge(bridge) => {
-                Ok(neighbour(&std::fs::read_to_string("/proc/net/arp").unwrap_or_default(), bridge, &mac))
+                let table = std::fs::read_to_string("/proc/net/arp").unwrap_or_default();
+                (neighbour(&table, bridge, &mac), bridge.clone())
             }
-        }
+        };
+        Ok(ip.map(|ip| (ip, bridge)))
     }
+}
+
+/// Through this bridge and nowhere else: while it is down, the host's routes would carry the tenant to whoever has that
+/// address out there.
+async fn connect_through(bridge: &str, ip: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind_device(Some(bridge.as_bytes()))?;
+    socket.connect((ip, port).into()).await
 }
 
 /// `None`: it does not answer.

@@ -30,10 +30,10 @@ use self::paths::Paths;
 use self::power::Request;
 use self::spec::Facts;
 use super::{About, Duplex, Error, Guest, Hypervisor, Seed, Survey};
-use crate::media::address::Policy;
 use crate::media::cache::{Cache, Limits};
 use crate::media::fetch::Fetcher;
 use crate::media::space::{self, GIB};
+use crate::media::{self, address::Policy};
 
 pub mod config;
 pub mod reasons;
@@ -176,7 +176,9 @@ impl Hypervisor for Libvirt {
     }
 
     async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error> {
-        self.cache.prune(keep, &record::images_in_use(&self.paths)?).map_err(Error::from)
+        let (cache, paths, keep) = (Arc::clone(&self.cache), self.paths.clone(), keep.to_vec());
+        let prune = move || cache.prune(&keep, &record::images_in_use(&paths)?);
+        media::blocking("old images", prune).await.map_err(Error::from)
     }
 
     async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error> {
