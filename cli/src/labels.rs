@@ -1,4 +1,4 @@
-//! Labels and annotations on the command line: given at creation, edited by an update.
+//! Labels and annotations on the command line: given at creation, edited by an update, selected by in a list.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,31 @@ impl Labels {
     }
 }
 
+/// Which of a list, by label.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Selector {
+    /// Only with this label; may be given again, or several with commas
+    #[arg(
+        id = "selector",
+        short = 'l',
+        long = "selector",
+        value_name = "KEY=VALUE",
+        value_parser = pair,
+        value_delimiter = ','
+    )]
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Selector {
+    /// As the API's `label_selector`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        // One order, so that equal filters are equal requests.
+        let pairs: BTreeMap<_, _> = self.pairs.iter().map(|(key, value)| (key, value)).collect();
+        pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// `KEY=VALUE` sets, `KEY-` takes away.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LabelEdits {
@@ -54,6 +79,11 @@ fn edit(text: &str) -> Result<Edit, String> {
 }
 
 impl LabelEdits {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+
     /// Adds to the mask what it changed.
     pub fn apply(&self, metadata: &mut Option<Metadata>, mask: &mut Mask) {
         let metadata = metadata.get_or_insert_default();

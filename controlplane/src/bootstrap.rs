@@ -6,6 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use croft_core::access::Principal;
 use croft_core::audit::Call;
 use croft_core::id::TokenId;
+use croft_core::meta::Labels;
 use croft_core::token;
 use croft_store::{ADMIN_TOKEN, Page, Store};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -21,7 +22,8 @@ use crate::files;
 /// operator may have read already is what counts.
 pub async fn first_token(store: &Store, directory: &DataDir) -> Result<()> {
     let one = Page { size: 1, token: None };
-    let (tokens, _) = store.token_list(None, &one).await.map_err(|error| anyhow::anyhow!(told(&error)))?;
+    let (tokens, _) =
+        store.token_list(None, &Labels::new(), &one).await.map_err(|error| anyhow::anyhow!(told(&error)))?;
     if !tokens.is_empty() {
         return Ok(());
     }

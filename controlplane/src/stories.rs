@@ -290,7 +290,8 @@ async fn metrics_are_the_databases_truth_and_readiness_is_told() {
     tenant_create(&plane, &token, "acme").await.unwrap();
     let mut quotas = v1::quotas_client::QuotasClient::new(channel(&plane));
     let name = "tenants/acme/quotas/vcpus".to_owned();
-    let request = v1::SetQuotaRequest { name, limit: 50, ..Default::default() };
+    let quota = Some(v1::Quota { name, limit: Some(50), ..Default::default() });
+    let request = v1::SetQuotaRequest { quota, ..Default::default() };
     quotas.set_quota(with_token(&token, request)).await.unwrap();
     assert!(tenants(&plane, "croft_admin_wrong").await.is_err());
 

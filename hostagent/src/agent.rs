@@ -108,21 +108,25 @@ impl Agent {
         let supervisor = Supervisor::start(opened, starts, shared.clone()).await;
 
         let (refuse, refused) = oneshot::channel();
-        tasks.spawn({
+        tasks.spawn_vital("the link to the control plane", {
             let (supervisor, shared) = (supervisor.clone(), shared.clone());
             async move {
                 let _ = refuse.send(link::run(config.connect, supervisor, shared).await);
             }
         });
         if let Some(state_dir) = config.renew {
-            tasks.spawn(enrol::keep_renewed(state_dir, plane, config.clock.clone(), metrics));
+            tasks.spawn_vital(
+                "the renewal of the certificate",
+                enrol::keep_renewed(state_dir, plane, config.clock.clone(), metrics),
+            );
         }
         let policy = supervisor.policy();
-        tasks.spawn(host_report::run(config.inventory, shared.clone(), policy));
-        tasks.spawn(supervisor.clone().watch_orphans());
-        tasks.spawn(wake_by_events(supervisor.clone(), shared.clone()));
-        tasks.spawn(wake_by_timer(supervisor.clone(), shared.clone()));
-        tasks.spawn(keep_house(supervisor, shared, config.console_directory, config.console_logs));
+        tasks.spawn_vital("the report of the host", host_report::run(config.inventory, shared.clone(), policy));
+        tasks.spawn_vital("the watch for unknown domains", supervisor.clone().watch_orphans());
+        tasks.spawn_vital("the ear for events", wake_by_events(supervisor.clone(), shared.clone()));
+        tasks.spawn_vital("the timer", wake_by_timer(supervisor.clone(), shared.clone()));
+        tasks
+            .spawn_vital("housekeeping", keep_house(supervisor, shared, config.console_directory, config.console_logs));
         Ok(AgentHandle { tasks, board, refused: Some(refused) })
     }
 }
@@ -159,6 +163,12 @@ impl AgentHandle {
         }
         self.refused = None;
         std::future::pending().await
+    }
+
+    /// Returns when the agent can not do its work any more: the process is to end, and to be started again.
+    pub fn broken(&self) -> impl Future<Output = ()> + Send + 'static {
+        let tasks = self.tasks.clone();
+        async move { tasks.broken().await }
     }
 }
 

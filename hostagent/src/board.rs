@@ -47,8 +47,13 @@ impl Board {
         self.change(|facts| upsert(&mut facts.images, observation.uid.clone(), observation));
     }
 
-    pub fn forget_image(&self, uid: &str) {
-        self.change(|facts| facts.images.remove(uid).is_some());
+    /// Nothing more to say about the others; one that is being fetched speaks up again.
+    pub fn keep_images(&self, keep: impl Fn(&str) -> bool) {
+        self.change(|facts| {
+            let before = facts.images.len();
+            facts.images.retain(|uid, _| keep(uid));
+            facts.images.len() != before
+        });
     }
 
     #[must_use]

@@ -16,6 +16,11 @@ use crate::plane::Plane;
 
 /// How often a certificate's age is looked at; short, so that a clock that was wrong does no harm for long.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Where a certificate that was just made is due already, one of the two clocks is wrong, and asking each minute would
+/// only fill the plane's audit.
+const CLOCKS_DISAGREE: Duration = Duration::from_secs(3600);
+/// The plane signs at once, or it is not there.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,16 +62,15 @@ pub async fn enrol(invitation: &Invitation, state_dir: &Path) -> Result<Identity
     let ca_pem = std::fs::read_to_string(&invitation.ca_file)
         .map_err(|source| Error::CaFile { path: invitation.ca_file.clone(), source })?;
     let endpoint = link::endpoint(&invitation.server, &ca_pem, None).map_err(Error::Connect)?;
-    let channel = endpoint.connect().await.map_err(|error| {
-        let why = link::explain(&error).unwrap_or_else(|| format!("can not be reached: {}", chain(&error)));
-        Error::Connect(format!("{}: {why}", invitation.server))
-    })?;
-    let asked = EnrolRequest { token: invitation.token.clone(), csr_pem: request.csr_pem };
+    let channel = link::dial(&endpoint, &invitation.server).await.map_err(|error| Error::Connect(error.to_string()))?;
+    let asked = within_patience(EnrolRequest { token: invitation.token.clone(), csr_pem: request.csr_pem });
     let signed = EnrolmentClient::new(channel).enrol(asked).await.map_err(|status| {
         let message = status.message().to_owned();
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Error::Token { host_id: host_id.clone(), message },
-            Code::Unavailable => Error::Connect(format!("{}: {message}", invitation.server)),
+            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => {
+                Error::Connect(format!("{}: {message}", invitation.server))
+            }
             _ => Error::Refused(message),
         }
     })?;
@@ -77,32 +81,54 @@ pub async fn enrol(invitation: &Invitation, state_dir: &Path) -> Result<Identity
     Ok(Identity::store(state_dir, &signed.certificate_pem, &signed.ca_pem)?)
 }
 
+/// Ends the call when the plane does not answer it.
+fn within_patience<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(PATIENCE);
+    request
+}
+
 /// Renews the certificate when two thirds of its life are over, for as long as the agent lives. The same key: a new one
 /// could not replace the old one together with its certificate in one step.
 pub(crate) async fn keep_renewed(state_dir: PathBuf, plane: Plane, clock: Clock, metrics: Metrics) {
     loop {
-        match renew_if_due(&state_dir, &plane, &clock, &metrics).await {
-            Ok(()) => {}
-            Err(error) => tracing::error!("the certificate can not be renewed: {:#}", anyhow::Error::new(error)),
-        }
-        clock.sleep(LOOK_EVERY).await;
+        let pause = match renew_if_due(&state_dir, &plane, &clock, &metrics).await {
+            Ok(Some(renewed)) if renewed.validity.is_due(clock.wall()) => {
+                tracing::error!(
+                    "the new certificate is due for renewal already: check the clocks of this machine and of the control plane"
+                );
+                CLOCKS_DISAGREE
+            }
+            Ok(_) => LOOK_EVERY,
+            Err(error) => {
+                tracing::error!("the certificate can not be renewed: {:#}", anyhow::Error::new(error));
+                LOOK_EVERY
+            }
+        };
+        clock.sleep(pause).await;
     }
 }
 
-async fn renew_if_due(state_dir: &Path, plane: &Plane, clock: &Clock, metrics: &Metrics) -> Result<(), Error> {
+/// The new one, when there is one.
+async fn renew_if_due(
+    state_dir: &Path,
+    plane: &Plane,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Option<Identity>, Error> {
     let identity = Identity::load(state_dir)?;
     metrics.certificate_ends(identity.validity.until.0 / 1_000_000);
     if !identity.validity.is_due(clock.wall()) {
-        return Ok(());
+        return Ok(None);
     }
     let Some(channel) = plane.channel() else {
         // Already said that the plane is away; what matters is how long that may last.
         let left = identity.validity.until.since(clock.wall());
         tracing::warn!("the certificate should be renewed; it ends in {} h", left.as_secs() / 3600);
-        return Ok(());
+        return Ok(None);
     };
     let request = Request::ensure(state_dir, &identity.host_id)?;
-    let asked = RenewCertificateRequest { csr_pem: request.csr_pem };
+    let asked = within_patience(RenewCertificateRequest { csr_pem: request.csr_pem });
     let signed = AgentClient::new(channel)
         .renew_certificate(asked)
         .await
@@ -111,13 +137,5 @@ async fn renew_if_due(state_dir: &Path, plane: &Plane, clock: &Clock, metrics: &
     let renewed = Identity::store(state_dir, &signed.certificate_pem, &signed.ca_pem)?;
     metrics.certificate_ends(renewed.validity.until.0 / 1_000_000);
     tracing::info!("the certificate is renewed; it is used from the next connection on");
-    Ok(())
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    Ok(Some(renewed))
 }

@@ -46,8 +46,10 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
         }
         let later = shared.clock.steady().plus(EVERY);
         loop {
-            // Until there was a look, nobody knows what is taken: a host without a report gets no instances.
-            if let Some(look) = looks.borrow_and_update().clone() {
+            // Until there was a look that saw something, nobody knows what is taken: a host without a report gets no
+            // instances, and one that gave a report before this agent was started keeps that one.
+            let look = looks.borrow_and_update().clone();
+            if let Some(look) = look.filter(|look| look.outcome.is_ok() || shared.board.facts().host.is_some()) {
                 let report = report(&machine, about.as_ref(), &look, &policy.borrow_and_update(), &shared.board);
                 shared.board.set_host(stamped(report, &shared.board, &shared.clock));
             }

@@ -86,7 +86,8 @@ impl Images {
         }
         let keep: Vec<Uuid> = last_wanted.keys().copied().collect();
         match self.0.hypervisor.prune_images(&keep).await {
-            Ok(()) => expired.iter().for_each(|uid| self.0.board.forget_image(&uid.to_string())),
+            // Also those whose fetch failed: nobody waits for them any more.
+            Ok(()) => self.0.board.keep_images(|uid| keep.iter().any(|kept| kept.to_string() == uid)),
             Err(error) => {
                 self.0.metrics.hypervisor_error("prune_images");
                 tracing::warn!("old images can not be dropped: {error}");

@@ -34,6 +34,7 @@ pub mod link;
 pub mod media;
 pub mod metrics;
 pub mod plane;
+pub mod prefix;
 pub mod reasons;
 pub mod run;
 pub mod supervisor;

@@ -1,6 +1,7 @@
 //! The way to the control plane while there is one: the link puts its channel here, and unary calls take it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use croft_proto::agent::v1::FetchBlobRequest;
 use croft_proto::agent::v1::agent_client::AgentClient;
@@ -13,6 +14,9 @@ use crate::reasons;
 
 /// Seeds are at most 64 KiB of user data and as much network configuration.
 const LARGEST_SEED: usize = 1 << 20;
+
+/// For one seed, however it trickles in.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,14 +65,19 @@ impl Plane {
         let status = |status| FetchError::Status { digest: digest.to_owned(), status: Box::new(status) };
         let invalid = |fault: String| FetchError::Invalid { digest: digest.to_owned(), fault };
         let request = FetchBlobRequest { digest: digest.to_owned() };
-        let mut chunks = AgentClient::new(channel).fetch_blob(request).await.map_err(status)?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.message().await.map_err(status)? {
-            bytes.extend_from_slice(&chunk.data);
-            if bytes.len() > LARGEST_SEED {
-                return Err(invalid(format!("it is larger than {LARGEST_SEED} bytes")));
+        let fetch = async {
+            let mut chunks = AgentClient::new(channel).fetch_blob(request).await.map_err(status)?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = chunks.message().await.map_err(status)? {
+                bytes.extend_from_slice(&chunk.data);
+                if bytes.len() > LARGEST_SEED {
+                    return Err(invalid(format!("it is larger than {LARGEST_SEED} bytes")));
+                }
             }
-        }
+            Ok(bytes)
+        };
+        let late = |_| status(tonic::Status::deadline_exceeded(format!("no answer in {} s", PATIENCE.as_secs())));
+        let bytes = tokio::time::timeout(PATIENCE, fetch).await.map_err(late)??;
         let found = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
         if found != digest {
             return Err(invalid(format!("what was fetched is {found}")));

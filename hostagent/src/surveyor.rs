@@ -42,10 +42,12 @@ impl Surveyor {
     pub fn spawn(hypervisor: Arc<dyn Hypervisor>, metrics: Metrics, tasks: &Tasks) -> Self {
         let (requests, mut inbox) = mpsc::channel::<oneshot::Sender<Arc<Look>>>(1024);
         let (publish, latest) = watch::channel(None);
-        tasks.spawn(async move {
+        tasks.spawn_vital("the surveyor", async move {
             let mut waiting = Vec::new();
+            let mut silence = String::new();
             while inbox.recv_many(&mut waiting, 1024).await > 0 {
                 let look = Arc::new(look(&*hypervisor, &metrics).await);
+                tell(&look, &mut silence);
                 publish.send_replace(Some(Arc::clone(&look)));
                 for asker in waiting.drain(..) {
                     let _ = asker.send(Arc::clone(&look));
@@ -74,6 +76,22 @@ impl Surveyor {
     }
 }
 
+/// Once for each reason: a hypervisor that is away for a night must not fill a disk with saying so.
+fn tell(look: &Look, silence: &mut String) {
+    match &look.outcome {
+        Ok(_) if silence.is_empty() => {}
+        Ok(_) => {
+            silence.clear();
+            tracing::info!("the hypervisor can be surveyed again");
+        }
+        Err(message) if message == silence => tracing::debug!("the hypervisor can not be surveyed: {message}"),
+        Err(message) => {
+            silence.clone_from(message);
+            tracing::warn!("the hypervisor can not be surveyed: {message}");
+        }
+    }
+}
+
 async fn look(hypervisor: &dyn Hypervisor, metrics: &Metrics) -> Look {
     let silent = || Error::Unavailable(format!("no answer in {} s", PATIENCE.as_secs()));
     let both = async { Ok((hypervisor.boot_id().await?, hypervisor.survey().await?)) };
@@ -81,7 +99,6 @@ async fn look(hypervisor: &dyn Hypervisor, metrics: &Metrics) -> Look {
         Ok((boot_id, survey)) => Look { boot_id, outcome: Ok(survey) },
         Err(error) => {
             metrics.hypervisor_error("survey");
-            tracing::warn!("the hypervisor can not be surveyed: {error}");
             Look { boot_id: String::new(), outcome: Err(error.to_string()) }
         }
     }

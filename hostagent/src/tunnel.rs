@@ -6,16 +6,17 @@
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use croft_proto::agent::v1::agent_client::AgentClient;
 use croft_proto::agent::v1::{OpenTunnel, TunnelFrame, open_tunnel, tunnel_frame};
+use futures::{Stream, StreamExt as _};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -25,8 +26,10 @@ use crate::hypervisor::{Duplex, Hypervisor};
 const FRAME: usize = 32 * 1024;
 /// Frames that may wait for the plane.
 const WINDOW: usize = 4;
-/// After this side has ended, for the other one to end as well.
-const LINGER: Duration = Duration::from_secs(30);
+/// After one direction has ended, for the next byte of the other: who has said everything may still listen for long.
+const LINGER: Duration = Duration::from_secs(60);
+/// After both have, for the plane to have heard it.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// More than anybody types at; a plane that asks for more is broken.
 const AT_ONCE: usize = 256;
 
@@ -52,9 +55,12 @@ async fn serve(open: OpenTunnel, channel: Channel, hypervisor: &dyn Hypervisor) 
     let outbox = Outbox(frames);
     // An error means that the call is over, which the call itself says better.
     let _ = outbox.send(tunnel_frame::Kind::Session(open.session.clone())).await;
-    let mut inbox = AgentClient::new(channel).tunnel(ReceiverStream::new(outgoing)).await?.into_inner();
+    let mut client = AgentClient::new(channel);
+    let dialled = tokio::time::timeout(FAREWELL, client.tunnel(ReceiverStream::new(outgoing))).await;
+    let mut inbox =
+        dialled.map_err(|_| tonic::Status::deadline_exceeded("the plane did not take the call"))??.into_inner();
     let ended = match target(&open, hypervisor).await {
-        Ok(Target::Stream(stream)) => carry(stream, &mut inbox, &outbox).await,
+        Ok(Target::Stream(stream, linger)) => carry(stream, &mut inbox, &outbox, linger).await,
         Ok(Target::Files(files, tail)) => send_files(files, tail, &outbox).await,
         Err(error) => Err(error),
     };
@@ -64,12 +70,13 @@ async fn serve(open: OpenTunnel, channel: Channel, hypervisor: &dyn Hypervisor) 
     // Dropping the answers cancels the call, and with it what has not been sent yet: the plane ends it when it has heard
     // everything.
     drop(outbox);
-    let _ = tokio::time::timeout(LINGER, async { while let Ok(Some(_)) = inbox.message().await {} }).await;
+    let _ = tokio::time::timeout(FAREWELL, async { while let Ok(Some(_)) = inbox.message().await {} }).await;
     Ok(())
 }
 
 enum Target {
-    Stream(Box<dyn Duplex>),
+    /// How long one direction may be silent after the other has ended: a console is left by whoever leaves it.
+    Stream(Box<dyn Duplex>, Duration),
     /// With how many of the last bytes are wanted; 0: all.
     Files(Vec<PathBuf>, u64),
 }
@@ -86,7 +93,7 @@ impl<E: std::fmt::Display> From<E> for Fault {
 async fn target(open: &OpenTunnel, hypervisor: &dyn Hypervisor) -> Result<Target, Fault> {
     let uid = Uuid::try_parse(&open.instance_uid)?;
     match &open.target {
-        Some(open_tunnel::Target::Console(_)) => Ok(Target::Stream(hypervisor.console(uid).await?)),
+        Some(open_tunnel::Target::Console(_)) => Ok(Target::Stream(hypervisor.console(uid).await?, Duration::ZERO)),
         Some(open_tunnel::Target::ConsoleLog(log)) => {
             let tail = u64::try_from(log.tail_bytes).unwrap_or(0);
             Ok(Target::Files(hypervisor.console_log(uid).await?, tail))
@@ -94,33 +101,66 @@ async fn target(open: &OpenTunnel, hypervisor: &dyn Hypervisor) -> Result<Target
         Some(open_tunnel::Target::Port(port)) => {
             let port = u16::try_from(port.port).ok().filter(|port| *port > 0);
             let port = port.ok_or("the port must be 1 to 65535")?;
-            Ok(Target::Stream(hypervisor.connect(uid, port).await?))
+            Ok(Target::Stream(hypervisor.connect(uid, port).await?, LINGER))
         }
         None => Err("this agent does not know what the tunnel is to: upgrade it".into()),
     }
 }
 
 /// Both directions, until both have ended.
-async fn carry(stream: Box<dyn Duplex>, inbox: &mut Streaming<TunnelFrame>, outbox: &Outbox) -> Result<(), Fault> {
+async fn carry(
+    stream: impl AsyncRead + AsyncWrite,
+    inbox: impl Stream<Item = Result<TunnelFrame, tonic::Status>>,
+    outbox: &Outbox,
+    linger: Duration,
+) -> Result<(), Fault> {
     let (from_guest, to_guest) = tokio::io::split(stream);
-    let mut up = std::pin::pin!(send_bytes(from_guest, outbox));
-    let mut down = std::pin::pin!(write_frames(inbox, to_guest));
+    let moved = AtomicU64::new(0);
+    let mut up = std::pin::pin!(send_bytes(from_guest, outbox, &moved));
+    let mut down = std::pin::pin!(write_frames(inbox, to_guest, &moved));
     tokio::select! {
         ended = &mut up => {
             ended?;
             outbox.send(close(String::new())).await?;
-            tokio::time::timeout(LINGER, down).await.unwrap_or(Ok(()))
+            // The other side has heard the end of ours, and nothing can be told it any more.
+            let _ = while_it_moves(down, &moved, linger).await;
+            Ok(())
         }
         ended = &mut down => {
             ended?;
             // The guest has seen end of file; it may still have something to say.
-            tokio::time::timeout(LINGER, up).await.unwrap_or(Ok(()))?;
+            while_it_moves(up, &moved, linger).await?;
             outbox.send(close(String::new())).await
         }
     }
 }
 
-async fn send_bytes(mut from: impl AsyncRead + Unpin, outbox: &Outbox) -> Result<(), Fault> {
+/// Until it ends, or nothing moved for a while: what is cut off then must not look whole.
+async fn while_it_moves(
+    mut direction: impl Future<Output = Result<(), Fault>> + Unpin,
+    moved: &AtomicU64,
+    linger: Duration,
+) -> Result<(), Fault> {
+    if linger.is_zero() {
+        return Ok(());
+    }
+    loop {
+        let before = moved.load(Ordering::Relaxed);
+        match tokio::time::timeout(linger, &mut direction).await {
+            Ok(ended) => return ended,
+            Err(_) if moved.load(Ordering::Relaxed) == before => {
+                return Err(format!(
+                    "cut off: one side has ended, and the other said nothing for {} s",
+                    linger.as_secs()
+                )
+                .into());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn send_bytes(mut from: impl AsyncRead + Unpin, outbox: &Outbox, moved: &AtomicU64) -> Result<(), Fault> {
     let mut buffer = BytesMut::with_capacity(FRAME);
     loop {
         buffer.reserve(FRAME);
@@ -128,16 +168,23 @@ async fn send_bytes(mut from: impl AsyncRead + Unpin, outbox: &Outbox) -> Result
             return Ok(());
         }
         outbox.send(tunnel_frame::Kind::Data(buffer.split().to_vec())).await?;
+        moved.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-async fn write_frames(inbox: &mut Streaming<TunnelFrame>, mut to: impl AsyncWrite + Unpin) -> Result<(), Fault> {
+async fn write_frames(
+    inbox: impl Stream<Item = Result<TunnelFrame, tonic::Status>>,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+) -> Result<(), Fault> {
+    let mut inbox = std::pin::pin!(inbox);
     loop {
-        let frame = inbox.message().await.map_err(|status| Fault(status.message().to_owned()))?;
+        let frame = inbox.next().await.transpose().map_err(|status| Fault(status.message().to_owned()))?;
         match frame.and_then(|frame| frame.kind) {
             Some(tunnel_frame::Kind::Data(data)) => {
                 to.write_all(&data).await?;
                 to.flush().await?;
+                moved.fetch_add(1, Ordering::Relaxed);
             }
             Some(tunnel_frame::Kind::Session(_)) => {}
             // A Close, or the call ended without one.
@@ -172,7 +219,7 @@ async fn send_files(files: Vec<PathBuf>, tail: u64, outbox: &Outbox) -> Result<(
         skip -= from;
         file.seek(SeekFrom::Start(from)).await?;
         // Not what is written from now on: a chatty guest would never let the log end.
-        send_bytes(file.take(bytes - from), outbox).await?;
+        send_bytes(file.take(bytes - from), outbox, &AtomicU64::new(0)).await?;
     }
     outbox.send(close(String::new())).await
 }
@@ -187,4 +234,54 @@ impl Outbox {
 
 fn close(error: String) -> tunnel_frame::Kind {
     tunnel_frame::Kind::Close(tunnel_frame::Close { error })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    const LINGER: Duration = Duration::from_millis(400);
+
+    /// A guest that was told end of file, and what the plane hears of it.
+    async fn half_closed(guest: impl AsyncFnOnce(DuplexStream)) -> (usize, Result<(), Fault>) {
+        let (here, there) = tokio::io::duplex(64);
+        let (frames, mut heard) = mpsc::channel(1000);
+        let inbox = futures::stream::iter([Ok(TunnelFrame { kind: Some(close(String::new())) })]);
+        let outbox = Outbox(frames);
+        let (carried, ()) = tokio::join!(carry(here, inbox, &outbox, LINGER), guest(there));
+        drop(outbox);
+        let mut bytes = 0;
+        while let Some(frame) = heard.recv().await {
+            if let Some(tunnel_frame::Kind::Data(data)) = frame.kind {
+                bytes += data.len();
+            }
+        }
+        (bytes, carried)
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_to_a_closed_request_comes_whole() {
+        let slow = async |mut guest: DuplexStream| {
+            for _ in 0..30 {
+                tokio::time::sleep(LINGER / 15).await;
+                guest.write_all(b"0123456789").await.expect("write");
+            }
+        };
+        let (bytes, carried) = half_closed(slow).await;
+        assert_eq!(bytes, 300);
+        assert!(carried.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_off_says_so() {
+        let stuck = async |mut guest: DuplexStream| {
+            guest.write_all(b"0123456789").await.expect("write");
+            tokio::time::sleep(LINGER * 4).await;
+        };
+        let (bytes, carried) = half_closed(stuck).await;
+        assert_eq!(bytes, 10);
+        assert!(matches!(carried, Err(Fault(why)) if why.contains("cut off")));
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use croft_hostagent::crash;
 use croft_hostagent::identity::{Identity, Request};
+use croft_hostagent::journal;
 use croft_proto::agent::v1::InstanceObservation;
 use croft_proto::agent::v1::instance_observation::Phase;
 use fake::host::{desired, started, stopped};
@@ -177,6 +178,22 @@ async fn it_ends_with_exit_code_1_and_says_what_to_do() {
     Identity::store(&state, &ca.sign(&request.csr_pem, 2020, 2021), &ca.pem()).expect("identity");
     let words = fails(&mut command(&state, server));
     assert!(words.contains("certificate ended") && words.contains("croft-hostagent enrol"), "{words}");
+
+    // With instances to look after it goes on, and says so: whoever comes back must find them as they should be.
+    let record = state.join("journal").join(format!("{}.json", Uuid::now_v7()));
+    std::fs::write(&record, serde_json::to_vec(&journal::Record::new(desired(Uuid::now_v7()))).expect("encode"))
+        .expect("record");
+    let log = dir.path().join("log");
+    let mut agent = command(&state, server).stderr(std::fs::File::create(&log).expect("log")).spawn().expect("spawn");
+    fake::eventually("the plane's word", async || {
+        let said = std::fs::read_to_string(&log).expect("log");
+        if said.contains("this host's certificate has expired") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!(agent.try_wait().expect("wait"), None, "nobody drives its instances");
+    agent.kill().expect("kill");
+    agent.wait().expect("wait");
+    std::fs::remove_file(record).expect("remove");
 
     // A certificate of another plane, and nothing on this host that would be left alone without an agent.
     let other = Ca::new("another CA");

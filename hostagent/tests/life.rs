@@ -280,3 +280,18 @@ async fn a_tombstone_for_something_unknown_is_confirmed_after_a_look() {
     let seen = host.until(uid, Phase::Absent).await;
     assert_eq!(seen.generation, 9, "it answers this tombstone");
 }
+
+#[tokio::test]
+async fn a_driver_that_panics_is_replaced_and_the_others_do_not_notice() {
+    let host = Host::start().await;
+    let (fallen, other) = (Uuid::now_v7(), Uuid::now_v7());
+    host.simulated.inject("start", Some(Fault::panic("a bug").once()));
+    host.plane.upsert(desired(fallen));
+    let seen = host.until_that(fallen, "the fault", |seen| seen.reason == reasons::AGENT_FAULT).await;
+    assert_eq!((seen.phase(), seen.generation), (Phase::Failed, 1));
+    host.plane.upsert(desired(other));
+    host.until(other, Phase::Running).await;
+    host.pass(1).await;
+    host.until(fallen, Phase::Running).await;
+    assert_eq!(host.simulated.boots(fallen), 1);
+}

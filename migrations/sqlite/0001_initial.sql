@@ -42,17 +42,25 @@ CREATE TABLE quotas (
     -- By this tenant and everything below it.
     used BIGINT NOT NULL CHECK (used >= 0),
     generation BIGINT NOT NULL,
+    -- A charge makes a row too, and says nothing of these.
+    labels TEXT NOT NULL DEFAULT '{}',
+    annotations TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant, resource)
 );
 
 CREATE TABLE tokens (
     id TEXT NOT NULL PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
     secret_sha256 TEXT NOT NULL,
     tenant TEXT REFERENCES tenants (id),
     role TEXT NOT NULL,
     description TEXT NOT NULL,
     disabled BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    labels TEXT NOT NULL,
+    annotations TEXT NOT NULL,
     create_time BIGINT NOT NULL,
+    update_time BIGINT NOT NULL,
     expire_time BIGINT,
     last_used_time BIGINT
 );
@@ -272,6 +280,9 @@ CREATE TABLE operations (
     verb TEXT NOT NULL,
     counter BIGINT NOT NULL,
     actor TEXT NOT NULL,
+    -- The target's, when the operation was accepted.
+    labels TEXT NOT NULL,
+    annotations TEXT NOT NULL,
     create_time BIGINT NOT NULL,
     progress TEXT NOT NULL,
     done BIGINT NOT NULL,

@@ -144,7 +144,8 @@ impl Api {
 
     pub async fn quota(&self, tenant: &str, resource: &str, limit: i64) {
         let name = format!("tenants/{tenant}/quotas/{resource}");
-        let request = v1::SetQuotaRequest { name, limit, ..Default::default() };
+        let quota = Some(v1::Quota { name, limit: Some(limit), ..Default::default() });
+        let request = v1::SetQuotaRequest { quota, ..Default::default() };
         self.quotas.clone().set_quota(request).await.expect("quota");
     }
 

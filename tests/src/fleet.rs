@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use croft_controlplane::{Config, Plane};
 use croft_core::time::{Clock, ManualClock, SystemClock};
-use croft_core::{audit, host};
+use croft_core::{Timestamp, audit, host};
 use croft_hostagent::enrol::{self, Invitation};
 use croft_hostagent::host_report::Source;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
@@ -148,6 +148,11 @@ impl Fleet {
     /// Moves the plane's clock. Hosts that live are heard from again within a heartbeat.
     pub async fn advance(&self, span: Duration) {
         self.clock.advance(span);
+    }
+
+    /// Somebody sets the plane's clock; no time passes.
+    pub fn set_clock(&self, to: Timestamp) {
+        self.clock.set(to);
     }
 
     pub async fn agent_start(&mut self, id: &str) {

@@ -93,14 +93,22 @@ async fn everything_else() {
         let status = api.images.clone().create_image(image(uri, sha256)).await.unwrap_err();
         assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]), "{uri}");
     }
-    let quota = |resource: &str, limit| v1::SetQuotaRequest {
-        name: format!("tenants/acme/quotas/{resource}"),
-        limit,
+    let quota = |resource: &str, limit, label: &str| v1::SetQuotaRequest {
+        quota: Some(v1::Quota {
+            name: format!("tenants/acme/quotas/{resource}"),
+            limit: Some(limit),
+            metadata: Some(v1::Metadata { labels: [(label.to_owned(), "x".to_owned())].into(), ..Default::default() }),
+            ..Default::default()
+        }),
         ..Default::default()
     };
-    for (resource, limit) in [("vcpus", -1), ("bananas", 1)] {
-        let status = api.quotas.clone().set_quota(quota(resource, limit)).await.unwrap_err();
-        assert_eq!(status.code(), Code::InvalidArgument, "{resource}");
+    for (resource, limit, label, field) in [
+        ("vcpus", -1, "tier", "quota.limit"),
+        ("bananas", 1, "tier", "quota.name"),
+        ("vcpus", 1, "a b", "quota.metadata.labels[a b]"),
+    ] {
+        let status = api.quotas.clone().set_quota(quota(resource, limit, label)).await.unwrap_err();
+        assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]), "{resource}");
     }
     let orphan = v1::CreateTenantRequest {
         tenant_id: "orphan".to_owned(),

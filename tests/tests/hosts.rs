@@ -3,7 +3,9 @@
 use croft_proto::v1;
 use croft_proto::v1::host;
 use croft_proto::v1::instance_status::State;
+use croft_store::Page;
 use croft_tests::Fleet;
+use croft_tests::eventually;
 use std::time::Duration;
 
 const PAST_THE_LEASE: Duration = Duration::from_secs(45);
@@ -27,6 +29,28 @@ async fn an_agent_away_means_unknown_and_nothing_else() {
     fleet.agent_start(&home).await;
     fleet.api.until("acme", "web", State::Running).await;
     assert_eq!(fleet.sim(&home).starts(&uid).await, 1, "adopted, not started again");
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_makes_no_host_unreachable() {
+    let fleet = Fleet::with_host("h1").await;
+    fleet.api.running("acme", "web").await;
+    let store = fleet.store();
+    let hour = Duration::from_secs(3600);
+    for to in [store.now().plus(hour), store.now().minus(hour)] {
+        fleet.set_clock(to);
+        eventually("a lease by the new clock", || async {
+            let lease = store.host_get(&"h1".into()).await.unwrap().unwrap().lease_expire_time.unwrap();
+            let left = if lease > to { lease.since(to) } else { to.since(lease) };
+            if left <= croft_core::host::LEASE { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+    let (events, _, _) = store.events_list(None, Some("hosts/h1"), &Page::first(100)).await.unwrap();
+    let reasons: Vec<_> = events.iter().map(|event| event.reason.as_str()).collect();
+    assert!(reasons.contains(&"HostReady") && !reasons.contains(&"HostUnreachable"), "{reasons:?}");
+    assert_eq!(fleet.api.state("acme", "web").await, Some(State::Running));
     fleet.end().await;
 }
 

@@ -40,7 +40,7 @@ async fn two_hundred_creates_by_sixteen_clients_against_fifty() {
     assert_eq!(totals.iter().map(|(_, refused)| refused).sum::<i32>(), 150);
     assert_eq!(api.used("corp", "instances").await, 50, "in the API");
     fleet.consistent().await;
-    let in_database = fleet.store().quota_get(&"corp".into(), "instances").await.unwrap().used;
+    let in_database = fleet.store().quota_get(&"corp".into(), "instances").await.unwrap().quota.used;
     assert_eq!(in_database, 50);
     let metrics = fleet.metrics().await;
     let line = metrics

@@ -36,7 +36,8 @@ async fn another_tenants_object_does_not_exist() {
     let admin = token(&fleet, "acme", "acme", Role::TenantAdmin).await;
     assert!(admin.get("acme", "web").await.is_ok());
     admin.running("acme-lab", "probe").await;
-    let own = v1::SetQuotaRequest { name: "tenants/acme/quotas/vcpus".to_owned(), limit: 999, ..Default::default() };
+    let own = v1::Quota { name: "tenants/acme/quotas/vcpus".to_owned(), limit: Some(999), ..Default::default() };
+    let own = v1::SetQuotaRequest { quota: Some(own), ..Default::default() };
     assert_eq!(admin.quotas.clone().set_quota(own).await.unwrap_err().code(), Code::PermissionDenied);
     admin.quota("acme-lab", "vcpus", 3).await;
 

@@ -115,7 +115,7 @@ fn is_output_only(kind: Kind, path: &str) -> bool {
     }
     let own: &[&str] = match kind {
         Kind::Tenant | Kind::Network => &[],
-        Kind::Quota => &["used", "available", "etag"],
+        Kind::Quota => &["used", "available"],
         Kind::Image => &["copies"],
         Kind::Instance => &["status", "spec.cloud_init.user_data_digest"],
     };
@@ -129,7 +129,8 @@ pub fn check_mutable(document: &Document, differences: &[Difference]) -> Result<
     if lines.is_empty() {
         return Ok(());
     }
-    Err(Failure::local(format!("{}: this cannot change; {}{}", document.place, document.kind.advice(), lines.concat())))
+    // As the plane would answer it: INVALID_ARGUMENT.
+    Err(Failure::usage(format!("{}: this cannot change; {}{}", document.place, document.kind.advice(), lines.concat())))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::document::Document;
 use crate::app::App;
 use crate::failure::{Failure, Result};
+use crate::labels::Mask;
 use crate::names;
 use crate::noun::{image, instance, network, quota, tenant};
 use crate::output::Named;
@@ -96,11 +97,11 @@ impl Kind {
     /// Paths that an update may name.
     pub fn mutable(self) -> &'static [&'static str] {
         match self {
-            Self::Tenant => &["display_name", "metadata.labels", "metadata.annotations"],
-            Self::Quota => &["limit"],
-            Self::Network => &["description", "granted_tenants", "metadata.labels", "metadata.annotations"],
+            Self::Tenant => &["display_name", LABELS, ANNOTATIONS],
+            Self::Quota => &["limit", LABELS, ANNOTATIONS],
+            Self::Network => &["description", "granted_tenants", LABELS, ANNOTATIONS],
             Self::Image => &[],
-            Self::Instance => &["metadata.labels", "metadata.annotations", "spec.restart", "spec.stop_timeout", POWER],
+            Self::Instance => &[LABELS, ANNOTATIONS, "spec.restart", "spec.stop_timeout", POWER],
         }
     }
 
@@ -108,7 +109,7 @@ impl Kind {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Tenant => "a tenant's parent is for ever",
-            Self::Quota => "only the limit is yours to set",
+            Self::Quota => "only limit, labels and annotations are yours to set",
             Self::Network => "bridge and VLAN are for ever: make another network",
             Self::Image => "an image never changes: register a new one",
             Self::Instance => "the shape of a VM is fixed at creation: delete it and make it again",
@@ -116,6 +117,8 @@ impl Kind {
     }
 }
 
+const LABELS: &str = "metadata.labels";
+const ANNOTATIONS: &str = "metadata.annotations";
 /// Changed by start and stop, not by an update.
 const POWER: &str = "spec.power";
 
@@ -123,7 +126,7 @@ pub async fn read(app: &App, document: &Document) -> Result<Option<Live>> {
     let name = document.name.clone();
     let live = match document.kind {
         Kind::Tenant => tenant::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
-        Kind::Quota => quota::get(app, name).await.and_then(|it| Live::new(v1::Quota::MESSAGE, &it, &it.etag)),
+        Kind::Quota => quota::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Network => network::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Image => image::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Instance => instance::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
@@ -147,7 +150,13 @@ pub async fn create(app: &App, document: &Document, validate_only: bool) -> Resu
             let request = v1::CreateTenantRequest { tenant_id: id, tenant, request_id, validate_only };
             plane.call(request, async |plane, r| plane.tenants().create_tenant(r).await).await?;
         }
-        Kind::Quota => set_quota(app, document, String::new(), validate_only).await?,
+        // The limit in any case: one that the file leaves out is unlimited.
+        Kind::Quota => {
+            let mut paths = vec!["limit".to_owned()];
+            let said = |path: &str| document.declared.pointer(&format!("/{}", path.replace('.', "/"))).is_some();
+            paths.extend([LABELS, ANNOTATIONS].into_iter().filter(|path| said(path)).map(str::to_owned));
+            set_quota(app, document.parse()?, &paths, validate_only).await?;
+        }
         Kind::Network => {
             let network = Some(document.parse()?);
             let request = v1::CreateNetworkRequest { network_id: id, network, request_id, validate_only };
@@ -187,7 +196,11 @@ pub async fn update(
             let request = v1::UpdateTenantRequest { tenant: Some(tenant), update_mask, request_id, validate_only };
             plane.call(request, async |plane, r| plane.tenants().update_tenant(r).await).await?;
         }
-        Kind::Quota => set_quota(app, document, live.etag.clone(), validate_only).await?,
+        Kind::Quota => {
+            let mut quota: v1::Quota = document.parse()?;
+            guard(&mut quota.metadata, live);
+            set_quota(app, quota, paths, validate_only).await?;
+        }
         Kind::Network => {
             let mut network: v1::Network = document.parse()?;
             guard(&mut network.metadata, live);
@@ -230,14 +243,11 @@ async fn power(app: &App, document: &Document, wanted: &v1::Instance, validate_o
     }
 }
 
-/// No limit, or one that is null, means unlimited.
-async fn set_quota(app: &App, document: &Document, etag: String, validate_only: bool) -> Result<()> {
-    let (wanted, name): (v1::Quota, _) = (document.parse()?, document.name.clone());
-    match wanted.limit {
-        Some(limit) => quota::set_one(app, name, limit, etag, validate_only, request_id()).await?,
-        None => quota::clear_one(app, name, etag, validate_only, request_id()).await?,
-    };
-    Ok(())
+/// A limit that is named and null, or left out, means unlimited.
+async fn set_quota(app: &App, quota: v1::Quota, paths: &[String], validate_only: bool) -> Result<()> {
+    let mut mask = Mask::default();
+    paths.iter().for_each(|path| mask.add(path));
+    quota::set_one(app, quota, mask, validate_only, request_id()).await.map(drop)
 }
 
 /// The file's own etag, if it has one, else that of what was just compared.

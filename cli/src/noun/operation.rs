@@ -8,8 +8,9 @@ use croft_proto::v1;
 use crate::app::App;
 use crate::failure::Result;
 use crate::flags::first_pages;
+use crate::labels::Selector;
 use crate::output::cell::{Mood, Text};
-use crate::output::{Resource, age, named, table::Column};
+use crate::output::{Resource, age, cell, named, table::Column};
 use crate::{duration, names, wait};
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,8 @@ pub enum Command {
         /// Of all tenants, not only of the context's
         #[arg(short = 'A', long)]
         all: bool,
+        #[command(flatten)]
+        selector: Selector,
         /// How many at most; 0: all that are kept
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -42,10 +45,11 @@ impl Resource for v1::Operation {
         Column::new("VERB", |operation| operation.verb.as_str().into()),
         Column::new("TARGET", |operation| operation.target.as_str().into()),
         Column::new("STATE", state),
-        Column::new("AGE", |operation| age::since(operation.create_time.as_ref())),
+        Column::new("AGE", |operation| age::since(operation.metadata.as_ref().and_then(|m| m.create_time.as_ref()))),
         Column::new("MESSAGE", message),
         Column::wide("ACTOR", |operation| operation.actor.as_str().into()),
         Column::wide("ENDED", |operation| age::exact(operation.end_time.as_ref())),
+        Column::wide("LABELS", |operation| cell::labels(operation.metadata.as_ref())),
     ];
 
     fn name(&self) -> &str {
@@ -68,7 +72,7 @@ fn message(operation: &v1::Operation) -> Text {
 pub async fn run(app: &App, command: Command) -> Result<()> {
     match command {
         Command::Get { operation } => app.out.one(&get(app, names::top("operations", &operation)?).await?),
-        Command::List { all, limit } => list(app, all, limit).await,
+        Command::List { all, selector, limit } => list(app, all, &selector, limit).await,
         Command::Wait { operation, timeout } => {
             let operation = get(app, names::top("operations", &operation)?).await?;
             let operation = wait::until_done(app, operation, timeout).await?;
@@ -82,11 +86,12 @@ async fn get(app: &App, name: String) -> Result<v1::Operation> {
     app.plane()?.call(request, async |plane, r| plane.operations().get_operation(r).await).await
 }
 
-async fn list(app: &App, all: bool, limit: usize) -> Result<()> {
+async fn list(app: &App, all: bool, selector: &Selector, limit: usize) -> Result<()> {
     let parent = app.tenant_or_all(all, "-")?;
     let plane = app.plane()?;
     let operations = first_pages(limit, async |page_token, page_size| {
-        let request = v1::ListOperationsRequest { parent: parent.clone(), page_token, page_size };
+        let label_selector = selector.text();
+        let request = v1::ListOperationsRequest { parent: parent.clone(), page_token, page_size, label_selector };
         let page = plane.call(request, async |plane, r| plane.operations().list_operations(r).await).await?;
         Ok((page.operations, page.next_page_token))
     });

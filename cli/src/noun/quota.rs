@@ -6,15 +6,17 @@ use croft_proto::v1;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::flags::{Change, all_pages};
+use crate::labels::{LabelEdits, Mask, Selector};
 use crate::output::cell::{Mood, Text};
-use crate::output::{Resource, named, table::Column};
+use crate::output::{Resource, cell, named, table::Column};
 use crate::{names, size};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Set limits, also where none was set before
+    /// Set limits, also where none was set before, labels and annotations
     #[command(after_help = "Examples:\n  \
-        croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n\n\
+        croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n  \
+        croft quota set --tenant acme vcpus --label tier=gold\n\n\
         A limit below what is used stops growth and takes nothing away.")]
     Set(Set),
     /// Take limits away: the resource is then unlimited at this tenant
@@ -28,14 +30,19 @@ pub enum Command {
     /// Show one limit
     Get { resource: String },
     /// Show all limits and uses of a tenant
-    List,
+    List {
+        #[command(flatten)]
+        selector: Selector,
+    },
 }
 
 #[derive(Debug, Args)]
 pub struct Set {
-    /// vcpus, memory_mib, disk_gib, instances, …
-    #[arg(required = true, value_name = "RESOURCE=LIMIT", value_parser = limit)]
-    limits: Vec<(String, i64)>,
+    /// vcpus, memory_mib, disk_gib, instances, …; without a limit only labels and annotations change
+    #[arg(required = true, value_name = "RESOURCE[=LIMIT]", value_parser = wanted)]
+    wanted: Vec<Wanted>,
+    #[command(flatten)]
+    labels: LabelEdits,
     /// Only if it has not changed since this etag was read
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -43,15 +50,25 @@ pub struct Set {
     change: Change,
 }
 
+/// A resource, and the limit that is wanted for it, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    resource: String,
+    limit: Option<i64>,
+}
+
 /// Sizes may be written as such: `memory_mib=64GiB`.
-fn limit(text: &str) -> Result<(String, i64), String> {
+fn wanted(text: &str) -> Result<Wanted, String> {
+    if !text.contains('=') {
+        return Ok(Wanted { resource: text.to_owned(), limit: None });
+    }
     let (resource, limit) = crate::flags::pair(text).map_err(|_| format!("`{text}` is not RESOURCE=LIMIT"))?;
     let limit = match resource.rsplit('/').next() {
         Some("memory_mib" | "gpu_memory_mib") => size::memory_mib(&limit)?,
         Some("disk_gib") => size::disk_gib(&limit)?,
         _ => limit.parse().map_err(|_| format!("`{limit}` is no whole number"))?,
     };
-    Ok((resource, limit))
+    Ok(Wanted { resource, limit: Some(limit) })
 }
 
 named!(v1::Quota => "croft.v1.Quota");
@@ -63,7 +80,8 @@ impl Resource for v1::Quota {
         Column::new("USED", |quota| quota.used.into()),
         Column::new("LIMIT", |quota| quota.limit.map_or("unlimited".into(), Into::into)),
         Column::new("AVAILABLE", available),
-        Column::wide("ETAG", |quota| quota.etag.as_str().into()),
+        Column::wide("ETAG", |quota| quota.metadata.as_ref().map(|m| m.etag.as_str()).unwrap_or_default().into()),
+        Column::wide("LABELS", |quota| cell::labels(quota.metadata.as_ref())),
     ];
 
     fn name(&self) -> &str {
@@ -88,21 +106,40 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
         Command::Set(set) => self::set(app, set).await,
         Command::Clear { resources, change } => clear(app, &resources, &change).await,
         Command::Get { resource } => app.out.one(&get(app, names::quota(|| app.tenant(), &resource)?).await?),
-        Command::List => app.out.list("quotas", &list(app, app.tenant()?).await?),
+        Command::List { selector } => app.out.list("quotas", &list(app, app.tenant()?, &selector).await?),
     }
 }
 
-/// One call a limit. With several, `--request-id` gets the resource appended: one id is one body.
+/// One call a resource. With several, `--request-id` gets the resource appended: one id is one body.
 async fn set(app: &App, set: Set) -> Result<()> {
-    if set.limits.len() > 1 && !set.etag.is_empty() {
-        return Err(Failure::usage("--etag guards one limit; set them one by one"));
+    if set.wanted.len() > 1 && !set.etag.is_empty() {
+        return Err(Failure::usage("--etag guards one quota; set them one by one"));
+    }
+    if let Some(idle) = set.wanted.iter().find(|wanted| wanted.limit.is_none() && set.labels.is_empty()) {
+        let resource = &idle.resource;
+        return Err(Failure::usage(format!("nothing to set for {resource}: write {resource}=LIMIT, or give --label")));
     }
     let request_id = set.change.request_id();
-    for (resource, limit) in &set.limits {
-        let name = names::quota(|| app.tenant(), resource)?;
-        let request_id = id_for(&request_id, resource, set.limits.len());
-        let quota = set_one(app, name, *limit, set.etag.clone(), set.change.dry_run, request_id).await?;
-        app.out.did(&quota, &set.change.say(&format!("set to {limit}")))?;
+    for wanted in &set.wanted {
+        let name = names::quota(|| app.tenant(), &wanted.resource)?;
+        let mut mask = Mask::default();
+        let mut quota = v1::Quota { name, ..v1::Quota::default() };
+        if !set.labels.is_empty() {
+            // Edits are made to what is there, and guarded by its etag.
+            quota = get(app, quota.name).await?;
+            set.labels.apply(&mut quota.metadata, &mut mask);
+        }
+        if wanted.limit.is_some() {
+            quota.limit = wanted.limit;
+            mask.add("limit");
+        }
+        if !set.etag.is_empty() {
+            quota.metadata.get_or_insert_default().etag.clone_from(&set.etag);
+        }
+        let request_id = id_for(&request_id, &wanted.resource, set.wanted.len());
+        let quota = set_one(app, quota, mask, set.change.dry_run, request_id).await?;
+        let did = wanted.limit.map_or("labelled".to_owned(), |limit| format!("set to {limit}"));
+        app.out.did(&quota, &set.change.say(&did))?;
     }
     Ok(())
 }
@@ -111,15 +148,16 @@ fn id_for(request_id: &str, resource: &str, count: usize) -> String {
     if count > 1 { format!("{request_id}-{}", resource.replace('/', "-")) } else { request_id.to_owned() }
 }
 
+/// Of `quota`, what `mask` names.
 pub async fn set_one(
     app: &App,
-    name: String,
-    limit: i64,
-    etag: String,
+    quota: v1::Quota,
+    mask: Mask,
     validate_only: bool,
     request_id: String,
 ) -> Result<v1::Quota> {
-    let request = v1::SetQuotaRequest { name, limit, etag, request_id, validate_only };
+    let (quota, update_mask) = (Some(quota), mask.finish()?);
+    let request = v1::SetQuotaRequest { quota, update_mask, request_id, validate_only };
     app.plane()?.call(request, async |plane, r| plane.quotas().set_quota(r).await).await
 }
 
@@ -128,21 +166,11 @@ async fn clear(app: &App, resources: &[String], change: &Change) -> Result<()> {
     for resource in resources {
         let name = names::quota(|| app.tenant(), resource)?;
         let request_id = id_for(&request_id, resource, resources.len());
-        let quota = clear_one(app, name, String::new(), change.dry_run, request_id).await?;
+        let request = v1::ClearQuotaRequest { name, etag: String::new(), request_id, validate_only: change.dry_run };
+        let quota = app.plane()?.call(request, async |plane, r| plane.quotas().clear_quota(r).await).await?;
         app.out.did(&quota, &change.say("cleared: unlimited"))?;
     }
     Ok(())
-}
-
-pub async fn clear_one(
-    app: &App,
-    name: String,
-    etag: String,
-    validate_only: bool,
-    request_id: String,
-) -> Result<v1::Quota> {
-    let request = v1::ClearQuotaRequest { name, etag, request_id, validate_only };
-    app.plane()?.call(request, async |plane, r| plane.quotas().clear_quota(r).await).await
 }
 
 pub async fn get(app: &App, name: String) -> Result<v1::Quota> {
@@ -150,10 +178,11 @@ pub async fn get(app: &App, name: String) -> Result<v1::Quota> {
     app.plane()?.call(request, async |plane, r| plane.quotas().get_quota(r).await).await
 }
 
-async fn list(app: &App, parent: String) -> Result<Vec<v1::Quota>> {
+async fn list(app: &App, parent: String, selector: &Selector) -> Result<Vec<v1::Quota>> {
     let plane = app.plane()?;
     all_pages(async |page_token| {
-        let request = v1::ListQuotasRequest { parent: parent.clone(), page_token, page_size: 0 };
+        let (parent, label_selector) = (parent.clone(), selector.text());
+        let request = v1::ListQuotasRequest { parent, page_token, page_size: 0, label_selector };
         let page = plane.call(request, async |plane, r| plane.quotas().list_quotas(r).await).await?;
         Ok((page.quotas, page.next_page_token))
     })
@@ -166,11 +195,14 @@ mod tests {
 
     #[test]
     fn limits_take_sizes_where_the_resource_is_one() {
-        assert_eq!(limit("vcpus=16"), Ok(("vcpus".into(), 16)));
-        assert_eq!(limit("memory_mib=64GiB"), Ok(("memory_mib".into(), 65_536)));
-        assert_eq!(limit("disk_gib=1TiB"), Ok(("disk_gib".into(), 1024)));
-        assert_eq!(limit("gpu_slices/h100_sxm_80gb/2g.20gb=3"), Ok(("gpu_slices/h100_sxm_80gb/2g.20gb".into(), 3)));
-        for text in ["vcpus", "vcpus=", "vcpus=many", "vcpus=2GiB"] {
+        let limit = |text: &str| wanted(text).map(|wanted| (wanted.resource, wanted.limit));
+        assert_eq!(limit("vcpus=16"), Ok(("vcpus".into(), Some(16))));
+        assert_eq!(limit("memory_mib=64GiB"), Ok(("memory_mib".into(), Some(65_536))));
+        assert_eq!(limit("disk_gib=1TiB"), Ok(("disk_gib".into(), Some(1024))));
+        let slices = "gpu_slices/h100_sxm_80gb/2g.20gb";
+        assert_eq!(limit(&format!("{slices}=3")), Ok((slices.into(), Some(3))));
+        assert_eq!(limit("vcpus"), Ok(("vcpus".into(), None)));
+        for text in ["=1", "vcpus=", "vcpus=many", "vcpus=2GiB"] {
             assert!(limit(text).is_err(), "{text}");
         }
     }

@@ -9,8 +9,9 @@ use croft_proto::v1::{self, token::Role};
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::flags::{Change, RequestId, all_pages};
+use crate::labels::{LabelEdits, Labels, Mask, Selector};
 use crate::output::cell::{Mood, Text};
-use crate::output::{Resource, age, named, note, table::Column};
+use crate::output::{Resource, age, cell, named, note, table::Column};
 use crate::{config, duration, names};
 
 #[derive(Debug, Subcommand)]
@@ -20,12 +21,18 @@ pub enum Command {
         croft token create ci --tenant acme --role tenant-operator --ttl 720h --out ci.token\n  \
         croft token create ops2 --role platform-admin")]
     Create(Create),
+    /// Show one token
+    Get { token: String },
     /// Show the tokens of a tenant, or all that you may see
     List {
         /// Of all tenants, not only of the context's
         #[arg(short = 'A', long)]
         all: bool,
+        #[command(flatten)]
+        selector: Selector,
     },
+    /// Change description, labels or annotations; what it may do never changes
+    Update(Update),
     /// Refuse a token from now on; it can be deleted later
     Disable {
         token: String,
@@ -55,6 +62,19 @@ pub struct Create {
     /// Write the secret to this file (mode 0600) instead of stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    labels: Labels,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Debug, Args)]
+pub struct Update {
+    token: String,
+    #[arg(long, help = "What it is for")]
+    description: Option<String>,
+    #[command(flatten)]
+    labels: LabelEdits,
     #[command(flatten)]
     change: Change,
 }
@@ -99,8 +119,9 @@ impl Resource for v1::Token {
         Column::new("STATE", state),
         Column::new("EXPIRES", |token| token.expire_time.as_ref().map_or("never".into(), |t| age::until(Some(t)))),
         Column::new("LAST USED", |token| age::since(token.last_used_time.as_ref())),
-        Column::new("AGE", |token| age::since(token.create_time.as_ref())),
+        Column::new("AGE", |token| age::since(token.metadata.as_ref().and_then(|m| m.create_time.as_ref()))),
         Column::wide("DESCRIPTION", |token| token.description.as_str().into()),
+        Column::wide("LABELS", |token| cell::labels(token.metadata.as_ref())),
     ];
 
     fn name(&self) -> &str {
@@ -121,7 +142,9 @@ fn state(token: &v1::Token) -> Text {
 pub async fn run(app: &App, command: Command) -> Result<()> {
     match command {
         Command::Create(create) => self::create(app, create).await,
-        Command::List { all } => list(app, all).await,
+        Command::Get { token } => app.out.one(&get(app, names::top("tokens", &token)?).await?),
+        Command::List { all, selector } => list(app, all, &selector).await,
+        Command::Update(update) => self::update(app, update).await,
         Command::Disable { token, request } => {
             let request = v1::DisableTokenRequest { name: names::top("tokens", &token)?, request_id: request.get() };
             let token = app.plane()?.call(request, async |plane, r| plane.tokens().disable_token(r).await).await?;
@@ -141,6 +164,7 @@ async fn create(app: &App, create: Create) -> Result<()> {
         tenant: if create.role.is_platform() { String::new() } else { app.tenant()? },
         role: create.role.role().into(),
         description: create.description,
+        metadata: create.labels.metadata(),
         ..v1::Token::default()
     };
     let request = v1::CreateTokenRequest {
@@ -173,11 +197,35 @@ async fn create(app: &App, create: Create) -> Result<()> {
     app.out.message(&made, &secret)
 }
 
-async fn list(app: &App, all: bool) -> Result<()> {
+async fn get(app: &App, name: String) -> Result<v1::Token> {
+    let request = v1::GetTokenRequest { name };
+    app.plane()?.call(request, async |plane, r| plane.tokens().get_token(r).await).await
+}
+
+async fn update(app: &App, update: Update) -> Result<()> {
+    let mut token = get(app, names::top("tokens", &update.token)?).await?;
+    let mut mask = Mask::default();
+    if let Some(description) = update.description {
+        token.description = description;
+        mask.add("description");
+    }
+    update.labels.apply(&mut token.metadata, &mut mask);
+    let request = v1::UpdateTokenRequest {
+        token: Some(token),
+        update_mask: mask.finish()?,
+        request_id: update.change.request_id(),
+        validate_only: update.change.dry_run,
+    };
+    let token = app.plane()?.call(request, async |plane, r| plane.tokens().update_token(r).await).await?;
+    app.out.did(&token, &update.change.say("updated"))
+}
+
+async fn list(app: &App, all: bool, selector: &Selector) -> Result<()> {
     let parent = app.tenant_or_all(all, "-")?;
     let plane = app.plane()?;
     let tokens = all_pages(async |page_token| {
-        let request = v1::ListTokensRequest { parent: parent.clone(), page_token, page_size: 0 };
+        let (parent, label_selector) = (parent.clone(), selector.text());
+        let request = v1::ListTokensRequest { parent, page_token, page_size: 0, label_selector };
         let page = plane.call(request, async |plane, r| plane.tokens().list_tokens(r).await).await?;
         Ok((page.tokens, page.next_page_token))
     });

@@ -105,13 +105,28 @@ async fn what_may_change_is_changed_and_guarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn labels_of_a_quota_are_applied_without_its_limit() {
+    let stage = Stage::new().await;
+    let metadata = v1::Metadata { etag: "q3".into(), ..v1::Metadata::default() };
+    let live = v1::Quota { metadata: Some(metadata), ..quota(8) };
+    stage.fake.say("get_quota", Say::one(live)).say("set_quota", Say::one(quota(8)));
+    let file = "{kind: Quota, name: vcpus, limit: 8, metadata: {labels: {tier: gold}}}";
+    let said = stage.run_with(stage.command(&["apply", "-f", "-"]), file.as_bytes()).await.ok();
+    assert_eq!(said, "tenants/acme/quotas/vcpus updated: metadata.labels\n");
+    let asked: Vec<v1::SetQuotaRequest> = stage.fake.asked("set_quota");
+    assert_eq!(asked[0].update_mask.as_ref().unwrap().paths, ["metadata.labels"]);
+    let sent = asked[0].quota.as_ref().unwrap().metadata.as_ref().unwrap();
+    assert_eq!((sent.etag.as_str(), sent.labels["tier"].as_str()), ("q3", "gold"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_change_is_refused_by_name_and_nothing_of_it_is_sent() {
     let stage = Stage::new().await;
     let file = stage.write("f.yaml", FILE);
     stage.fake.say("get_tenant", Say::one(tenant("Acme"))).say("get_quota", Say::one(quota(8)));
     stage.fake.say("get_instance", Say::one(web(Power::Stopped, 4)));
     let ran = stage.run(&["apply", "-f", &file]).await;
-    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("spec.vcpus: is 4, the file says 2"), "{ran:?}");
     assert!(ran.err.contains("document 1 (tenants/acme/instances/web)"), "{ran:?}");
     assert_eq!(stage.fake.asked::<v1::StartInstanceRequest>("start_instance"), []);

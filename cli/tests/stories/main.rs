@@ -3,6 +3,7 @@
 
 mod apply;
 mod errors;
+mod labels;
 mod output;
 mod support;
 mod terminal;

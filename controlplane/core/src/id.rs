@@ -92,3 +92,4 @@ uid!(InstanceUid);
 uid!(ImageUid);
 uid!(OperationUid);
 uid!(AuditUid);
+uid!(TokenUid);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::id::{InstanceUid, OperationUid, TenantId};
+use crate::meta::Labels;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +51,9 @@ pub struct Operation {
     /// `reset_generation`; unused for delete): done when truth has caught up with it.
     pub counter: i64,
     pub actor: String,
+    /// The target's, when the operation was accepted.
+    pub labels: Labels,
+    pub annotations: Labels,
     pub create_time: Timestamp,
     pub progress: String,
     pub done: bool,

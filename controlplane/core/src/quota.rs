@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, QuotaViolation, Result};
+use crate::error::{Error, QuotaViolation, Reason, Result};
 use crate::id::TenantId;
+use crate::meta::Labels;
 
 pub const VCPUS: &str = "vcpus";
 pub const MEMORY_MIB: &str = "memory_mib";
@@ -57,6 +58,25 @@ impl Quota {
     pub fn etag(&self) -> String {
         format!("q{:x}", self.generation)
     }
+
+    /// An empty etag matches everything.
+    pub fn check_etag(&self, sent: &str) -> Result<()> {
+        if sent.is_empty() || sent == self.etag() {
+            return Ok(());
+        }
+        Err(Error::Conflict {
+            reason: Reason::EtagMismatch,
+            message: format!("{} has changed since its etag was read; get it again and decide again", self.name()),
+        })
+    }
+}
+
+/// A quota as it is shown and set. Admission reads bare [`Quota`]s, which stay small whatever is written on them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labelled {
+    pub quota: Quota,
+    pub labels: Labels,
+    pub annotations: Labels,
 }
 
 /// Whether `charges` fit into every row (the tenant's and its ancestors'); all that do not are named.

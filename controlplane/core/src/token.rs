@@ -5,18 +5,19 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::access::Role;
 use crate::id::{TenantId, TokenId};
+use crate::meta::Meta;
 
 pub const ID_MAX: usize = 63;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     pub id: TokenId,
+    pub meta: Meta,
     /// `None`: the whole plane.
     pub tenant: Option<TenantId>,
     pub role: Role,
     pub description: String,
     pub disabled: bool,
-    pub create_time: Timestamp,
     pub expire_time: Option<Timestamp>,
     pub last_used_time: Option<Timestamp>,
 }

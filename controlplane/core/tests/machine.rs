@@ -4,7 +4,7 @@ use croft_core::host;
 use croft_core::id::{ImageUid, InstanceUid, OperationUid};
 use croft_core::instance::machine::{self, State, Verdict};
 use croft_core::instance::*;
-use croft_core::meta::Meta;
+use croft_core::meta::{Labels, Meta};
 use croft_core::operation::{Operation, Verb};
 use croft_core::placement::{Placement, Policy};
 use croft_core::time::Timestamp;
@@ -81,6 +81,8 @@ fn operation(verb: Verb, counter: i64) -> Operation {
         verb,
         counter,
         actor: "token:t".into(),
+        labels: Labels::new(),
+        annotations: Labels::new(),
         create_time: NOW,
         progress: String::new(),
         done: false,

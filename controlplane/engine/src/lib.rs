@@ -15,6 +15,10 @@ mod janitor;
 mod leases;
 mod placer;
 mod reconciler;
+mod wall;
+
+#[cfg(test)]
+mod bed;
 
 use std::sync::Arc;
 
@@ -28,6 +32,7 @@ use tokio::task::JoinSet;
 
 use dirty::Dirty;
 pub use hooks::{Hooks, Meter, NoMeter};
+use janitor::Janitor;
 pub use leases::Leases;
 use placer::Placer;
 pub use reconciler::INSTANCE_OVERDUE;
@@ -64,7 +69,7 @@ impl Engine {
         let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
         tasks.spawn(leases.clone().run());
         tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks.clone()));
-        tasks.spawn(janitor::run(store, clock));
+        tasks.spawn(Janitor::new(store, clock).run());
         Self { placer, dirty, leases, hooks, tasks }
     }
 

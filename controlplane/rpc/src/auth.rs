@@ -29,8 +29,10 @@ use crate::mutation;
 use crate::status::status;
 
 pub use cache::TokenCache;
-pub use crowd::Crowd;
-pub use lifetime::{ended, guarded};
+#[cfg(test)]
+pub use crowd::MOST as CROWD_MOST;
+pub use crowd::{Crowd, Place};
+pub use lifetime::{ended, guarded, guarded_in};
 pub use refusals::Refusals;
 
 /// Say what runs, and nothing about what it holds.

@@ -1,11 +1,12 @@
 //! Who is connected right now, and who waits for what: memory of this process alone, lost without harm.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use croft_core::id::HostId;
-use croft_core::{Clock, Error, Reason, Result, Timestamp, host};
+use croft_core::{Clock, Error, Reason, Result, host};
 use croft_proto::agent::v1::OpenTunnel;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -65,17 +66,31 @@ struct Live {
     number: i64,
     wake: Arc<Notify>,
     tunnels: mpsc::Sender<OpenTunnel>,
-    heard: Arc<AtomicI64>,
+    heard: Arc<Heard>,
     replaced: CancellationToken,
 }
 
+/// When a host was last heard, in microseconds of the steady clock: setting the wall clock makes no host silent.
+#[derive(Debug, Default)]
+struct Heard(AtomicU64);
+
+impl Heard {
+    fn at(&self, steady: Duration) {
+        self.0.store(u64::try_from(steady.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn before(&self, steady: Duration) -> Duration {
+        steady.saturating_sub(Duration::from_micros(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 impl Sessions {
-    /// The hosts that were heard from within the lease, by the plane's clock: theirs are the leases to renew.
+    /// The hosts that were heard from within the lease, by the plane's steady clock: theirs are the leases to renew.
     #[must_use]
     pub fn live(&self) -> Vec<HostId> {
-        let since = self.clock.now().minus(host::LEASE);
+        let now = self.clock.steady();
         let live = self.lock();
-        let heard = live.iter().filter(|(_, live)| Timestamp(live.heard.load(Ordering::Relaxed)) >= since);
+        let heard = live.iter().filter(|(_, live)| live.heard.before(now) <= host::LEASE);
         heard.map(|(id, _)| id.clone()).collect()
     }
 
@@ -87,7 +102,7 @@ impl Sessions {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             wake: Arc::default(),
             tunnels,
-            heard: Arc::new(AtomicI64::new(self.clock.now().0)),
+            heard: Arc::default(),
             replaced: CancellationToken::new(),
         };
         let session = Session {
@@ -99,6 +114,7 @@ impl Sessions {
             replaced: live.replaced.clone(),
             open_tunnels: tokio::sync::Mutex::new(open_tunnels),
         };
+        session.heard();
         if let Some(older) = self.lock().insert(host.clone(), live) {
             older.replaced.cancel();
         }
@@ -127,14 +143,14 @@ pub(crate) struct Session {
     host: HostId,
     number: i64,
     pub wake: Arc<Notify>,
-    heard: Arc<AtomicI64>,
+    heard: Arc<Heard>,
     pub replaced: CancellationToken,
     pub open_tunnels: tokio::sync::Mutex<mpsc::Receiver<OpenTunnel>>,
 }
 
 impl Session {
     pub fn heard(&self) {
-        self.heard.store(self.sessions.clock.now().0, Ordering::Relaxed);
+        self.heard.at(self.sessions.clock.steady());
     }
 }
 
@@ -150,8 +166,7 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use croft_core::Timestamp;
     use croft_core::time::ManualClock;
 
     use super::*;
@@ -181,6 +196,19 @@ mod tests {
         assert_eq!(sessions.live(), []);
         session.heard();
         assert_eq!(sessions.live(), [host]);
+    }
+
+    #[test]
+    fn setting_the_clock_makes_no_host_silent_and_no_silent_one_live() {
+        let clock = Arc::new(ManualClock::at(Timestamp(1_000_000_000)));
+        let hub = Hub::new(clock.clone());
+        let (host, sessions) = (HostId::from("h1"), hub.sessions());
+        let _session = sessions.open(&host);
+        clock.set(Timestamp(900_000_000_000));
+        assert_eq!(sessions.live(), [host]);
+        clock.set(Timestamp(0));
+        clock.advance(host::LEASE + Duration::from_micros(1));
+        assert_eq!(sessions.live(), []);
     }
 
     #[test]

@@ -197,8 +197,9 @@ fn name_of<T>(resource: &Option<T>, name: impl FnOnce(&T) -> &String) -> String 
 mutation!(CreateTenantRequest, validate_only, |it| format!("tenants/{}", it.tenant_id));
 mutation!(UpdateTenantRequest, validate_only, |it| name_of(&it.tenant, |tenant| &tenant.name));
 mutation!(DeleteTenantRequest, validate_only, |it| it.name.clone());
-mutation!(SetQuotaRequest, validate_only, |it| it.name.clone());
+mutation!(SetQuotaRequest, validate_only, |it| name_of(&it.quota, |quota| &quota.name));
 mutation!(ClearQuotaRequest, validate_only, |it| it.name.clone());
+mutation!(UpdateTokenRequest, validate_only, |it| name_of(&it.token, |token| &token.name));
 mutation!(DisableTokenRequest, |it| it.name.clone());
 mutation!(DeleteTokenRequest, |it| it.name.clone());
 mutation!(DeleteImageRequest, validate_only, |it| it.name.clone());

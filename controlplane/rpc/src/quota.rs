@@ -1,8 +1,10 @@
 //! Quotas: limit and use per (tenant, resource). A tenant's own limits are set above it, by its parent's admins.
 
-use croft_core::audit::Call;
+mod set;
+
 use croft_core::id::TenantId;
-use croft_core::quota::{LIMIT_MAX, PLAIN, is_resource};
+use croft_core::meta::selects;
+use croft_core::quota::{PLAIN, is_resource};
 use croft_core::{Error, Reason, Result, name};
 use croft_proto::v1;
 use tonic::{Request, Response, Status};
@@ -10,9 +12,9 @@ use tonic::{Request, Response, Status};
 use crate::api::Api;
 use crate::caller::Caller;
 use crate::convert::quota::out;
+use crate::filter::label_selector;
 use crate::mutation::{mutate, read};
 use crate::page::page;
-use crate::scope;
 
 #[tonic::async_trait]
 impl v1::quotas_server::Quotas for Api {
@@ -28,25 +30,16 @@ impl v1::quotas_server::Quotas for Api {
     }
 
     async fn set_quota(&self, request: Request<v1::SetQuotaRequest>) -> Result<Response<v1::Quota>, Status> {
-        mutate(self, request, |api, call, request: v1::SetQuotaRequest| async move {
-            if !(0..=LIMIT_MAX).contains(&request.limit) {
-                return Err(Error::invalid("limit", format!("0 to {LIMIT_MAX}; ClearQuota takes a limit away")));
-            }
-            set(api, call, &request.name, &request.etag, Some(request.limit)).await
-        })
-        .await
+        mutate(self, request, set::set).await
     }
 
     async fn clear_quota(&self, request: Request<v1::ClearQuotaRequest>) -> Result<Response<v1::Quota>, Status> {
-        mutate(self, request, |api, call, request: v1::ClearQuotaRequest| async move {
-            set(api, call, &request.name, &request.etag, None).await
-        })
-        .await
+        mutate(self, request, set::clear).await
     }
 }
 
 async fn get(api: Api, caller: Caller, request: v1::GetQuotaRequest) -> Result<v1::Quota> {
-    let (tenant, resource) = parse(&request.name)?;
+    let (tenant, resource) = parse("name", &request.name)?;
     api.see(&caller.principal, &tenant, &request.name).await?;
     let quota = api.store().quota_get(&tenant, &resource).await?;
     let available = api.store().quota_available(&tenant, &resource).await?;
@@ -56,12 +49,13 @@ async fn get(api: Api, caller: Caller, request: v1::GetQuotaRequest) -> Result<v
 /// There are a handful, so the store gives them all and the page is cut here; its token is the last one's resource.
 async fn list(api: Api, caller: Caller, request: v1::ListQuotasRequest) -> Result<v1::ListQuotasResponse> {
     let page = page(request.page_size, request.page_token)?;
+    let labels = label_selector(&request.label_selector)?;
     let tenant = name::tenant("parent", &request.parent)?;
     api.see(&caller.principal, &tenant, &request.parent).await?;
     let all = api.store().quota_list(&tenant).await?;
     let start = match page.token {
         None => 0,
-        Some(token) => match all.iter().position(|(quota, _)| quota.resource == token) {
+        Some(token) => match all.iter().position(|(own, _)| own.quota.resource == token) {
             Some(at) => at + 1,
             None => {
                 let message = "page_token is not one that this list gave; begin again without it".to_owned();
@@ -70,27 +64,19 @@ async fn list(api: Api, caller: Caller, request: v1::ListQuotasRequest) -> Resul
         },
     };
     let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-    let shown: Vec<_> = all.iter().skip(start).take(size).collect();
-    let next = shown.last().filter(|_| start + shown.len() < all.len()).map(|(quota, _)| quota.resource.clone());
+    let mut left = all.iter().skip(start).filter(|(own, _)| selects(&labels, &own.labels));
+    let shown: Vec<_> = left.by_ref().take(size).collect();
+    let next = shown.last().filter(|_| left.next().is_some()).map(|(own, _)| own.quota.resource.clone());
     Ok(v1::ListQuotasResponse {
-        quotas: shown.iter().map(|(quota, available)| out(quota, *available)).collect(),
+        quotas: shown.iter().map(|(own, available)| out(own, *available)).collect(),
         next_page_token: next.unwrap_or_default(),
     })
 }
 
-async fn set(api: Api, call: Call, quota: &str, etag: &str, limit: Option<i64>) -> Result<v1::Quota> {
-    let (tenant, resource) = parse(quota)?;
-    api.see(&call.principal, &tenant, quota).await?;
-    scope::strictly_above(&call.principal, &tenant, "a tenant's quota")?;
-    let done = api.store().quota_set(&call, &tenant, &resource, etag, limit).await?;
-    let available = api.store().quota_available(&tenant, &resource).await?;
-    Ok(out(&done.into_inner(), available))
-}
-
-fn parse(quota: &str) -> Result<(TenantId, String)> {
-    let (tenant, resource) = name::quota("name", quota)?;
+fn parse(field: &str, quota: &str) -> Result<(TenantId, String)> {
+    let (tenant, resource) = name::quota(field, quota)?;
     if is_resource(&resource) {
         return Ok((tenant, resource));
     }
-    Err(Error::invalid("name", format!("`{resource}` is no resource that is counted; these are: {}", PLAIN.join(", "))))
+    Err(Error::invalid(field, format!("`{resource}` is no resource that is counted; these are: {}", PLAIN.join(", "))))
 }

@@ -2,6 +2,8 @@
 //! engine and hosts, are in the `tests` crate.
 
 mod agent;
+mod crowd;
+mod labels;
 mod plane;
 mod public;
 

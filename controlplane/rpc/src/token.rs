@@ -1,10 +1,13 @@
 //! API tokens. The secret is made here, shown once, and known to nobody afterwards: the store has its SHA-256.
 
+mod update;
+
 use std::time::Duration;
 
-use croft_core::access::Role;
+use croft_core::access::{Principal, Role};
 use croft_core::audit::Call;
-use croft_core::id::{TenantId, TokenId};
+use croft_core::id::{TenantId, TokenId, TokenUid};
+use croft_core::meta::Meta;
 use croft_core::token::{self, Token};
 use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
@@ -15,8 +18,9 @@ use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::caller::Caller;
-use crate::convert::time;
 use crate::convert::token::{out, role_into, role_out};
+use crate::convert::{meta, time};
+use crate::filter::label_selector;
 use crate::mutation::{mutate, read};
 use crate::page::page;
 use crate::{random, scope};
@@ -27,6 +31,10 @@ const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 #[tonic::async_trait]
 impl v1::tokens_server::Tokens for Api {
+    async fn get_token(&self, request: Request<v1::GetTokenRequest>) -> Result<Response<v1::Token>, Status> {
+        read(self, request, get).await
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
@@ -41,9 +49,13 @@ impl v1::tokens_server::Tokens for Api {
         read(self, request, list).await
     }
 
+    async fn update_token(&self, request: Request<v1::UpdateTokenRequest>) -> Result<Response<v1::Token>, Status> {
+        mutate(self, request, update::update).await
+    }
+
     async fn disable_token(&self, request: Request<v1::DisableTokenRequest>) -> Result<Response<v1::Token>, Status> {
         mutate(self, request, |api, call, request: v1::DisableTokenRequest| async move {
-            let id = see(&api, &call, &request.name).await?;
+            let id = see(&api, &call.principal, "name", &request.name).await?;
             let done = api.store().token_disable(&call, &id).await?;
             api.tokens.forget();
             Ok(out(&done.into_inner()))
@@ -56,7 +68,7 @@ impl v1::tokens_server::Tokens for Api {
         request: Request<v1::DeleteTokenRequest>,
     ) -> Result<Response<v1::DeleteTokenResponse>, Status> {
         mutate(self, request, |api, call, request: v1::DeleteTokenRequest| async move {
-            let id = see(&api, &call, &request.name).await?;
+            let id = see(&api, &call.principal, "name", &request.name).await?;
             api.store().token_delete(&call, &id).await?;
             api.tokens.forget();
             Ok(v1::DeleteTokenResponse {})
@@ -69,11 +81,8 @@ async fn create(api: Api, call: Call, request: v1::CreateTokenRequest) -> Result
     let wire = request.token.unwrap_or_default();
     let mut violations = Violations::new();
     violations.check_slug(&request.token_id, token::ID_MAX, "token_id");
-    violations.check(
-        wire.description.chars().count() <= DESCRIPTION_MAX && !wire.description.chars().any(char::is_control),
-        "token.description",
-        format!("at most {DESCRIPTION_MAX} characters on one line"),
-    );
+    let sent = meta::into("token", wire.metadata, &mut violations);
+    check_description(&wire.description, &mut violations);
     let ttl = time::span_into("ttl", request.ttl, TTL_MAX, &mut violations);
     violations.check(
         ttl != Some(Duration::ZERO),
@@ -95,11 +104,11 @@ async fn create(api: Api, call: Call, request: v1::CreateTokenRequest) -> Result
     let now = api.store().now();
     let token = Token {
         id: request.token_id.as_str().into(),
+        meta: Meta::new(TokenUid::new(now).to_string(), sent.labels, sent.annotations, now),
         tenant,
         role,
         description: wire.description,
         disabled: false,
-        create_time: now,
         expire_time: ttl.map(|ttl| now.plus(ttl)),
         last_used_time: None,
     };
@@ -110,6 +119,14 @@ async fn create(api: Api, call: Call, request: v1::CreateTokenRequest) -> Result
         Done::New(_) | Done::Replayed(_) => String::new(),
     };
     Ok(v1::CreateTokenResponse { token: Some(out(&done.into_inner())), secret })
+}
+
+fn check_description(text: &str, violations: &mut Violations) {
+    violations.check(
+        text.chars().count() <= DESCRIPTION_MAX && !text.chars().any(char::is_control),
+        "token.description",
+        format!("at most {DESCRIPTION_MAX} characters on one line"),
+    );
 }
 
 /// A platform's role has no tenant, a tenant's role needs one.
@@ -137,20 +154,26 @@ fn role_and_tenant(role: i32, tenant: &str, violations: &mut Violations) -> (Opt
     }
 }
 
+async fn get(api: Api, caller: Caller, request: v1::GetTokenRequest) -> Result<v1::Token> {
+    let id = see(&api, &caller.principal, "name", &request.name).await?;
+    api.store().token_get(&id).await?.map(|token| out(&token)).ok_or_else(|| Error::not_found(request.name))
+}
+
 async fn list(api: Api, caller: Caller, request: v1::ListTokensRequest) -> Result<v1::ListTokensResponse> {
     let page = page(request.page_size, request.page_token)?;
+    let labels = label_selector(&request.label_selector)?;
     let within = api.within(&caller, &request.parent).await?;
-    let (tokens, next) = api.store().token_list(within.as_ref(), &page).await?;
+    let (tokens, next) = api.store().token_list(within.as_ref(), &labels, &page).await?;
     Ok(v1::ListTokensResponse { tokens: tokens.iter().map(out).collect(), next_page_token: next.unwrap_or_default() })
 }
 
 /// The token's id, if the caller may know that it exists.
-async fn see(api: &Api, call: &Call, name: &str) -> Result<TokenId> {
-    let id = name::token("name", name)?;
+async fn see(api: &Api, principal: &Principal, field: &str, name: &str) -> Result<TokenId> {
+    let id = name::token(field, name)?;
     match api.store().token_get(&id).await? {
-        Some(token) => api.see_owned(&call.principal, token.tenant.as_ref(), name).await?,
+        Some(token) => api.see_owned(principal, token.tenant.as_ref(), name).await?,
         // Who sees everything is answered by the store, which remembers what a retry asks for again.
-        None if call.principal.tenant().is_none() => {}
+        None if principal.tenant().is_none() => {}
         None => return Err(Error::not_found(name)),
     }
     Ok(id)

@@ -2,11 +2,13 @@
 
 use croft_core::id::{InstanceUid, OperationUid, TenantId};
 use croft_core::instance::State;
+use croft_core::meta::Labels;
 use croft_core::operation::{Failure, Operation, Verb};
 use croft_core::{Error, Result, Timestamp};
 use sqlx::AnyConnection;
 
-use crate::column::{from_word, wrong};
+use crate::column::{from_json, from_word, to_json, wrong};
+use crate::labels;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::{insert, sql};
@@ -20,6 +22,8 @@ struct Row {
     verb: String,
     counter: i64,
     actor: String,
+    labels: String,
+    annotations: String,
     create_time: i64,
     progress: String,
     done: i64,
@@ -31,8 +35,8 @@ struct Row {
 macro_rules! select_operations {
     ($tail:literal) => {
         concat!(
-            "SELECT uid, tenant, target, target_uid, verb, counter, actor, create_time, progress, done, failure_reason,
-                    failure_message, end_time
+            "SELECT uid, tenant, target, target_uid, verb, counter, actor, labels, annotations, create_time, progress,
+                    done, failure_reason, failure_message, end_time
              FROM operations ",
             $tail
         )
@@ -51,6 +55,8 @@ impl TryFrom<Row> for Operation {
             verb: from_word::<Verb>(&row.verb, "operations.verb")?,
             counter: row.counter,
             actor: row.actor,
+            labels: from_json(&row.labels, "operations.labels")?,
+            annotations: from_json(&row.annotations, "operations.annotations")?,
             create_time: Timestamp(row.create_time),
             progress: row.progress,
             done: row.done != 0,
@@ -64,13 +70,17 @@ impl TryFrom<Row> for Operation {
 
 /// New ones, all of them open.
 pub(crate) async fn write(conn: &mut AnyConnection, operations: &[Operation]) -> Result<()> {
+    let rows: Vec<_> = operations
+        .iter()
+        .map(|operation| Ok((operation, to_json(&operation.labels)?, to_json(&operation.annotations)?)))
+        .collect::<Result<_>>()?;
     insert(
         conn,
-        "INSERT INTO operations (uid, tenant, target, target_uid, verb, counter, actor, create_time, progress, done,
-                                 tenant_uid)",
+        "INSERT INTO operations (uid, tenant, target, target_uid, verb, counter, actor, labels, annotations,
+                                 create_time, progress, done, tenant_uid)",
         "",
-        operations,
-        |row, operation| {
+        &rows,
+        |row, (operation, labels, annotations)| {
             row.cell(operation.uid)
                 .cell(&operation.tenant)
                 .cell(&operation.target)
@@ -78,6 +88,8 @@ pub(crate) async fn write(conn: &mut AnyConnection, operations: &[Operation]) ->
                 .cell(operation.verb.as_str())
                 .cell(operation.counter)
                 .cell(&operation.actor)
+                .cell(labels)
+                .cell(annotations)
                 .cell(operation.create_time)
                 .cell(&operation.progress)
                 .cell(operation.done)
@@ -149,33 +161,34 @@ impl Store {
         get(&mut *self.reader().await?, uid).await
     }
 
-    /// Newest first.
+    /// Those with all of `labels`, newest first.
     pub async fn operation_list(
         &self,
         within: Option<&TenantId>,
+        labels: &Labels,
         page: &Page,
     ) -> Result<(Vec<Operation>, Option<String>)> {
-        let list = format!("operations {within:?}");
+        let list = format!("operations {within:?} {labels:?}");
         let (time, uid) = match page.after::<2>(&list)? {
             Some([time, uid]) => (time.parse().unwrap_or(i64::MIN), uid),
             None => (i64::MAX, String::new()),
         };
-        let rows: Vec<Row> = sql(select_operations!(
+        let from = sql(select_operations!(
             "WHERE (create_time, uid) < ($1, $2)
                AND ($3 IS NULL OR tenant_uid IN (
                    SELECT a.tenant_uid
                    FROM tenant_ancestors a
                    JOIN tenants t ON t.uid = a.ancestor_uid
-                   WHERE t.id = $3))
-             ORDER BY create_time DESC, uid DESC
-             LIMIT $4"
+                   WHERE t.id = $3))"
         ))
         .bind(time)
         .bind(uid)
-        .bind(within)
-        .bind(page.fetch())
-        .all(&mut *self.reader().await?)
-        .await?;
+        .bind(within);
+        let rows: Vec<Row> = labels::select(from, labels)?
+            .push(" ORDER BY create_time DESC, uid DESC LIMIT ")
+            .push_bind(page.fetch())
+            .all(&mut *self.reader().await?)
+            .await?;
         let mut operations: Vec<Operation> = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         let next = page.cut(&list, &mut operations, |one| [one.create_time.0.to_string(), one.uid.to_string()]);
         Ok((operations, next))

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 
 use croft_core::audit::Call;
 use croft_core::id::TenantId;
-use croft_core::quota::{PLAIN, Quota};
-use croft_core::{Error, Reason, Result};
+use croft_core::meta::Labels;
+use croft_core::quota::{Labelled, PLAIN, Quota};
+use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
+use crate::column::{from_json, to_json};
 use crate::open::Store;
 use crate::sql::{insert, sql};
 use crate::tenant;
@@ -37,23 +39,56 @@ impl From<Row> for Quota {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct LabelledRow {
+    tenant: String,
+    resource: String,
+    quota_limit: Option<i64>,
+    used: i64,
+    generation: i64,
+    labels: String,
+    annotations: String,
+}
+
+impl TryFrom<LabelledRow> for Labelled {
+    type Error = Error;
+
+    fn try_from(row: LabelledRow) -> Result<Self> {
+        Ok(Self {
+            labels: from_json(&row.labels, "quotas.labels")?,
+            annotations: from_json(&row.annotations, "quotas.annotations")?,
+            quota: Quota {
+                tenant: TenantId(row.tenant),
+                resource: row.resource,
+                limit: row.quota_limit,
+                used: row.used,
+                generation: row.generation,
+            },
+        })
+    }
+}
+
 /// Amounts by (tenant, resource), in the order in which rows are touched.
 pub(crate) type Amounts = BTreeMap<(TenantId, String), i64>;
 
-fn unset(tenant: &TenantId, resource: &str) -> Quota {
-    Quota { tenant: tenant.clone(), resource: resource.to_owned(), limit: None, used: 0, generation: 0 }
+fn unset(tenant: &TenantId, resource: &str) -> Labelled {
+    Labelled {
+        quota: Quota { tenant: tenant.clone(), resource: resource.to_owned(), limit: None, used: 0, generation: 0 },
+        labels: Labels::new(),
+        annotations: Labels::new(),
+    }
 }
 
-async fn get(conn: &mut AnyConnection, id: &TenantId, resource: &str) -> Result<Quota> {
-    let row: Option<Row> = sql("SELECT tenant, resource, quota_limit, used, generation
-                                FROM quotas
-                                WHERE tenant = $1 AND resource = $2")
+async fn get(conn: &mut AnyConnection, id: &TenantId, resource: &str) -> Result<Labelled> {
+    let row: Option<LabelledRow> = sql("SELECT tenant, resource, quota_limit, used, generation, labels, annotations
+                                        FROM quotas
+                                        WHERE tenant = $1 AND resource = $2")
     .bind(id)
     .bind(resource)
     .optional(conn)
     .await?;
     match row {
-        Some(row) => Ok(row.into()),
+        Some(row) => row.try_into(),
         None => {
             tenant::require(conn, id).await?;
             Ok(unset(id, resource))
@@ -113,7 +148,7 @@ fn available(lineage: &[TenantId], rows: &[Quota], resource: &str) -> Option<i64
 }
 
 impl Store {
-    pub async fn quota_get(&self, tenant: &TenantId, resource: &str) -> Result<Quota> {
+    pub async fn quota_get(&self, tenant: &TenantId, resource: &str) -> Result<Labelled> {
         get(&mut *self.snapshot().await?, tenant, resource).await
     }
 
@@ -127,70 +162,73 @@ impl Store {
     }
 
     /// With what is available. The plain resources first, set or not, then what else has rows.
-    pub async fn quota_list(&self, tenant: &TenantId) -> Result<Vec<(Quota, Option<i64>)>> {
+    pub async fn quota_list(&self, tenant: &TenantId) -> Result<Vec<(Labelled, Option<i64>)>> {
         let mut tx = self.snapshot().await?;
         tenant::require(&mut tx, tenant).await?;
         let lineage = tenant::ancestors(&mut tx, tenant).await?;
         let rows = of_tenants(&mut tx, &lineage).await?;
-        let own = |resource: &str| rows.iter().find(|row| row.tenant == *tenant && row.resource == resource).cloned();
-        let mut others: Vec<&str> = rows
-            .iter()
-            .filter(|row| row.tenant == *tenant && !PLAIN.contains(&row.resource.as_str()))
-            .map(|row| row.resource.as_str())
-            .collect();
-        others.sort_unstable();
-        Ok(PLAIN
-            .into_iter()
+        let own: Vec<LabelledRow> = sql("SELECT tenant, resource, quota_limit, used, generation, labels, annotations
+                                         FROM quotas
+                                         WHERE tenant = $1
+                                         ORDER BY resource")
+        .bind(tenant)
+        .all(&mut tx)
+        .await?;
+        let own: Vec<Labelled> = own.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+        let (plain, others): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|own| PLAIN.contains(&own.quota.resource.as_str()));
+        let plain = PLAIN.into_iter().map(|resource| {
+            plain.iter().find(|own| own.quota.resource == resource).cloned().unwrap_or_else(|| unset(tenant, resource))
+        });
+        Ok(plain
             .chain(others)
-            .map(|resource| {
-                (own(resource).unwrap_or_else(|| unset(tenant, resource)), available(&lineage, &rows, resource))
+            .map(|own| {
+                let available = available(&lineage, &rows, &own.quota.resource);
+                (own, available)
             })
             .collect())
     }
 
-    /// `None` takes the limit away. A limit below what is used stops growth and takes nothing.
+    /// Of what `change` does, limit, labels and annotations count. No limit is unlimited; one below what is used stops
+    /// growth and takes nothing.
     pub async fn quota_set(
         &self,
         call: &Call,
         tenant: &TenantId,
         resource: &str,
         etag: &str,
-        limit: Option<i64>,
-    ) -> Result<Done<Quota>> {
+        change: impl FnOnce(&mut Labelled) -> Result<()> + Send + 'static,
+    ) -> Result<Done<Labelled>> {
         let (id, resource, etag) = (tenant.clone(), resource.to_owned(), etag.to_owned());
         let about = About::tenant(&id, format!("tenants/{id}/quotas/{resource}"));
         let done = self
             .mutate(call, about, move |tx| {
                 Box::pin(async move {
-                    let before = get(&mut tx.conn, &id, &resource).await?;
-                    if !etag.is_empty() && etag != before.etag() {
-                        return Err(Error::Conflict {
-                            reason: Reason::EtagMismatch,
-                            message: format!(
-                                "{} has changed since its etag was read; get it again and decide again",
-                                before.name()
-                            ),
-                        });
-                    }
-                    let after = Quota { limit, generation: before.generation + 1, ..before };
-                    sql("INSERT INTO quotas (tenant, resource, quota_limit, used, generation)
-                         VALUES ($1, $2, $3, 0, $4)
+                    let mut own = get(&mut tx.conn, &id, &resource).await?;
+                    own.quota.check_etag(&etag)?;
+                    change(&mut own)?;
+                    own.quota.generation += 1;
+                    sql("INSERT INTO quotas (tenant, resource, quota_limit, used, generation, labels, annotations)
+                         VALUES ($1, $2, $3, 0, $4, $5, $6)
                          ON CONFLICT (tenant, resource)
-                         DO UPDATE SET quota_limit = excluded.quota_limit, generation = excluded.generation")
+                         DO UPDATE SET quota_limit = excluded.quota_limit, generation = excluded.generation,
+                                       labels = excluded.labels, annotations = excluded.annotations")
                     .bind(&id)
                     .bind(&resource)
-                    .bind(limit)
-                    .bind(after.generation)
+                    .bind(own.quota.limit)
+                    .bind(own.quota.generation)
+                    .bind(to_json(&own.labels)?)
+                    .bind(to_json(&own.annotations)?)
                     .run(&mut tx.conn)
                     .await?;
-                    Ok(after)
+                    Ok(own)
                 })
             })
             .await?;
         match done {
             Done::Replayed(then) => {
                 // Its tenant may be gone; then the first answer is all there is.
-                Ok(Done::Replayed(self.quota_get(&then.tenant, &then.resource).await.unwrap_or(then)))
+                Ok(Done::Replayed(self.quota_get(&then.quota.tenant, &then.quota.resource).await.unwrap_or(then)))
             }
             new => Ok(new),
         }

@@ -5,7 +5,7 @@ use croft_proto::agent::v1::DesiredInstance;
 
 use super::decide::{Action, Intent, Memory, Trouble, Why};
 use super::exit::{self, Machine};
-use super::{BREATH, Driver};
+use super::{BREATH, Driver, MOST_BREATHS};
 use crate::clock::Moment;
 use crate::crash;
 use crate::hypervisor::{Error, OffReason, Seed};
@@ -59,14 +59,19 @@ impl Driver {
             Err(Failure::Refused(why)) => (why, true),
             Err(Failure::Failed(why)) => (why, false),
         };
-        tracing::warn!(
-            uid = %self.entry.uid, action = action.name(), reason = why.reason, "instance: {}", why.message
-        );
+        let previous = self.memory.troubles.iter().find(|trouble| trouble.action == action);
+        // Said once, not at every try: a night of tries must not fill the disk that may be what is missing.
+        if previous.is_some_and(|previous| previous.why == why) {
+            tracing::debug!(uid = %self.entry.uid, action = action.name(), reason = why.reason, "again: {}", why.message);
+        } else {
+            tracing::warn!(
+                uid = %self.entry.uid, action = action.name(), reason = why.reason, "instance: {}", why.message
+            );
+        }
         if action.is_note() {
             // Notes are not held back by a trouble: without them nothing else can be decided.
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(BREATH * previous.map_or(1, |previous| previous.tries.min(MOST_BREATHS))).await;
         }
-        let previous = self.memory.troubles.iter().find(|trouble| trouble.action == action);
         let trouble = Trouble::after(previous, action, Intent::of(record), why, refused, self.shared.clock.steady());
         self.memory.troubles.retain(|trouble| trouble.action != action);
         self.memory.troubles.push(trouble);

@@ -23,7 +23,7 @@ use crate::journal::{Entry, Record};
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 use crate::surveyor::{Look, Surveyor};
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, unless_it_panics};
 
 pub mod decide;
 mod execute;
@@ -58,9 +58,28 @@ impl std::fmt::Debug for Shared {
 /// Takes charge of one VM until the agent ends or the entry is let go of.
 pub fn spawn_driver(entry: &Arc<Entry>, shared: Shared) {
     let tasks = shared.tasks.clone();
-    let driver = Driver::new(Arc::clone(entry), shared);
-    tasks.spawn(driver.run());
+    tasks.spawn_vital("the keeper of a driver", keep_driving(Arc::clone(entry), shared));
 }
+
+/// A driver that panics leaves its VM to a new one, which begins with the journal and a look, as after a crash of the
+/// agent. Meanwhile the plane hears of it, and the other VMs do not.
+async fn keep_driving(entry: Arc<Entry>, shared: Shared) {
+    let mut falls = 0;
+    loop {
+        let began = shared.clock.steady();
+        let driver = Driver::new(Arc::clone(&entry), shared.clone());
+        if unless_it_panics(&format!("the driver of instance {}", entry.uid), driver.run()).await.is_some() {
+            return;
+        }
+        let lasted = began.plus(LONGEST_FALL).left(shared.clock.steady()).is_none();
+        falls = if lasted { 1 } else { falls + 1 };
+        observe::tell_fault(&entry.read().await, &entry, &shared.board);
+        shared.clock.sleep(decide::exponential(falls, LONGEST_FALL)).await;
+    }
+}
+
+/// The longest wait for a new driver; one that lived for so long was well.
+const LONGEST_FALL: Duration = Duration::from_secs(300);
 
 struct Driver {
     entry: Arc<Entry>,
@@ -126,7 +145,9 @@ impl Driver {
         let action = match &decision.next {
             Next::Wait(_) => "wait",
             Next::Act(action) => {
-                tracing::info!(uid = %self.entry.uid, name = name(&record), action = action.name(), "instance");
+                if !self.memory.troubles.iter().any(|trouble| trouble.action == *action) {
+                    tracing::info!(uid = %self.entry.uid, name = name(&record), action = action.name(), "instance");
+                }
                 self.execute(*action, &record).await;
                 action.name()
             }
@@ -168,3 +189,4 @@ fn name(record: &Record) -> String {
 
 /// After a failure in the driver's own bookkeeping, before it looks again.
 const BREATH: Duration = Duration::from_secs(1);
+const MOST_BREATHS: u32 = 10;

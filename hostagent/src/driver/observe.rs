@@ -10,7 +10,7 @@ use super::decide::{Decision, Why};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::hypervisor::Guest;
-use crate::journal::{Ended, Record};
+use crate::journal::{Ended, Entry, Record};
 use crate::reasons;
 
 const GUEST_READY: &str = "GuestReady";
@@ -41,6 +41,23 @@ impl Reporter {
         };
         self.board.set_instance(self.uid, observation(self.uid, record, phase, &decision.why, condition, guest));
     }
+}
+
+/// Its driver panicked: what was last seen of it may be out of date.
+pub(super) fn tell_fault(record: &Record, entry: &Entry, board: &Board) {
+    let known = board.instance(entry.uid).map(|known| (*known).clone());
+    board.set_instance(
+        entry.uid,
+        InstanceObservation {
+            uid: entry.uid.to_string(),
+            generation: record.generation(),
+            phase: Phase::Failed.into(),
+            reason: reasons::AGENT_FAULT.to_owned(),
+            message: "the host agent's task for it panicked and is started again; the agent's log says where"
+                .to_owned(),
+            ..known.unwrap_or_default()
+        },
+    );
 }
 
 fn observation(

@@ -1,7 +1,7 @@
 //! What the agent asks of a hypervisor: our verbs, not libvirt's.
 //!
 //! Two implementations, chosen by configuration at start: [`libvirt`] drives libvirtd and QEMU; [`simulated`] keeps its
-//! state in a directory and refuses what libvirt refuses. Both are exercised by the same conformance tests.
+//! state in a directory and refuses what libvirt refuses. Both must pass one story, `tests/conformance`.
 //!
 //! Every verb is safe to repeat and says nothing about intent: the driver of each instance (`crate::driver`) decides what
 //! to call when. Uids are the instance's; a domain without Croft's mark is *foreign* and never an argument here.

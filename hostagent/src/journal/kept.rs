@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Error;
+use super::ballast::Ballast;
 use crate::durable;
 use crate::tasks::Tasks;
 
@@ -14,13 +15,14 @@ use crate::tasks::Tasks;
 pub struct Kept<T> {
     path: PathBuf,
     value: Arc<Mutex<T>>,
+    ballast: Arc<Ballast>,
     tasks: Tasks,
 }
 
 impl<T: Serialize + Clone + PartialEq + Send + 'static> Kept<T> {
     #[must_use]
-    pub fn new(path: PathBuf, value: T, tasks: Tasks) -> Self {
-        Self { path, value: Arc::new(Mutex::new(value)), tasks }
+    pub(super) fn new(path: PathBuf, value: T, ballast: Arc<Ballast>, tasks: Tasks) -> Self {
+        Self { path, value: Arc::new(Mutex::new(value)), ballast, tasks }
     }
 
     pub async fn read(&self) -> T {
@@ -56,9 +58,9 @@ impl<T: Serialize + Clone + PartialEq + Send + 'static> Kept<T> {
     }
 
     async fn replace(&self, mut value: OwnedMutexGuard<T>, next: T) -> Result<(), Error> {
-        let (path, tasks) = (self.path.clone(), self.tasks.clone());
+        let (path, ballast, tasks) = (self.path.clone(), Arc::clone(&self.ballast), self.tasks.clone());
         blocking(move || {
-            write(&path, &next, &tasks)?;
+            write(&path, &next, &ballast, &tasks)?;
             *value = next;
             Ok(())
         })
@@ -66,14 +68,14 @@ impl<T: Serialize + Clone + PartialEq + Send + 'static> Kept<T> {
     }
 }
 
-pub(super) fn write<T: Serialize>(path: &Path, value: &T, tasks: &Tasks) -> Result<(), Error> {
+pub(super) fn write<T: Serialize>(path: &Path, value: &T, ballast: &Ballast, tasks: &Tasks) -> Result<(), Error> {
     let _alive = tasks.alive().ok_or(Error::Killed)?;
     let text = serde_json::to_vec_pretty(value).map_err(|error| durable::Error {
         path: path.to_owned(),
         verb: "encode",
         source: error.into(),
     })?;
-    Ok(durable::write(path, &text)?)
+    Ok(ballast.write(|| durable::write(path, &text))?)
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {

@@ -4,10 +4,12 @@
 //! journal/host.json          epoch, revision, boot: what the plane and this machine last agreed on
 //! journal/<uid>.json         one Record
 //! journal/<uid>.json.corrupt a Record that could not be read, kept for the operator
+//! journal/ballast            room for the others
 //! ```
 //!
 //! Every write replaces a whole file and is on the disk when it returns. A file that cannot be read is never dropped: its
-//! instance is FAILED with JournalCorrupt until it is deleted, or started or stopped by somebody.
+//! instance is FAILED with JournalCorrupt until it is deleted, or started or stopped by somebody. A full disk takes some
+//! writes more ([`ballast`]).
 //!
 //! Refuses to decide anything; `crate::driver` does.
 
@@ -21,7 +23,9 @@ use uuid::Uuid;
 
 use crate::durable;
 use crate::tasks::Tasks;
+use ballast::Ballast;
 
+mod ballast;
 mod kept;
 mod record;
 
@@ -62,6 +66,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Journal {
     directory: Arc<PathBuf>,
+    ballast: Arc<Ballast>,
     tasks: Tasks,
 }
 
@@ -77,7 +82,8 @@ impl Journal {
     /// Reads everything. Blocks.
     pub fn open(directory: &Path, tasks: Tasks) -> Result<Opened, Error> {
         durable::private_directory(directory)?;
-        let journal = Self { directory: Arc::new(directory.to_owned()), tasks };
+        let ballast = Arc::new(Ballast::new(directory));
+        let journal = Self { directory: Arc::new(directory.to_owned()), ballast, tasks };
         let unlisted = |error| Error::List(directory.to_owned(), error);
         let mut records = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(unlisted)? {
@@ -86,30 +92,39 @@ impl Journal {
             if name.ends_with(durable::TEMPORARY) {
                 durable::remove(&path)?;
             } else if let Some(uid) = name.strip_suffix(".json").and_then(|stem| Uuid::try_parse(stem).ok()) {
-                records.push((uid, journal.load(uid, &path)?));
+                records.push((uid, journal.load(uid, &path)));
             }
         }
-        let host = Kept::new(journal.directory.join(HOST), journal.load_host()?, journal.tasks.clone());
+        let host = journal.kept(journal.directory.join(HOST), journal.load_host()?);
         Ok(Opened { journal, host, records })
     }
 
-    fn load(&self, uid: Uuid, path: &Path) -> Result<Record, Error> {
-        let fault = match read::<Record>(path) {
-            Ok(record) if record.format == FORMAT => return Ok(record),
+    fn load(&self, uid: Uuid, path: &Path) -> Record {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                // The file may well be whole, and readable again after a restart of the agent: it stays as it is until
+                // somebody decides about the instance.
+                let message = format!("{} can not be read: {error}; look at the host's disk", path.display());
+                tracing::error!(%uid, "{message}");
+                return unreadable(message);
+            }
+        };
+        let fault = match parse::<Record>(&text) {
+            Ok(record) if record.format == FORMAT => return record,
             Ok(record) => format!("is of format {}, this agent reads {FORMAT}", record.format),
             Err(fault) => fault,
         };
         let aside = self.directory.join(format!("{uid}.json.corrupt"));
         let message = format!("{} {fault}; it is kept as {}", path.display(), aside.display());
         tracing::error!(%uid, "{message}");
-        let record =
-            Record { corrupt: Some(Corrupt { message, power_generation: None }), listed: true, ..Record::default() };
-        // Copied, not moved: at no moment does the instance have no file.
-        if let Err(error) = std::fs::copy(path, &aside) {
-            tracing::warn!(%uid, "the unreadable journal file could not be kept: {error}");
+        let record = unreadable(message);
+        // Copied, not moved: at no moment does the instance have no file. Replaced only when the copy is on the disk.
+        let replaced = durable::write(&aside, &text).map_err(Error::from);
+        if let Err(error) = replaced.and_then(|()| kept::write(path, &record, &self.ballast, &self.tasks)) {
+            tracing::warn!(%uid, "the unreadable file stays where it is: {:#}", anyhow::Error::new(error));
         }
-        kept::write(path, &record, &self.tasks)?;
-        Ok(record)
+        record
     }
 
     fn load_host(&self) -> Result<HostRecord, Error> {
@@ -125,6 +140,10 @@ impl Journal {
         })
     }
 
+    fn kept<T: Serialize + Clone + PartialEq + Send + 'static>(&self, path: PathBuf, value: T) -> Kept<T> {
+        Kept::new(path, value, Arc::clone(&self.ballast), self.tasks.clone())
+    }
+
     fn path(&self, uid: Uuid) -> PathBuf {
         self.directory.join(format!("{uid}.json"))
     }
@@ -132,12 +151,7 @@ impl Journal {
     /// The record of an instance, not yet written.
     #[must_use]
     pub fn entry(&self, uid: Uuid, record: Record) -> Entry {
-        Entry {
-            uid,
-            record: Kept::new(self.path(uid), record, self.tasks.clone()),
-            wake: Notify::new(),
-            retired: AtomicBool::new(false),
-        }
+        Entry { uid, record: self.kept(self.path(uid), record), wake: Notify::new(), retired: AtomicBool::new(false) }
     }
 }
 
@@ -190,7 +204,16 @@ impl Entry {
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {
     let text = std::fs::read(path).map_err(|error| format!("can not be read: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("is corrupt: {error}"))
+    parse(&text)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| format!("is corrupt: {error}"))
+}
+
+/// In the place of a record that is not known.
+fn unreadable(message: String) -> Record {
+    Record { corrupt: Some(Corrupt { message, power_generation: None }), listed: true, ..Record::default() }
 }
 
 #[cfg(test)]

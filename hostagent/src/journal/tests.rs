@@ -116,3 +116,27 @@ fn a_second_tombstone_only_makes_the_first_more_urgent() {
     let grave = Grave { generation: 5, force: true, stop_timeout_seconds: 60, gone: false };
     assert_eq!((record.generation(), record.tombstone, record.after), (5, Some(grave), None));
 }
+
+#[test]
+fn what_cannot_be_kept_aside_is_not_replaced() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let uid = Uuid::now_v7();
+    let path = dir.path().join(format!("{uid}.json"));
+    fs::write(&path, "{ half").expect("write");
+    // The name that it would be kept under is taken: as little as a full disk does it let a copy be made.
+    fs::create_dir(dir.path().join(format!("{uid}.json.corrupt"))).expect("obstacle");
+    let (_, record) = open(dir.path()).records.pop().expect("never dropped");
+    assert!(record.corrupt.is_some());
+    assert_eq!(fs::read_to_string(&path).expect("still there"), "{ half");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_now_is_left_as_it_is() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    // Reading a directory fails, as reading from a failing disk does.
+    let path = dir.path().join(format!("{}.json", Uuid::now_v7()));
+    fs::create_dir(&path).expect("obstacle");
+    let (_, record) = open(dir.path()).records.pop().expect("never dropped");
+    assert!(record.corrupt.expect("corrupt").message.contains("can not be read"));
+    assert!(path.is_dir());
+}

@@ -25,7 +25,7 @@ mod tls;
 
 pub use session::Ended;
 pub use tls::MutualTls;
-pub(crate) use tls::{endpoint, explain};
+pub(crate) use tls::{dial, endpoint};
 
 /// The protocol versions that this agent speaks.
 pub const PROTOCOL: std::ops::RangeInclusive<i32> = 1..=1;

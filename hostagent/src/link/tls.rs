@@ -11,6 +11,8 @@ use super::{Connect, ConnectError};
 use crate::identity::Identity;
 
 const CONNECT: Duration = Duration::from_secs(10);
+/// For TCP, TLS and HTTP/2 together: something that takes the connection and then says nothing is not the plane.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Dials with the certificate that is on the disk at that moment: a renewed one is used from the next dial on.
@@ -30,15 +32,28 @@ impl Connect for MutualTls {
             .map_err(|error| ConnectError::Refused(error.to_string()))?;
         let tls = TlsIdentity::from_pem(&identity.certificate_pem, &identity.key_pem);
         let endpoint = endpoint(&self.server, &identity.ca_pem, Some(tls)).map_err(ConnectError::Refused)?;
-        endpoint.connect().await.map_err(|error| match explain(&error) {
-            Some(why) => ConnectError::Refused(format!("{}: {why}", self.server)),
-            None => ConnectError::Unreachable(format!("{} can not be reached: {}", self.server, innermost(&error))),
-        })
+        dial(&endpoint, &self.server).await
     }
 
     fn host_id(&self) -> Option<String> {
         Identity::load(&self.state_dir).ok().map(|identity| identity.host_id)
     }
+}
+
+/// The whole way to a connection that answers, within a deadline.
+pub(crate) async fn dial(endpoint: &Endpoint, server: &str) -> Result<Channel, ConnectError> {
+    dial_within(HANDSHAKE, endpoint, server).await
+}
+
+async fn dial_within(deadline: Duration, endpoint: &Endpoint, server: &str) -> Result<Channel, ConnectError> {
+    let connected = tokio::time::timeout(deadline, endpoint.connect()).await.map_err(|_| {
+        let seconds = deadline.as_secs();
+        ConnectError::Unreachable(format!("{server} took the connection and said nothing for {seconds} s"))
+    })?;
+    connected.map_err(|error| match explain(&error) {
+        Some(why) => ConnectError::Refused(format!("{server}: {why}")),
+        None => ConnectError::Unreachable(format!("{server} can not be reached: {}", innermost(&error))),
+    })
 }
 
 /// `server` is HOST:PORT; nothing but `ca_pem` is trusted.
@@ -125,4 +140,25 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("ca").cert.pem();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let server = silent.local_addr().expect("address").to_string();
+        let endpoint = endpoint(&server, &ca, None).expect("endpoint");
+        let dialled = tokio::spawn(async move { dial_within(Duration::from_millis(300), &endpoint, &server).await });
+        let _taken = silent.accept().await.expect("taken");
+        let gave_up = tokio::time::timeout(Duration::from_secs(10), dialled).await.expect("it waits for ever");
+        match gave_up.expect("no panic") {
+            Err(ConnectError::Unreachable(why)) => assert!(why.contains("said nothing"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::fetch::{Download, Fetcher};
 use super::overlay::Format;
 use super::wanted::{Role, Wanted, files};
-use super::{Error, durable, local, qcow2, raw, reasons, space};
+use super::{Error, blocking, durable, local, qcow2, raw, reasons, space};
 use crate::reasons::{IMAGE_FETCH_FAILED, IMAGE_SOURCE_REFUSED};
 
 const MANIFEST: &str = "ready.json";
@@ -218,7 +218,7 @@ impl Cache {
         if !path.exists() {
             return Ok(false);
         }
-        let hashed = blocking({
+        let hashed = blocking("an image", {
             let path = path.to_owned();
             move || local::sha256(&path)
         })
@@ -240,7 +240,7 @@ impl Cache {
         let max_bytes = file.role.max_bytes(self.limits.max_virtual);
         let root = self.root.clone();
         let reserve = self.limits.disk_reserve;
-        let what = format!("the image file {}", file.uri);
+        let what = format!("the image file {}", file.name());
         let room = move |bytes: u64| space::ensure(&root, &what, bytes, reserve);
         if !file.uri.starts_with("file:") {
             let download = Download { url: &file.uri, sha256: &file.sha256, part, max_bytes, room: &room, progress };
@@ -248,7 +248,7 @@ impl Cache {
             return tokio::select! {
                 result = self.fetcher.fetch(&download) => result,
                 () = sender.closed() => {
-                    Err(Error::failed(IMAGE_FETCH_FAILED, format!("nobody waits for {} any more", file.uri)))
+                    Err(Error::failed(IMAGE_FETCH_FAILED, format!("nobody waits for {} any more", file.name())))
                 }
             };
         }
@@ -257,7 +257,7 @@ impl Cache {
         room(length)?;
         let (uri, sha256, part) = (file.uri.clone(), file.sha256.clone(), part.to_owned());
         // Not given up half-way: the thread would go on writing while the next try begins.
-        blocking(move || local::copy(source, &uri, &sha256, &part, max_bytes)).await?;
+        blocking("an image", move || local::copy(source, &uri, &sha256, &part, max_bytes)).await?;
         progress(length, length);
         Ok(())
     }
@@ -268,10 +268,10 @@ impl Cache {
         let limit = self.limits.max_virtual;
         let virtual_size = match file.format {
             None => 0,
-            Some(Format::Raw) => raw::check(&file.uri, fs::metadata(path).map_err(io)?.len(), limit)?,
+            Some(Format::Raw) => raw::check(&file.name(), fs::metadata(path).map_err(io)?.len(), limit)?,
             Some(Format::Qcow2) => {
                 let mut opened = fs::File::open(path).map_err(io)?;
-                qcow2::check(&mut opened, limit).map_err(|refusal| refusal.of(&file.uri))?.virtual_size
+                qcow2::check(&mut opened, limit).map_err(|refusal| refusal.of(&file.name()))?.virtual_size
             }
         };
         if let Some(least) = file.min_disk_gib
@@ -281,7 +281,7 @@ impl Cache {
                 reasons::IMAGE_TOO_LARGE,
                 format!(
                     "{} is refused: its disk needs {} GiB and min_disk_gib says {least}; register it with the right one",
-                    file.uri,
+                    file.name(),
                     virtual_size.div_ceil(space::GIB)
                 ),
             ));
@@ -292,7 +292,7 @@ impl Cache {
     /// What may not even be tried.
     fn permitted(&self, file: &Wanted, platform: bool) -> Result<(), Error> {
         if file.uri.starts_with("file:") && !platform {
-            let message = format!("{} is refused: only platform images may come from a host's own files", file.uri);
+            let message = format!("{} is refused: only platform images may come from a host's own files", file.name());
             return Err(Error::refused(IMAGE_SOURCE_REFUSED, message));
         }
         Ok(())
@@ -329,13 +329,6 @@ impl Cache {
 fn seal(part: &Path, path: &Path) -> Result<(), Error> {
     fs::set_permissions(part, fs::Permissions::from_mode(0o444)).map_err(|e| Error::io("seal", part, &e))?;
     durable::publish(part, path)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(Error::failed(reasons::MEDIA_IO, format!("the work on an image stopped: {e}"))),
-    }
 }
 
 #[cfg(test)]

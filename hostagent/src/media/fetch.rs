@@ -19,15 +19,16 @@ use tokio::io::AsyncWriteExt;
 
 use super::address::{Policy, Refused, Resolver};
 use super::source::{self, UrlRefused, shown, shown_text};
-use super::{Error, durable, reasons};
+use super::{Error, Verdict, durable, reasons};
 use crate::reasons::{IMAGE_DIGEST_MISMATCH, IMAGE_FETCH_FAILED, IMAGE_SOURCE_REFUSED};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two pieces of the body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
-/// Tries in a row that brought no byte.
+/// Tries in a row that brought next to nothing: a server that hands out single bytes must not keep a host busy for ever.
 const BARREN_TRIES: u32 = 4;
+const FERTILE: u64 = 16 << 10;
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How often the room on the disk is looked at.
 const ROOM_EVERY: u64 = 64 << 20;
@@ -96,13 +97,15 @@ impl Fetcher {
                     result => return result,
                 },
                 Err(Cut::Final(error)) => {
-                    if error.reason == reasons::DISK_FULL {
+                    // What is refused is never taken up again, and a full disk needs its room back.
+                    if error.verdict == Verdict::Refused {
                         discard(download.part)?;
                     }
                     return Err(error);
                 }
                 Err(Cut::Again(error)) => {
-                    barren = if length(download.part).await > before { 0 } else { barren + 1 };
+                    let brought = length(download.part).await.saturating_sub(before);
+                    barren = if brought >= FERTILE { 0 } else { barren + 1 };
                     if barren >= BARREN_TRIES {
                         return Err(error);
                     }

@@ -119,6 +119,14 @@ async fn goes_on_where_it_was_cut() {
 }
 
 #[tokio::test]
+async fn a_server_that_hands_out_single_bytes_is_given_up() {
+    let trickle = |_| answer("200 OK", "content-length: 100000\r\n", b"x");
+    let server = Server::start((0..20).map(trickle).collect());
+    assert_eq!(server.fetch(&body()).await.unwrap_err().reason, "ImageFetchFailed");
+    assert!(server.asked.lock().unwrap().len() < 10);
+}
+
+#[tokio::test]
 async fn begins_anew_when_the_file_changed_in_between() {
     let body = body();
     let old = vec![0u8; 60_000];
@@ -156,8 +164,10 @@ async fn an_endless_body_is_cut_at_the_limit() {
     let server = Server::start(vec![answer("200 OK", "", &vec![0; 2 << 20])]);
     let error = server.fetch(&body()).await.unwrap_err();
     assert_eq!(error.reason, "ImageTooLarge");
+    assert!(server.leaves_nothing(), "what was refused keeps its room");
     let announced = Server::start(vec![answer("200 OK", "content-length: 9999999999\r\n", b"")]);
     assert_eq!(announced.fetch(&body()).await.unwrap_err().reason, "ImageTooLarge");
+    assert!(announced.leaves_nothing());
 }
 
 #[tokio::test]

@@ -66,6 +66,15 @@ impl Error {
     }
 }
 
+/// Work on files that may take long, away from the threads that everything else runs on. `what` it is about.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let stopped = |e| Err(Error::failed(reasons::MEDIA_IO, format!("the work on {what} stopped: {e}")));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(stopped)
+}
+
 impl From<Error> for crate::hypervisor::Error {
     fn from(error: Error) -> Self {
         let Error { verdict, reason, message } = error;

@@ -2,9 +2,11 @@
 //!
 //! The format of what lies below is written into it as it was declared: nobody who opens the disk ever guesses. Made under
 //! another name and renamed, so it is there whole or not at all; one that is there is never made anew, because it holds
-//! the tenant's data.
+//! the tenant's data, and nobody but root and the emulator's user (to whom libvirt gives it) may read it.
 
-use std::path::Path;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -46,7 +48,8 @@ pub struct Base<'a> {
 
 /// Makes the disk unless it is there.
 pub async fn ensure(disk: &Path, base: Option<Base<'_>>, size_gib: i64) -> Result<(), Error> {
-    if disk.exists() {
+    // What cannot be looked at is not absent: an empty disk in its place would take the tenant's data away.
+    if disk.try_exists().map_err(|e| Error::io("look at", disk, &e))? {
         return Ok(());
     }
     let size = u64::try_from(size_gib).unwrap_or(0).saturating_mul(GIB);
@@ -59,15 +62,24 @@ pub async fn ensure(disk: &Path, base: Option<Base<'_>>, size_gib: i64) -> Resul
     }
     let temp = durable::temporary(disk);
     durable::remove(&temp)?;
-    let result = create(&temp, base, size).await.and_then(|()| {
-        let file = std::fs::File::open(&temp).map_err(|e| Error::io("open", &temp, &e))?;
-        file.sync_all().map_err(|e| Error::io("sync", &temp, &e))?;
-        durable::publish(&temp, disk)
-    });
+    let result = match create(&temp, base, size).await {
+        Ok(()) => super::blocking("a disk", seal(temp.clone(), disk.to_owned())).await,
+        Err(error) => Err(error),
+    };
     if result.is_err() {
         durable::remove(&temp)?;
     }
     result
+}
+
+/// qemu-img makes it as readable as the umask allows, and libvirt changes its owner only.
+fn seal(temp: PathBuf, disk: PathBuf) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    move || {
+        fs::set_permissions(&temp, Permissions::from_mode(0o600))
+            .map_err(|e| Error::io("close to others", &temp, &e))?;
+        File::open(&temp).and_then(|file| file.sync_all()).map_err(|e| Error::io("sync", &temp, &e))?;
+        durable::publish(&temp, &disk)
+    }
 }
 
 async fn create(path: &Path, base: Option<Base<'_>>, size: u64) -> Result<(), Error> {
@@ -120,6 +132,8 @@ mod tests {
         let info: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
         assert_eq!(info["backing-filename-format"], "raw");
         assert_eq!(info["virtual-size"], 1 << 30);
+        let mode = fs::metadata(&disk).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "another user of this host could read the tenant's disk");
 
         std::fs::write(&disk, "the tenant's data").unwrap();
         ensure(&disk, Some(base), 1).await.unwrap();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::overlay::Format;
+use super::source::shown_text;
 use super::{Error, space};
 use crate::reasons::IMAGE_FORMAT_REFUSED;
 
@@ -46,6 +47,13 @@ pub struct Wanted {
     /// Of a disk.
     pub format: Option<Format>,
     pub min_disk_gib: Option<u32>,
+}
+
+impl Wanted {
+    /// How it is called in messages: its address without the query, which may hold a signature.
+    pub fn name(&self) -> String {
+        shown_text(&self.uri)
+    }
 }
 
 /// The image's uid and its files.

@@ -189,7 +189,10 @@ impl Supervisor {
 
     /// Pulls the plug on what was fenced, and waits until nothing of it is left.
     async fn fence(&self, sync: &Sync, known: i64) -> Result<(), Error> {
-        tracing::warn!(from = known, to = sync.epoch, buried = sync.tombstones.len(), "a new epoch of this host");
+        match known {
+            0 => tracing::info!(epoch = sync.epoch, "the first epoch that this host hears of"),
+            _ => tracing::warn!(from = known, to = sync.epoch, buried = sync.tombstones.len(), "this host was fenced"),
+        }
         self.0.starts.send_replace(Starts::AwaitEpoch);
         self.0.host.update(|host| host.fencing = Some(sync.epoch)).await?;
         let mut buried = Vec::new();

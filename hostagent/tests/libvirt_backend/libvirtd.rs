@@ -7,11 +7,11 @@ use croft_hostagent::hypervisor::{Error, Hypervisor, Power};
 
 use crate::lab::{Lab, NO_TENANT, run};
 
-fn signal(name: &str) {
+pub fn signal(name: &str) {
     run(&format!("kill -{name} $(cat $CROFT_LIBVIRTD_PIDFILE)"));
 }
 
-fn start_again() {
+pub fn start_again() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/start-libvirtd.sh");
     run(&script.display().to_string());
 }
@@ -110,4 +110,21 @@ async fn foreign_domains_are_counted_and_left_alone() {
     assert!(run("virsh list --all --name").contains(&format!("croft-{uid}")), "not ours to remove");
     assert_eq!(run("virsh domstate their-web").trim(), "running");
     run(&format!("virsh destroy their-web; for d in their-db their-web croft-{uid}; do virsh undefine $d; done"));
+}
+
+/// Somebody edits our domain and throws the metadata away: it is nobody's we know, and it still runs on our files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_lost_its_mark_is_not_called_gone() {
+    let Some(lab) = Lab::new().await else { return };
+    let uid = lab.define(&lab.instance("web", NO_TENANT)).await;
+    lab.libvirt.start(uid).await.unwrap();
+    let disk = lab.dir.join("s/instances").join(uid.to_string()).join("disk.qcow2");
+    run(&format!("virsh metadata croft-{uid} https://croft.dev/libvirt/1 --remove --live --config"));
+    assert_eq!(lab.power(uid).await, None);
+    let kept = lab.libvirt.remove(uid).await.unwrap_err();
+    assert!(matches!(kept, Error::Refused { reason: "DomainConflict", .. }), "{kept}");
+    assert!(disk.exists(), "a guest runs on it");
+    run(&format!("virsh destroy croft-{uid}; virsh undefine croft-{uid}"));
+    lab.libvirt.remove(uid).await.unwrap();
+    assert!(!disk.exists());
 }

@@ -58,7 +58,7 @@ async fn from_nothing_to_nothing() {
 
     // Not while it runs.
     let running = lab.libvirt.remove(uid).await.unwrap_err();
-    assert!(matches!(running, Error::Refused { reason: "StillRunning", .. }), "{running}");
+    assert!(matches!(running, Error::Failed { reason: "StillRunning", .. }), "{running}");
     drop(shell);
 
     lab.libvirt.request_shutdown(uid).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_guest_without_an_agent_hears_the_acpi_button() {
     assert_eq!(lab.until_power(uid, |p| *p != Power::Running).await, Power::Off(OffReason::Shutdown));
     assert!(lab.said(uid).await.contains("tiny: power button"));
     let off = lab.libvirt.request_shutdown(uid).await.unwrap_err();
-    assert!(matches!(off, Error::Refused { reason: "DomainNotRunning", .. }), "{off}");
+    assert!(matches!(off, Error::Failed { reason: "DomainNotRunning", .. }), "{off}");
     lab.clear(&[uid]).await;
 }
 
@@ -163,6 +163,23 @@ async fn an_agent_that_comes_back_finds_what_it_left() {
     assert_eq!(run("pidof qemu-system-x86_64"), pid, "the guest was left running");
     let mut shell = crate::shell::Shell::new(again.console(uid).await.unwrap());
     assert_eq!(shell.run("cat /tmp/kept").await.text, "kept");
+    drop(shell);
+    lab.clear(&[uid]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let Some(lab) = Lab::new().await else { return };
+    crate::conformance::every_verb(&*lab.libvirt, &lab.instance("web", NO_TENANT)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_that_nobody_reads_stops_no_guest() {
+    let Some(lab) = Lab::new().await else { return };
+    let (uid, mut shell) = lab.boot(&lab.instance("web", NO_TENANT)).await;
+    // Held, and not read from here on.
+    shell.type_line("for i in $(seq 2000); do echo line $i; done; echo all-of-$((1999+1))").await;
+    lab.until_said(uid, "all-of-2000").await;
     drop(shell);
     lab.clear(&[uid]).await;
 }

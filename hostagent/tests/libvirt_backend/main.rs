@@ -5,7 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod agents;
 mod cloud_image;
+#[path = "../conformance/mod.rs"]
+mod conformance;
 mod images;
 mod lab;
 mod libvirtd;

@@ -1,7 +1,11 @@
 //! Strangers share a host: what a guest reaches, sees and pretends.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
+use croft_hostagent::hypervisor::libvirt::Libvirt;
+use croft_hostagent::hypervisor::libvirt::network::firewall::Firewall;
+use croft_hostagent::hypervisor::libvirt::network::reach::Reach;
 use croft_hostagent::hypervisor::{Error, Hypervisor};
 use croft_proto::agent::v1::desired_interface::{Bridge, Network};
 
@@ -11,13 +15,37 @@ use crate::shell::Shell;
 const ACME: &str = "0190a3c5-6d3e-7000-8000-00000000000a";
 const EVIL: &str = "0190a3c5-6d3e-7000-8000-00000000000e";
 
-/// A process that ends with the test, however that ends.
-struct Ended(std::process::Child);
+/// Where a public server stands in the world beyond the host; the host is .1 of each of its networks.
+const PUBLIC: &str = "198.51.100.9";
+/// Where private ones do: one of each range.
+const PRIVATE: &[&str] =
+    &["10.77.0.9", "100.100.77.9", "169.254.77.9", "172.31.77.9", "192.0.0.9", "192.168.77.9", "198.18.77.9"];
 
-impl Drop for Ended {
+/// Machines beyond the host, which answer on port 7777. It ends with the test, however that ends.
+struct World(std::process::Child);
+
+impl World {
+    fn new() -> Self {
+        run("ip netns add world && ip link add w0 type veth peer name w1 netns world && ip link set w0 up && \
+             ip -n world link set w1 up && ip -n world link set lo up && sysctl -qw net.ipv4.ip_forward=1");
+        for there in PRIVATE.iter().chain([&PUBLIC]) {
+            run(&format!("ip addr add {}/24 dev w0; ip -n world addr add {there}/24 dev w1", gateway(there)));
+        }
+        let server = ["netns", "exec", "world", "busybox", "nc", "-ll", "-p", "7777", "-e", "/bin/true"];
+        Self(std::process::Command::new("ip").args(server).spawn().unwrap())
+    }
+}
+
+impl Drop for World {
     fn drop(&mut self) {
         let _ = self.0.kill().and_then(|()| self.0.wait());
+        let remove = "ip link del w0; ip netns del world";
+        let _ = std::process::Command::new("sh").args(["-c", remove]).status();
     }
+}
+
+async fn reaches(shell: &mut Shell, ip: &str, port: u16) -> bool {
+    shell.run(&format!("nc -w2 {ip} {port} </dev/null")).await.ok()
 }
 
 async fn address(shell: &mut Shell) -> String {
@@ -31,18 +59,10 @@ fn gateway(ip: &str) -> String {
 async fn tenants_are_kept_apart_and_the_host_from_both() {
     let Some(lab) = Lab::new().await else { return };
     // A world beyond the host, and services of the host that no guest may reach.
-    run(
-        "ip netns add world && ip link add w0 type veth peer name w1 netns world && ip addr add 198.51.100.1/24 dev w0 && \
-         ip link set w0 up && ip -n world addr add 198.51.100.9/24 dev w1 && ip -n world link set w1 up && \
-         ip -n world link set lo up && ip addr add 169.254.169.254/32 dev lo && sysctl -qw net.ipv4.ip_forward=1",
-    );
+    let _world = World::new();
+    run("ip addr add 169.254.169.254/32 dev lo");
     let listener = TcpListener::bind("0.0.0.0:7777").unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let world = std::process::Command::new("ip")
-        .args(["netns", "exec", "world", "busybox", "nc", "-ll", "-p", "7777", "-e", "/bin/true"])
-        .spawn()
-        .unwrap();
-    let _world = Ended(world);
 
     let (a1, mut one) = lab.boot(&lab.instance("one", Some(ACME))).await;
     let (a2, mut two) = lab.boot(&lab.instance("two", Some(ACME))).await;
@@ -58,11 +78,9 @@ async fn tenants_are_kept_apart_and_the_host_from_both() {
     // One tenant's guests are one another's neighbours, by address and by name, and reach the world.
     assert!(one.run(&format!("ping -c1 -W5 {ip2}")).await.ok());
     assert!(one.run(&format!("nslookup two {home} | grep -q {ip2}")).await.ok(), "DNS of the tenant's network");
-    assert!(one.run("nc -w5 198.51.100.9 7777 </dev/null").await.ok(), "the world");
+    assert!(one.run(&format!("nc -w5 {PUBLIC} 7777 </dev/null")).await.ok(), "the world");
 
     // Nobody reaches another tenant's guest, the host, or what lies behind link-local addresses.
-    let reaches =
-        async |shell: &mut Shell, ip: &str, port: u16| shell.run(&format!("nc -w2 {ip} {port} </dev/null")).await.ok();
     for (shell, target) in [(&mut evil, &ip1), (&mut one, &ip_evil)] {
         assert!(!shell.run(&format!("ping -c2 -W2 {target}")).await.ok(), "ping {target}");
         assert!(!reaches(shell, target, 8080).await, "tcp {target}");
@@ -133,7 +151,98 @@ async fn tenants_are_kept_apart_and_the_host_from_both() {
     assert!(run("virsh net-list --name").contains("croft-"), "two still uses it");
     lab.clear(&[a2, b]).await;
     assert_eq!(run("virsh net-list --all --name").trim(), "");
-    run("ip link del w0; ip netns del world; ip addr del 169.254.169.254/32 dev lo");
+    run("ip addr del 169.254.169.254/32 dev lo");
+}
+
+/// An agent with these options takes over, and looks after the firewall for the first time.
+async fn restarted(lab: &Lab, allow: &[&str], deny: &[&str]) {
+    let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let mut config = crate::lab::config(&lab.dir);
+    config.tenant_reach = Reach { allow: prefixes(allow), deny: prefixes(deny) };
+    Libvirt::open(config).unwrap().survey().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_networks_behind_the_host_are_closed_until_they_are_opened() {
+    let Some(lab) = Lab::new().await else { return };
+    let _world = World::new();
+    // The resolver of the host is on a private network, as they are.
+    let resolver = lab.dir.join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 10.77.0.9\n").unwrap();
+    run(&format!("mount --bind {} /etc/resolv.conf", resolver.display()));
+    run("ip netns exec world dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --address=/far.test/203.0.113.7 \
+         --pid-file=/run/libvirt/far-dnsmasq.pid");
+    let listener = TcpListener::bind("0.0.0.0:7778").unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+
+    let (uid, mut guest) = lab.boot(&lab.instance("one", Some(ACME))).await;
+    let home = gateway(&address(&mut guest).await);
+    let resolves = format!("nslookup far.test {home} | grep -q 203.0.113.7");
+    assert!(reaches(&mut guest, PUBLIC, 7777).await, "the world");
+    for there in PRIVATE {
+        run(&format!("busybox nc -w5 {there} 7777 </dev/null"));
+        assert!(!reaches(&mut guest, there, 7777).await, "{there}");
+        assert!(!guest.run(&format!("ping -c1 -W2 {there}")).await.ok(), "ping {there}");
+    }
+    assert!(guest.run(&resolves).await.ok(), "the host asks its resolver for the guest");
+    assert!(!guest.run("nslookup far.test 10.77.0.9").await.ok(), "the guest does not");
+
+    restarted(&lab, &["10.77.0.0/24", "192.168.77.9/32"], &[]).await;
+    for there in PRIVATE {
+        let opened = ["10.77.0.9", "192.168.77.9"].contains(there);
+        assert_eq!(reaches(&mut guest, there, 7777).await, opened, "{there}");
+    }
+    assert!(!reaches(&mut guest, "10.77.0.1", 7778).await, "the host in a network that was opened");
+
+    // It outlives libvirtd.
+    let rules = run("nft list table inet croft");
+    crate::libvirtd::signal("KILL");
+    crate::libvirtd::start_again();
+    run("virsh net-list");
+    assert_eq!(run("nft list table inet croft"), rules);
+    assert!(reaches(&mut guest, "10.77.0.9", 7777).await && !reaches(&mut guest, "172.31.77.9", 7777).await);
+
+    // What is denied beats what is allowed, and may be public.
+    restarted(&lab, &["10.0.0.0/8"], &["10.77.0.9/32", "198.51.100.0/24"]).await;
+    assert!(!reaches(&mut guest, "10.77.0.9", 7777).await && !reaches(&mut guest, PUBLIC, 7777).await);
+
+    restarted(&lab, &[], &[]).await;
+    assert!(!reaches(&mut guest, "10.77.0.9", 7777).await && reaches(&mut guest, PUBLIC, 7777).await);
+    assert!(guest.run(&resolves).await.ok());
+
+    drop(guest);
+    lab.clear(&[uid]).await;
+    assert!(!run("nft list tables").contains("croft"), "removed with the last network");
+    run("kill $(cat /run/libvirt/far-dnsmasq.pid); umount /etc/resolv.conf");
+}
+
+#[tokio::test]
+async fn the_table_is_written_again_whenever_it_is_not_as_it_was_written() {
+    let Some(_lab) = Lab::new().await else { return };
+    let bridges = BTreeSet::from(["cr-0000000a".to_owned()]);
+    // With handles, which tell a table from one that was written in its place.
+    let look = || run("nft -a list table inet croft");
+    let mut firewall = Firewall::new(Reach::default());
+    firewall.keep(bridges.clone()).await.unwrap();
+    let first = look();
+    firewall.keep(bridges.clone()).await.unwrap();
+    assert_eq!(look(), first, "left alone");
+    for edit in ["flush chain inet croft from_guest", "add rule inet croft to_guest accept", "delete table inet croft"]
+    {
+        let rules = run("nft list table inet croft");
+        run(&format!("nft {edit}"));
+        firewall.keep(bridges.clone()).await.unwrap();
+        assert_eq!(run("nft list table inet croft"), rules, "after {edit}");
+    }
+    // Another network came or went, or the agent was started with other options.
+    firewall.keep(BTreeSet::from(["cr-0000000b".to_owned()])).await.unwrap();
+    assert!(look().contains("cr-0000000b") && !look().contains("cr-0000000a"));
+    let reach = Reach { allow: vec!["10.20.0.0/16".parse().unwrap()], deny: Vec::new() };
+    Firewall::new(reach).keep(bridges).await.unwrap();
+    assert!(look().contains("ip daddr 10.20.0.0/16 accept"), "{}", look());
+    // And one that nobody needs any more goes, whoever left it.
+    Firewall::new(Reach::default()).keep(BTreeSet::new()).await.unwrap();
+    assert!(!run("nft list tables").contains("croft"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,4 +273,26 @@ async fn operators_bridges_are_used_as_they_are_or_refused() {
     lab.clear(&[uid]).await;
     assert_eq!(run("nft list tables").trim(), run("nft list tables | grep -v 'inet croft' || true").trim());
     run("ip link del br-op");
+}
+
+/// After a restart of the machine a network may be down, and then the host's routes lead elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_forward_goes_to_the_guest_or_nowhere() {
+    let Some(lab) = Lab::new().await else { return };
+    let desired = lab.instance("web", Some("0190a3c5-6d3e-7000-8000-0000000000aa"));
+    let uid = lab.define(&desired).await;
+    let off = lab.libvirt.connect(uid, 8080).await.err().expect("it does not run");
+    assert!(matches!(off, Error::Failed { reason: "DomainNotRunning", .. }), "{off}");
+    lab.libvirt.start(uid).await.unwrap();
+    let xml = run("virsh net-dumpxml $(virsh net-list --all --name | head -1)");
+    let ip = xml.split("<host ").nth(1).and_then(|host| host.split("ip='").nth(1)).unwrap().split('\'').next().unwrap();
+    // Somebody else out there has the guest's address.
+    run(&format!("virsh net-destroy $(virsh net-list --all --name | head -1); ip addr add {ip}/32 dev lo"));
+    let listener = tokio::net::TcpListener::bind((ip, 8080)).await.unwrap();
+    tokio::net::TcpStream::connect((ip, 8080)).await.expect("the host's routes lead there");
+    listener.accept().await.unwrap();
+    let refused = lab.libvirt.connect(uid, 8080).await.err().expect("somebody else answered");
+    assert!(matches!(refused, Error::Failed { reason: "GuestUnreachable", .. }), "{refused}");
+    run(&format!("ip addr del {ip}/32 dev lo"));
+    lab.clear(&[uid]).await;
 }

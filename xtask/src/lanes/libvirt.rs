@@ -27,7 +27,7 @@ pub(super) const LANE: Lane = Lane {
     run: lane,
 };
 
-fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     if env::consts::ARCH != "x86_64" {
         return Some(format!("its guests are x86_64 and this machine is {}", env::consts::ARCH));
     }
@@ -65,7 +65,7 @@ fn lane(options: &Options) -> Result<Ran> {
 }
 
 /// There is no network in the namespaces: what the small guest is made of must be in the cache before.
-fn fetch_guest() -> Result<()> {
+pub(crate) fn fetch_guest() -> Result<()> {
     let scratch = Metadata::load()?.target_dir()?.join("tmp/tiny-guest");
     Run::new(root().join("tests/tiny-guest.sh")).arg(scratch).with_root().stdout().map(|_| ())
 }

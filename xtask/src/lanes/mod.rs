@@ -4,7 +4,7 @@
 
 mod cargo_tests;
 mod docs;
-mod libvirt;
+pub(crate) mod libvirt;
 mod pure;
 mod story;
 

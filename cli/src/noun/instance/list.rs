@@ -1,14 +1,13 @@
 //! `croft instance list`, and with `--watch` what follows.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use croft_proto::v1;
 
 use super::watch;
 use crate::app::App;
 use crate::failure::Result;
-use crate::flags::{all_pages, pair};
+use crate::flags::all_pages;
+use crate::labels::Selector;
 use crate::names;
 
 #[derive(Debug, Args)]
@@ -30,9 +29,8 @@ pub struct Filter {
     /// Of all tenants, not only of the context's
     #[arg(short = 'A', long)]
     pub all: bool,
-    /// Only with this label; may be given again, or several with commas
-    #[arg(short = 'l', long, value_name = "KEY=VALUE", value_parser = pair, value_delimiter = ',')]
-    pub selector: Vec<(String, String)>,
+    #[command(flatten)]
+    pub selector: Selector,
     /// Only those placed on this host
     #[arg(long)]
     pub host: Option<String>,
@@ -41,12 +39,6 @@ pub struct Filter {
 impl Filter {
     pub fn parent(&self, app: &App) -> Result<String> {
         app.tenant_or_all(self.all, "tenants/-")
-    }
-
-    fn label_selector(&self) -> String {
-        // One order, so that equal filters are equal requests.
-        let pairs: BTreeMap<_, _> = self.selector.iter().map(|(key, value)| (key, value)).collect();
-        pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
     }
 
     pub fn host_name(&self) -> Result<String> {
@@ -58,7 +50,7 @@ impl Filter {
         let labels = instance.metadata.as_ref().map(|metadata| &metadata.labels);
         let labelled = |(key, value): &(String, String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
         let placed = || instance.status.as_ref().is_some_and(|status| status.host == host);
-        self.selector.iter().all(labelled) && (host.is_empty() || placed())
+        self.selector.pairs.iter().all(labelled) && (host.is_empty() || placed())
     }
 }
 
@@ -67,7 +59,7 @@ pub async fn run(app: &App, list: List) -> Result<()> {
         return watch::follow(app, list.filter, None).await;
     }
     let (parent, host) = (list.filter.parent(app)?, list.filter.host_name()?);
-    let label_selector = list.filter.label_selector();
+    let label_selector = list.filter.selector.text();
     let plane = app.plane()?;
     let instances = all_pages(async |page_token| {
         let request = v1::ListInstancesRequest {
@@ -98,7 +90,9 @@ mod tests {
             ..v1::Instance::default()
         };
         let filter = |pairs: &[(&str, &str)]| Filter {
-            selector: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            selector: Selector {
+                pairs: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            },
             ..Filter::default()
         };
         assert!(filter(&[]).matches(&instance, ""));
@@ -106,6 +100,6 @@ mod tests {
         assert!(!filter(&[("a", "1"), ("b", "3")]).matches(&instance, ""));
         assert!(!filter(&[]).matches(&instance, "hosts/h2"));
         assert!(!filter(&[("a", "1")]).matches(&v1::Instance::default(), ""));
-        assert_eq!(filter(&[("b", "2"), ("a", "1")]).label_selector(), "a=1,b=2");
+        assert_eq!(filter(&[("b", "2"), ("a", "1")]).selector.text(), "a=1,b=2");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use croft_proto::v1::{
     self, events_server, images_server, instances_server, networks_server, operations_server, quotas_server,
-    tenants_server,
+    tenants_server, tokens_server,
 };
 use futures::Stream;
 use prost::Message;
@@ -114,6 +114,7 @@ impl Fake {
 
     pub fn routes(&self) -> Routes {
         Routes::new(tenants_server::TenantsServer::new(self.clone()))
+            .add_service(tokens_server::TokensServer::new(self.clone()))
             .add_service(quotas_server::QuotasServer::new(self.clone()))
             .add_service(images_server::ImagesServer::new(self.clone()))
             .add_service(networks_server::NetworksServer::new(self.clone()))
@@ -171,6 +172,20 @@ scripted!(
         list_quotas(ListQuotasRequest) -> ListQuotasResponse;
         set_quota(SetQuotaRequest) -> Quota;
         clear_quota(ClearQuotaRequest) -> Quota;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
+    tokens_server::Tokens,
+    unary {
+        get_token(GetTokenRequest) -> Token;
+        create_token(CreateTokenRequest) -> CreateTokenResponse;
+        list_tokens(ListTokensRequest) -> ListTokensResponse;
+        update_token(UpdateTokenRequest) -> Token;
+        disable_token(DisableTokenRequest) -> Token;
+        delete_token(DeleteTokenRequest) -> DeleteTokenResponse;
     }
     stream {}
     echo {}

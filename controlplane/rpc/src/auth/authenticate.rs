@@ -35,7 +35,7 @@ async fn by_token(api: &Api, text: &str) -> Result<(Principal, Credential)> {
     // One answer for every way in which a token can be wrong: a guesser learns nothing.
     let found = api.tokens.authenticate(api.store(), &id, digest).await?;
     let token = found.ok_or_else(|| unauthenticated(format!("token `{id}` is unknown, wrong, disabled or expired")))?;
-    let credential = Credential::Token { made: token.create_time };
+    let credential = Credential::Token { made: token.meta.create_time };
     Ok((Principal::Token { id: token.id, role: token.role, tenant: token.tenant }, credential))
 }
 

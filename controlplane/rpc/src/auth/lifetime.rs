@@ -9,7 +9,7 @@ use croft_core::{Error, Reason};
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use tonic::Status;
 
-use super::unauthenticated;
+use super::{Place, unauthenticated};
 use crate::api::Api;
 use crate::caller::{Caller, Credential};
 use crate::status::status;
@@ -23,12 +23,21 @@ pub fn guarded<T: Send + 'static>(
     caller: &Caller,
     stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
 ) -> croft_core::Result<BoxStream<'static, Result<T, Status>>> {
-    let place = api.crowd.enter(caller)?;
+    Ok(guarded_in(api.crowd.enter(caller)?, api, caller, stream))
+}
+
+/// As [`guarded`], in a place that was taken before.
+pub fn guarded_in<T: Send + 'static>(
+    place: Place,
+    api: &Api,
+    caller: &Caller,
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+) -> BoxStream<'static, Result<T, Status>> {
     let stream = stream.map(move |item| {
         let _held = &place;
         item
     });
-    Ok(until(stream, ended(api.clone(), caller.clone())))
+    until(stream, ended(api.clone(), caller.clone()))
 }
 
 /// Resolves when the call must end.
@@ -57,7 +66,7 @@ async fn holds(api: &Api, caller: &Caller) -> croft_core::Result<bool> {
             let now = api.deps.clock.now();
             let found = api.store().token_get(id).await?;
             Ok(found.is_some_and(|token| {
-                token.create_time == *made && !token.disabled && token.expire_time.is_none_or(|end| end > now)
+                token.meta.create_time == *made && !token.disabled && token.expire_time.is_none_or(|end| end > now)
             }))
         }
         (Principal::Host(id), Credential::Host { uid }) => {

@@ -33,11 +33,16 @@ pub struct Sent {
 impl Sent {
     /// Labels and annotations, as far as an update writes them.
     pub fn write(self, chosen: &Chosen, meta: &mut Meta) {
+        self.write_to(chosen, &mut meta.labels, &mut meta.annotations);
+    }
+
+    /// For what has no [`Meta`].
+    pub fn write_to(self, chosen: &Chosen, labels: &mut Labels, annotations: &mut Labels) {
         if chosen.writes("metadata.labels", !self.labels.is_empty()) {
-            meta.labels = self.labels;
+            *labels = self.labels;
         }
         if chosen.writes("metadata.annotations", !self.annotations.is_empty()) {
-            meta.annotations = self.annotations;
+            *annotations = self.annotations;
         }
     }
 }

@@ -16,12 +16,18 @@ use crate::status::code;
 pub fn out(operation: &Operation) -> v1::Operation {
     v1::Operation {
         name: operation.name(),
+        metadata: Some(v1::Metadata {
+            uid: operation.uid.to_string(),
+            labels: operation.labels.clone(),
+            annotations: operation.annotations.clone(),
+            create_time: Some(time::out(operation.create_time)),
+            ..v1::Metadata::default()
+        }),
         target: operation.target.clone(),
         verb: operation.verb.as_str().to_owned(),
         done: operation.done,
         error: operation.failure.as_ref().map(failure),
         progress: operation.progress.clone(),
-        create_time: Some(time::out(operation.create_time)),
         end_time: operation.end_time.map(time::out),
         actor: operation.actor.clone(),
     }
@@ -31,7 +37,9 @@ pub fn out(operation: &Operation) -> v1::Operation {
 #[must_use]
 pub fn validated(operation: &Operation) -> v1::Operation {
     let progress = "everything was checked; nothing was changed".to_owned();
-    v1::Operation { name: String::new(), done: true, error: None, progress, ..out(operation) }
+    let shown = out(operation);
+    let metadata = shown.metadata.map(|metadata| v1::Metadata { uid: String::new(), create_time: None, ..metadata });
+    v1::Operation { name: String::new(), metadata, done: true, error: None, progress, ..shown }
 }
 
 fn failure(failure: &Failure) -> v1::Error {
@@ -46,6 +54,7 @@ fn failure(failure: &Failure) -> v1::Error {
 mod tests {
     use croft_core::Timestamp;
     use croft_core::id::{InstanceUid, OperationUid};
+    use croft_core::meta::Labels;
     use croft_core::operation::Verb;
 
     use super::*;
@@ -61,6 +70,8 @@ mod tests {
             verb: Verb::Create,
             counter: 1,
             actor: "token:t".into(),
+            labels: Labels::from([("tier".into(), "front".into())]),
+            annotations: Labels::new(),
             create_time: Timestamp(1),
             progress: String::new(),
             done: true,
@@ -71,6 +82,7 @@ mod tests {
         let status = Status::with_details(error.code.into(), &error.message, error.encode_to_vec().into());
         assert_eq!(status.code(), tonic::Code::FailedPrecondition);
         assert_eq!(status.get_details_error_info().unwrap().reason, "INSTANCE_FAILED");
-        assert!(validated(&operation).name.is_empty());
+        let dry = validated(&operation);
+        assert_eq!((dry.name.as_str(), dry.metadata.unwrap().uid.as_str()), ("", ""), "there is none to ask for");
     }
 }

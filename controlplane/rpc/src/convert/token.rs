@@ -4,17 +4,17 @@ use croft_core::access::Role;
 use croft_core::token::Token;
 use croft_proto::v1;
 
-use super::time;
+use super::{meta, time};
 
 #[must_use]
 pub fn out(token: &Token) -> v1::Token {
     v1::Token {
         name: token.name(),
+        metadata: Some(meta::out(&token.meta)),
         tenant: token.tenant.as_ref().map(|tenant| format!("tenants/{tenant}")).unwrap_or_default(),
         role: role_out(token.role).into(),
         description: token.description.clone(),
         disabled: token.disabled,
-        create_time: Some(time::out(token.create_time)),
         expire_time: token.expire_time.map(time::out),
         last_used_time: token.last_used_time.map(time::out),
     }

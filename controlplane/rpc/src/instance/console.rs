@@ -11,7 +11,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::find;
 use crate::api::Api;
-use crate::auth::guarded;
+use crate::auth::{Place, guarded_in};
 use crate::caller::Caller;
 use crate::mutation::{append, audit_entry};
 use crate::status::status;
@@ -27,7 +27,7 @@ pub async fn live(api: &Api, request: Request<Streaming<v1::ConsoleRequest>>) ->
         return Err(status(Error::invalid("instance", "must be the first message: tenants/…/instances/…")));
     };
     let target = Target::Console(open_tunnel::Console {});
-    let pipe = open(api, &caller, &name, Needs::Started, target, "console").await.map_err(status)?;
+    let Opened { pipe, place } = open(api, &caller, &name, Needs::Started, target, "console").await.map_err(status)?;
     let typed = inbound.filter_map(|message| {
         std::future::ready(match message {
             Ok(v1::ConsoleRequest { kind: Some(v1::console_request::Kind::Data(data)) }) => Some(Ok(data)),
@@ -36,7 +36,7 @@ pub async fn live(api: &Api, request: Request<Streaming<v1::ConsoleRequest>>) ->
         })
     });
     let shown = tunnel::splice(pipe, typed, |data| v1::ConsoleResponse { data });
-    Ok(Response::new(guarded(api, &caller, shown).map_err(status)?))
+    Ok(Response::new(guarded_in(place, api, &caller, shown)))
 }
 
 pub async fn log(api: &Api, request: Request<v1::ReadConsoleLogRequest>) -> Answer<v1::ReadConsoleLogResponse> {
@@ -46,15 +46,21 @@ pub async fn log(api: &Api, request: Request<v1::ReadConsoleLogRequest>) -> Answ
         return Err(status(Error::invalid("tail_bytes", "0 (all that is kept) or more")));
     }
     let target = Target::ConsoleLog(open_tunnel::ConsoleLog { tail_bytes });
-    let pipe = open(api, &caller, &name, Needs::Host, target, "console log").await.map_err(status)?;
+    let Opened { pipe, place } = open(api, &caller, &name, Needs::Host, target, "console log").await.map_err(status)?;
     let kept = tunnel::splice(pipe, stream::pending(), |data| v1::ReadConsoleLogResponse { data });
-    Ok(Response::new(guarded(api, &caller, kept).map_err(status)?))
+    Ok(Response::new(guarded_in(place, api, &caller, kept)))
+}
+
+/// A tunnel, and the place among the caller's that it takes.
+pub struct Opened {
+    pub pipe: Pipe,
+    pub place: Place,
 }
 
 /// Opens a tunnel and leaves an audit row, whatever came of it.
-pub async fn open(api: &Api, caller: &Caller, name: &str, needs: Needs, target: Target, what: &str) -> Result<Pipe> {
+pub async fn open(api: &Api, caller: &Caller, name: &str, needs: Needs, target: Target, what: &str) -> Result<Opened> {
     let (result, instance) = match find(api, caller, name).await {
-        Ok(instance) => (tunnel::open(api, &instance, needs, target).await, Some(instance)),
+        Ok(instance) => (enter(api, caller, &instance, needs, target).await, Some(instance)),
         Err(error) => (Err(error), None),
     };
     let entry = match &result {
@@ -63,6 +69,12 @@ pub async fn open(api: &Api, caller: &Caller, name: &str, needs: Needs, target: 
     };
     append(api, AuditEntry { target: crate::status::clip(name, 200), tenant: tenant(caller, instance), ..entry }).await;
     result
+}
+
+/// The place comes first: nobody looks into a guest, and no host is asked, for a caller who is refused after all.
+async fn enter(api: &Api, caller: &Caller, instance: &Instance, needs: Needs, target: Target) -> Result<Opened> {
+    let place = api.crowd.enter(caller)?;
+    Ok(Opened { pipe: tunnel::open(api, instance, needs, target).await?, place })
 }
 
 /// The log it belongs into: the instance's tenant's, or the caller's own when there is no such instance.

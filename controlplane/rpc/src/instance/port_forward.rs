@@ -6,9 +6,9 @@ use croft_proto::v1;
 use futures::stream::{BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::console::open;
+use super::console::{Opened, open};
 use crate::api::Api;
-use crate::auth::guarded;
+use crate::auth::guarded_in;
 use crate::caller::Caller;
 use crate::status::status;
 use crate::tunnel::{self, Needs};
@@ -27,7 +27,8 @@ pub async fn forward(api: &Api, request: Request<Streaming<v1::PortForwardReques
     }
     let target = Target::Port(open_tunnel::Port { port: to.port });
     let what = format!("port {}", to.port);
-    let pipe = open(api, &caller, &to.instance, Needs::Started, target, &what).await.map_err(status)?;
+    let Opened { pipe, place } =
+        open(api, &caller, &to.instance, Needs::Started, target, &what).await.map_err(status)?;
     let sent = inbound.filter_map(|message| {
         std::future::ready(match message {
             Ok(v1::PortForwardRequest { kind: Some(v1::port_forward_request::Kind::Data(data)) }) => Some(Ok(data)),
@@ -36,5 +37,5 @@ pub async fn forward(api: &Api, request: Request<Streaming<v1::PortForwardReques
         })
     });
     let received = tunnel::splice(pipe, sent, |data| v1::PortForwardResponse { data });
-    Ok(Response::new(guarded(api, &caller, received).map_err(status)?))
+    Ok(Response::new(guarded_in(place, api, &caller, received)))
 }

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::api::Api;
 use crate::caller::Caller;
 use crate::convert::operation::out;
+use crate::filter::label_selector;
 use crate::mutation::read;
 use crate::page::page;
 
@@ -42,8 +43,9 @@ impl v1::operations_server::Operations for Api {
 
 async fn list(api: Api, caller: Caller, request: v1::ListOperationsRequest) -> Result<v1::ListOperationsResponse> {
     let page = page(request.page_size, request.page_token)?;
+    let labels = label_selector(&request.label_selector)?;
     let within = api.within(&caller, &request.parent).await?;
-    let (operations, next) = api.store().operation_list(within.as_ref(), &page).await?;
+    let (operations, next) = api.store().operation_list(within.as_ref(), &labels, &page).await?;
     Ok(v1::ListOperationsResponse {
         operations: operations.iter().map(out).collect(),
         next_page_token: next.unwrap_or_default(),

@@ -31,14 +31,14 @@ async fn enrol_token(plane: &Plane, host: &str) -> String {
 }
 
 /// Enrols a host and returns a client with its certificate.
-async fn enrolled(plane: &Plane, host: &str) -> AgentClient<Connection> {
+pub async fn enrolled(plane: &Plane, host: &str) -> AgentClient<Connection> {
     let request = agent::EnrolRequest { token: enrol_token(plane, host).await, csr_pem: csr(host) };
     let answer = EnrolmentClient::new(plane.by("")).enrol(request).await.unwrap().into_inner();
     let uid = answer.certificate_pem.rsplit(' ').next().unwrap();
     plane.host(host, uid)
 }
 
-struct Talk {
+pub struct Talk {
     to_plane: mpsc::Sender<agent::AgentMessage>,
     from_plane: Streaming<agent::PlaneMessage>,
 }
@@ -57,7 +57,7 @@ impl Talk {
         self.to_plane.send(agent::AgentMessage { kind: Some(kind) }).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Result<plane_message::Kind, Status> {
+    pub async fn hear(&mut self) -> Result<plane_message::Kind, Status> {
         let next = tokio::time::timeout(Duration::from_secs(10), self.from_plane.next()).await.expect("a message");
         next.expect("the stream goes on").map(|message| message.kind.unwrap())
     }
@@ -68,7 +68,7 @@ impl Talk {
         sync
     }
 
-    async fn change(&mut self) -> agent::Change {
+    pub async fn change(&mut self) -> agent::Change {
         let plane_message::Kind::Change(change) = self.hear().await.unwrap() else { panic!("not a Change") };
         self.done(change.epoch, change.revision).await;
         change
@@ -92,7 +92,7 @@ impl Talk {
 }
 
 /// Up to and with the first Sync, with room for VMs.
-async fn ready(plane: &Plane, client: &mut AgentClient<Connection>) -> Talk {
+pub async fn ready(plane: &Plane, client: &mut AgentClient<Connection>) -> Talk {
     let mut talk = Talk::begin(client, 1).await;
     let welcome = talk.hear().await.unwrap();
     assert!(matches!(welcome, plane_message::Kind::Welcome(agent::Welcome { protocol: 1, .. })), "{welcome:?}");
@@ -118,7 +118,7 @@ async fn ready(plane: &Plane, client: &mut AgentClient<Connection>) -> Talk {
     talk
 }
 
-fn create(id: &str) -> v1::CreateInstanceRequest {
+pub fn create(id: &str) -> v1::CreateInstanceRequest {
     let spec = v1::InstanceSpec {
         vcpus: 1,
         memory_mib: 512,

@@ -87,8 +87,7 @@ async fn another_tenants_things_do_not_exist() {
     assert_eq!(names, ["tenants/a", "tenants/a-child"]);
 
     let set = |tenant: &str| v1::SetQuotaRequest {
-        name: format!("tenants/{tenant}/quotas/vcpus"),
-        limit: 4,
+        quota: Some(v1::Quota { name: format!("tenants/{tenant}/quotas/vcpus"), limit: Some(4), ..Default::default() }),
         ..Default::default()
     };
     let quotas = || QuotasClient::new(by());
@@ -216,7 +215,12 @@ async fn an_update_needs_the_etag_it_says_and_writes_what_the_mask_says() {
 async fn a_page_of_quotas_goes_on_where_the_last_one_ended() {
     let plane = Plane::new().await;
     plane.tenant("a", "").await;
-    let list = |page_token: String| v1::ListQuotasRequest { parent: "tenants/a".into(), page_size: 3, page_token };
+    let list = |page_token: String| v1::ListQuotasRequest {
+        parent: "tenants/a".into(),
+        page_size: 3,
+        page_token,
+        ..Default::default()
+    };
     let mut quotas = QuotasClient::new(plane.admin());
     let first = quotas.list_quotas(list(String::new())).await.unwrap().into_inner();
     let second = quotas.list_quotas(list(first.next_page_token)).await.unwrap().into_inner();

@@ -90,6 +90,22 @@ impl Store {
         .await
     }
 
+    /// Every lease that runs runs until then, whatever it said: what was written by another clock means nothing.
+    pub async fn host_lease_anew(&self, until: Timestamp) -> Result<()> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                sql("UPDATE hosts
+                     SET lease_expire_time = $1
+                     WHERE state = 'READY'")
+                .bind(until)
+                .run(&mut tx.conn)
+                .await
+            })
+        })
+        .await
+        .map(drop)
+    }
+
     /// Returns those whose lease was over at `now`.
     pub async fn host_lease_expire(&self, now: Timestamp) -> Result<Vec<HostId>> {
         let over = sql("SELECT 1 AS found

@@ -133,6 +133,8 @@ async fn carry_out(
         verb: command.verb(),
         counter,
         actor: call.principal.actor(),
+        labels: instance.meta.labels.clone(),
+        annotations: instance.meta.annotations.clone(),
         create_time: tx.now,
         progress: "waits for the host".to_owned(),
         done: false,

@@ -15,6 +15,7 @@ use croft_core::meta::{Labels, Meta};
 use croft_core::operation::Operation;
 use croft_core::placement::{self, Request};
 use croft_core::ports::NewInstance;
+use croft_core::quota::Labelled;
 use croft_core::tenant::Tenant;
 use croft_core::time::ManualClock;
 use croft_core::{Clock, Error, Result, Timestamp};
@@ -59,6 +60,14 @@ pub fn call_with(request_id: &str, body: u8) -> Call {
 
 pub fn dry() -> Call {
     Call { validate_only: true, ..call() }
+}
+
+/// The change that sets a limit, and nothing else of the quota.
+pub fn to(limit: Option<i64>) -> impl FnOnce(&mut Labelled) -> Result<()> + Send + 'static {
+    move |own| {
+        own.quota.limit = limit;
+        Ok(())
+    }
 }
 
 /// The error of what must not go well.
@@ -115,11 +124,11 @@ impl Bed {
     }
 
     pub async fn limit(&self, tenant: &str, resource: &str, limit: i64) {
-        self.store.quota_set(&call(), &t(tenant), resource, "", Some(limit)).await.unwrap();
+        self.store.quota_set(&call(), &t(tenant), resource, "", to(Some(limit))).await.unwrap();
     }
 
     pub async fn used(&self, tenant: &str, resource: &str) -> i64 {
-        self.store.quota_get(&t(tenant), resource).await.unwrap().used
+        self.store.quota_get(&t(tenant), resource).await.unwrap().quota.used
     }
 
     pub fn new_image(&self, id: &str, tenant: Option<&str>) -> Image {

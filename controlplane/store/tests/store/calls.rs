@@ -6,9 +6,9 @@ use croft_core::access::{Principal, Role};
 use croft_core::audit::{AuditEntry, Call};
 use croft_core::id::AuditUid;
 use croft_core::{Clock, Reason};
-use croft_store::{Command, Done, Page};
+use croft_store::{Command, Done, HistoryRows, Page};
 
-use crate::bed::{Bed, call, call_with, dry, h, refused, small, t};
+use crate::bed::{Bed, call, call_with, dry, h, refused, small, t, to};
 
 #[tokio::test]
 async fn a_retry_replays_the_first_answer_as_it_is_now() {
@@ -72,9 +72,9 @@ async fn after_a_day_a_request_id_is_forgotten() {
     let bed = Bed::new().await;
     bed.store.tenant_create(&call_with("r1", 1), bed.new_tenant("a", None)).await.unwrap();
     bed.advance(24 * 3600);
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().idempotency, 0, "a day is not over yet");
+    assert_eq!(bed.store.janitor(Some(bed.clock.now())).await.unwrap().idempotency, 0, "a day is not over yet");
     bed.advance(1);
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().idempotency, 1);
+    assert_eq!(bed.store.janitor(Some(bed.clock.now())).await.unwrap().idempotency, 1);
     assert!(matches!(bed.store.tenant_create(&call_with("r1", 2), bed.new_tenant("b", None)).await, Ok(Done::New(_))));
 }
 
@@ -88,7 +88,10 @@ async fn a_dry_run_answers_like_the_call_and_changes_no_row() {
 
     assert!(matches!(store.tenant_create(&dry, bed.new_tenant("x", None)).await, Ok(Done::New(_))));
     assert_eq!(refused(store.tenant_create(&dry, bed.new_tenant("acme", None)).await).reason(), Reason::AlreadyExists);
-    assert_eq!(store.quota_set(&dry, &t("acme"), "vcpus", "", Some(9)).await.unwrap().into_inner().limit, Some(9));
+    assert_eq!(
+        store.quota_set(&dry, &t("acme"), "vcpus", "", to(Some(9))).await.unwrap().into_inner().quota.limit,
+        Some(9)
+    );
     assert_eq!(refused(store.tenant_delete(&dry, &t("acme"), "").await).reason(), Reason::TenantNotEmpty);
     let (_, after) =
         store.instance_command(&dry, &t("acme"), "vm", "", Command::Delete { force: true }).await.unwrap().into_inner();
@@ -178,9 +181,11 @@ async fn audit_is_kept_for_400_days() {
     let bed = Bed::new().await;
     bed.tenant("acme", None).await;
     bed.advance(400 * 24 * 3600);
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().audit, 0);
+    let rows = HistoryRows { audit_least: 0, ..HistoryRows::default() };
+    let trimmed = async || bed.store.janitor_keeping(Some(bed.clock.now()), rows).await.unwrap().audit;
+    assert_eq!(trimmed().await, 0);
     bed.advance(1);
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().audit, 1);
+    assert_eq!(trimmed().await, 1);
 }
 
 #[tokio::test]
@@ -193,7 +198,7 @@ async fn a_caller_who_leaves_does_not_leave_half_a_call() {
         // Polled for a while and dropped: at another point each time.
         let _ = tokio::time::timeout(std::time::Duration::from_micros(u64::from(number) * 50), claim).await;
         // A later write waits for whatever goes on alone.
-        bed.store.quota_set(&call(), &t("acme"), "instances", "", None).await.unwrap();
+        bed.store.quota_set(&call(), &t("acme"), "instances", "", to(None)).await.unwrap();
         bed.consistent().await;
         rows.insert(number, bed.used("acme", "instances").await);
     }

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use croft_core::instance::{Phase, Power, State};
+use croft_core::meta::Labels;
 use croft_core::operation::Verb;
 use croft_core::{Clock, Error, Reason};
 use croft_store::{Command, Done};
 
-use crate::bed::{Bed, call, call_with, refused, t};
+use crate::bed::{Bed, call, call_with, labels, refused, small, t};
 
 #[tokio::test]
 async fn commands_raise_the_counters_that_say_when_they_are_done() {
@@ -97,7 +98,7 @@ async fn operations_are_listed_newest_first_within_a_scope() {
         let mut page = croft_store::Page::first(1);
         let mut verbs = Vec::new();
         loop {
-            let (operations, next) = bed.store.operation_list(within.as_ref(), &page).await.unwrap();
+            let (operations, next) = bed.store.operation_list(within.as_ref(), &Labels::new(), &page).await.unwrap();
             verbs.extend(operations.into_iter().map(|one| format!("{} {}", one.tenant, one.verb.as_str())));
             page.token = next;
             if page.token.is_none() {
@@ -110,6 +111,36 @@ async fn operations_are_listed_newest_first_within_a_scope() {
     bed.see(vm.uid, Phase::Running).await;
     bed.settle(vm.uid).await;
     bed.advance(7 * 24 * 3600 + 1);
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().operations, 2, "done, and a week old");
+    assert_eq!(bed.store.janitor(Some(bed.clock.now())).await.unwrap().operations, 2, "done, and a week old");
     assert_eq!(verbs(None).await, ["other create"], "an open one stays however old");
+}
+
+#[tokio::test]
+async fn an_operation_carries_what_its_target_had_when_it_was_accepted() {
+    let bed = Bed::furnished().await;
+    let mut new = small("acme", "vm");
+    new.labels = labels(&[("tier", "front"), ("croft.dev/team", "Ml")]);
+    new.annotations = labels(&[("note", "a \"quoted\" word")]);
+    let created = bed.claim(bed.fresh(), new).await.unwrap().0;
+    assert_eq!((created.labels.len(), created.annotations["note"].as_str()), (2, "a \"quoted\" word"));
+    let vm = bed.get(created.target_uid).await;
+    let relabel = |instance: &mut croft_core::instance::Instance| {
+        instance.meta.labels = labels(&[("tier", "back")]);
+        Ok(())
+    };
+    bed.store.instance_update(&call(), &vm.tenant, &vm.id, "", relabel).await.unwrap();
+    bed.command(&bed.get(vm.uid).await, Command::Stop { timeout: None }).await.unwrap();
+    assert_eq!(bed.operation(&created).await.labels["tier"], "front", "what it was, not what it is");
+
+    let verbs = async |pairs: &[(&str, &str)]| {
+        let page = croft_store::Page::first(10);
+        let (found, _) = bed.store.operation_list(Some(&t("acme")), &labels(pairs), &page).await.unwrap();
+        found.into_iter().map(|one| one.verb.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&[("tier", "front")]).await, ["create"]);
+    assert_eq!(verbs(&[("tier", "front"), ("croft.dev/team", "Ml")]).await, ["create"]);
+    assert_eq!(verbs(&[("tier", "back")]).await, ["stop"]);
+    for other in [("tier", "fron"), ("ier", "front"), ("tier", "Front"), ("croft.dev/team", "ml"), ("note", "a")] {
+        assert_eq!(verbs(&[other]).await, [""; 0], "{other:?}");
+    }
 }

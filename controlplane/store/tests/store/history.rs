@@ -7,7 +7,7 @@ use std::time::Duration;
 use croft_core::event::{Changed, Event, HISTORY, Severity, Topic};
 use croft_core::instance::Phase;
 use croft_core::{Clock, Reason};
-use croft_store::{Command, InstanceFilter, Page};
+use croft_store::{Command, HistoryRows, InstanceFilter, Page, Trimmed};
 
 use crate::bed::{Bed, call, refused, small, t};
 
@@ -134,8 +134,9 @@ async fn trimmed_history_is_said_to_be_too_old() {
     for number in 0..10 {
         bed.store.event_append(event(&bed, None, &number.to_string())).await.unwrap();
     }
-    let trimmed = bed.store.janitor_keeping(bed.clock.now(), 4).await.unwrap();
-    assert_eq!(trimmed.changes, 6);
+    // Too many is too many whatever the clock says.
+    let rows = HistoryRows { changes_most: 4, changes_least: 0, audit_least: 0 };
+    assert_eq!(bed.store.janitor_keeping(None, rows).await.unwrap().changes, 6);
     let read = bed.store.changes_after(6, Topic::Events, None, 100).await.unwrap();
     assert_eq!(read.changes.len(), 4, "the last token that still leads on");
     for token in [5, 0, 11, -1, i64::MAX] {
@@ -144,9 +145,32 @@ async fn trimmed_history_is_said_to_be_too_old() {
     }
     bed.clock.advance(HISTORY + Duration::from_secs(1));
     bed.store.event_append(event(&bed, None, "young")).await.unwrap();
-    assert_eq!(bed.store.janitor(bed.clock.now()).await.unwrap().changes, 4);
+    assert_eq!(bed.store.janitor_keeping(None, rows).await.unwrap().changes, 1, "again one too many");
+    assert_eq!(bed.store.janitor_keeping(Some(bed.clock.now()), rows).await.unwrap().changes, 3);
     assert_eq!(refused(bed.store.changes_after(9, Topic::Events, None, 1).await).reason(), Reason::ResumeTokenTooOld);
     assert_eq!(bed.store.changes_after(10, Topic::Events, None, 1).await.unwrap().changes.len(), 1);
+    bed.consistent().await;
+}
+
+#[tokio::test]
+async fn the_newest_stay_however_old_they_are() {
+    let bed = Bed::new().await;
+    for number in 0..10 {
+        bed.store.event_append(event(&bed, None, &number.to_string())).await.unwrap();
+        bed.tenant(&format!("t{number}"), None).await;
+        bed.advance(1);
+    }
+    bed.advance(10 * 365 * 24 * 3600);
+    let now = Some(bed.clock.now());
+    assert_eq!(bed.store.janitor(None).await.unwrap(), Trimmed::default(), "without a time nothing is old");
+    let trimmed = bed.store.janitor(now).await.unwrap();
+    assert_eq!((trimmed.changes, trimmed.audit), (0, 0), "a quiet plane keeps its last words");
+    let rows = HistoryRows { changes_most: 1_000, changes_least: 3, audit_least: 4 };
+    let trimmed = bed.store.janitor_keeping(now, rows).await.unwrap();
+    assert_eq!((trimmed.changes, trimmed.audit), (7, 6));
+    let (rows, _) = bed.store.audit_list(None, &Page::first(10)).await.unwrap();
+    let left: Vec<_> = rows.into_iter().map(|row| row.target).collect();
+    assert_eq!(left, ["tenants/t9", "tenants/t8", "tenants/t7", "tenants/t6"]);
     bed.consistent().await;
 }
 

@@ -107,6 +107,25 @@ async fn a_lease_is_renewed_and_ends() {
 }
 
 #[tokio::test]
+async fn leases_begin_anew_whatever_they_said() {
+    let bed = Bed::new().await;
+    for id in ["h1", "h2", "h3"] {
+        bed.host(id, 8).await;
+    }
+    let later = |seconds| bed.clock.now().plus(Duration::from_secs(seconds));
+    bed.store.host_lease_renew(&[h("h2")], later(1_000_000)).await.unwrap();
+    bed.store.host_fence(&call(), &h("h3")).await.unwrap();
+    bed.store.host_lease_anew(later(30)).await.unwrap();
+    assert_eq!(bed.get_host("h3").await.state, State::Fenced);
+    bed.advance(29);
+    assert_eq!(bed.store.host_lease_expire(bed.clock.now()).await.unwrap(), []);
+    bed.advance(1);
+    let mut gone = bed.store.host_lease_expire(bed.clock.now()).await.unwrap();
+    gone.sort();
+    assert_eq!(gone, [h("h1"), h("h2")]);
+}
+
+#[tokio::test]
 async fn renewing_a_lease_wakes_nobody() {
     let bed = Bed::new().await;
     bed.host("h1", 8).await;

@@ -196,7 +196,7 @@ async fn wind_down(bed: &Bed) {
     }
     for tenant in TENANTS {
         for quota in bed.store.quota_list(&t(tenant)).await.unwrap() {
-            assert_eq!(quota.0.used, 0, "{}", quota.0.name());
+            assert_eq!(quota.0.quota.used, 0, "{}", quota.0.quota.name());
         }
     }
     bed.consistent().await;

@@ -1,3 +1,4 @@
+use croft_core::meta::Labels;
 use croft_core::{Error, Reason};
 use croft_store::{Page, TenantFilter};
 
@@ -133,7 +134,7 @@ async fn an_id_that_comes_again_shows_nothing_of_the_tenant_before() {
         let page = Page::first(100);
         let (events, _, _) = bed.store.events_list(Some(&within), None, &page).await.unwrap();
         let (audit, _) = bed.store.audit_list(Some(&within), &page).await.unwrap();
-        let (operations, _) = bed.store.operation_list(Some(&within), &page).await.unwrap();
+        let (operations, _) = bed.store.operation_list(Some(&within), &Labels::new(), &page).await.unwrap();
         (events.len(), audit.len(), operations.len())
     };
     let before = seen_by("acme").await;
@@ -142,5 +143,5 @@ async fn an_id_that_comes_again_shows_nothing_of_the_tenant_before() {
     bed.tenant("child", None).await;
     let (events, audit, operations) = seen_by("child").await;
     assert_eq!((events, audit, operations), (0, 1, 0), "nothing but its own creation");
-    assert_eq!(bed.store.quota_get(&t("child"), "vcpus").await.unwrap().limit, None);
+    assert_eq!(bed.store.quota_get(&t("child"), "vcpus").await.unwrap().quota.limit, None);
 }

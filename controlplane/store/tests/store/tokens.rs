@@ -2,22 +2,24 @@ use std::time::Duration;
 
 use croft_core::access::{Principal, Role};
 use croft_core::audit::Call;
+use croft_core::id::TokenUid;
+use croft_core::meta::{Labels, Meta};
 use croft_core::token::Token;
 use croft_core::{Clock, Reason};
 use croft_store::{ADMIN_TOKEN, Page};
 
-use crate::bed::{Bed, call, refused, t};
+use crate::bed::{Bed, call, labels, refused, t};
 
 const SECRET: [u8; 32] = [7; 32];
 
 fn token(bed: &Bed, id: &str, role: Role, tenant: Option<&str>) -> Token {
     Token {
         id: id.into(),
+        meta: Meta::new(TokenUid::new(bed.clock.now()).to_string(), Labels::new(), Labels::new(), bed.clock.now()),
         tenant: tenant.map(t),
         role,
         description: "for a test".to_owned(),
         disabled: false,
-        create_time: bed.clock.now(),
         expire_time: None,
         last_used_time: None,
     }
@@ -82,7 +84,7 @@ async fn lists_are_by_scope_and_a_tenant_takes_its_tokens_along() {
     }
     let ids = async |within: Option<&str>| {
         let within = within.map(t);
-        let (tokens, _) = bed.store.token_list(within.as_ref(), &Page::first(10)).await.unwrap();
+        let (tokens, _) = bed.store.token_list(within.as_ref(), &Labels::new(), &Page::first(10)).await.unwrap();
         tokens.into_iter().map(|token| token.id.0).collect::<Vec<_>>()
     };
     assert_eq!(ids(None).await, ["a", "b", "c"]);
@@ -126,4 +128,39 @@ async fn the_last_admin_cannot_be_locked_out_and_can_be_reset() {
     assert!(bed.store.token_authenticate(&admin.id, [9; 32]).await.unwrap().is_some());
     let (rows, _) = bed.store.audit_list(None, &Page::first(100)).await.unwrap();
     assert_eq!(rows.iter().filter(|row| row.actor == "local:root").count(), 2, "audited");
+}
+
+#[tokio::test]
+async fn labels_and_description_may_change_and_whom_it_lets_in_may_not() {
+    let bed = Bed::new().await;
+    let mut ci = token(&bed, "ci", Role::PlatformViewer, None);
+    ci.meta.labels = labels(&[("team", "ml")]);
+    let made = bed.store.token_create(&call(), ci, SECRET).await.unwrap().into_inner();
+    bed.advance(1);
+    let change = |token: &mut Token| {
+        token.meta.labels = labels(&[("team", "web")]);
+        token.meta.annotations = labels(&[("owner", "Ada L.")]);
+        token.description = "the other team's".to_owned();
+        token.disabled = true;
+        token.role = Role::PlatformAdmin;
+        Ok(())
+    };
+    let etag = made.meta.etag();
+    bed.store.token_update(&call(), &"ci".into(), &etag, change).await.unwrap();
+    let now = bed.store.token_authenticate(&"ci".into(), SECRET).await.unwrap().expect("it still opens");
+    assert_eq!((now.role, now.disabled, now.description.as_str()), (made.role, false, "the other team's"));
+    assert_eq!((&now.meta.uid, now.meta.generation), (&made.meta.uid, 2));
+    assert!(now.meta.update_time > now.meta.create_time);
+    let late = refused(bed.store.token_update(&call(), &"ci".into(), &etag, change).await);
+    assert_eq!(late.reason(), Reason::EtagMismatch);
+
+    let found = async |pairs: &[(&str, &str)]| {
+        let (tokens, _) = bed.store.token_list(None, &labels(pairs), &Page::first(10)).await.unwrap();
+        tokens.into_iter().map(|token| token.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[("team", "web")]).await, ["ci"]);
+    assert_eq!(found(&[("team", "ml")]).await, [""; 0]);
+    bed.store.token_disable(&call(), &"ci".into()).await.unwrap();
+    let disabled = bed.store.token_get(&"ci".into()).await.unwrap().unwrap();
+    assert_eq!((disabled.disabled, disabled.meta.generation, &disabled.meta.labels), (true, 3, &now.meta.labels));
 }

@@ -23,6 +23,7 @@ mod tests;
 mod trouble;
 
 pub use running::{RESTART_BACK_OFF_MAX, STREAK_ENDS_AFTER, back_off};
+pub(super) use trouble::exponential;
 pub use trouble::{Intent, Trouble};
 
 /// How often a guest that was asked to stop is asked again: ACPI events are lost on a guest that is still booting.

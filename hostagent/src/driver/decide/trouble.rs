@@ -70,7 +70,7 @@ impl Trouble {
 }
 
 /// 1 s, 2 s, 4 s and so on.
-pub(super) fn exponential(nth: u32, longest: Duration) -> Duration {
+pub(in crate::driver) fn exponential(nth: u32, longest: Duration) -> Duration {
     Duration::from_secs(1).saturating_mul(1 << nth.saturating_sub(1).min(16)).min(longest)
 }
 

@@ -18,10 +18,10 @@ use uuid::Uuid;
 use virt_sys as sys;
 
 use super::Libvirt;
-use super::connection::{QUICK, SLOW};
+use super::connection::QUICK;
 use super::error::{self, failed};
 use super::lookup::{self, Found};
-use super::network::{self, Names, bridge, filter, firewall};
+use super::network::{self, Names, bridge, filter};
 use super::paths::Paths;
 use super::record::{Network, Record};
 use super::{power, spec};
@@ -38,16 +38,17 @@ impl Libvirt {
 
         let mut record = spec::record(desired)?;
         record.disk_was_made = Record::read(&self.paths, uid)?.is_some_and(|earlier| earlier.disk_was_made);
-        record.write(&self.paths, uid)?;
+        self.keep(uid, &record).await?;
         if let Some(disk) = desired.disks.first() {
             self.ensure_disk(uid, disk.size_gib, &ready, &mut record).await?;
         }
-        seed::ensure(&self.paths.seed(uid), texts)?;
+        let (path, texts) = (self.paths.seed(uid), texts.clone());
+        media::blocking("a seed", move || seed::ensure(&path, &texts)).await?;
         let addresses = self.ensure_networks(&record, &desired.name).await?;
 
         let xml = self.definition(desired, &ready, &addresses)?;
         self.connection
-            .call(SLOW, "define a domain", move |connect| {
+            .act("define a domain", move |connect| {
                 filter::ensure(connect)?;
                 // Asked again: the uuid may have been taken while the disk was made.
                 match lookup::find(connect, uid)? {
@@ -73,7 +74,12 @@ impl Libvirt {
         });
         overlay::ensure(&path, base, size_gib).await?;
         record.disk_was_made = true;
-        record.write(&self.paths, uid).map_err(Error::from)
+        self.keep(uid, record).await
+    }
+
+    async fn keep(&self, uid: Uuid, record: &Record) -> Result<(), Error> {
+        let (paths, record) = (self.paths.clone(), record.clone());
+        media::blocking("an instance's record", move || record.write(&paths, uid)).await.map_err(Error::from)
     }
 
     fn definition(
@@ -112,13 +118,13 @@ impl Libvirt {
         if wanted.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let mut bridges = self.connection.call(QUICK, "list networks", network::bridges).await?;
         bridges.extend(wanted.iter().map(|(_, names)| names.bridge.clone()));
-        firewall::apply(&bridges).await?;
+        firewall.apply(bridges).await?;
         let (range, name) = (self.tenant_subnets, name.to_owned());
         self.connection
-            .call(SLOW, "make a tenant's network", move |connect| {
+            .act("make a tenant's network", move |connect| {
                 let ensure = |(mac, names): (String, Names)| {
                     let ip = network::ensure(connect, &names, range, &mac, &name)?;
                     Ok((mac, ip))
@@ -130,12 +136,15 @@ impl Libvirt {
 
     pub(super) async fn take_away(&self, uid: Uuid) -> Result<(), Error> {
         let record = Record::read(&self.paths, uid)?;
+        let made = record.is_some();
         self.connection
-            .call(SLOW, "undefine a domain", move |connect| {
+            .act("undefine a domain", move |connect| {
                 let domain = match lookup::find(connect, uid)? {
                     Found::Ours(domain) => domain,
                     Found::Nothing => return Ok(()),
-                    // Nothing of it is ours, so nothing of it goes; our own files below do.
+                    // Our own domain whose mark somebody took away, for all we know: it may run on the files below, and
+                    // then "gone" would not be true.
+                    Found::Foreign if made => return Err(lookup::conflict(uid)),
                     Found::Foreign => return Ok(()),
                 };
                 power::refuse_running(&domain, uid)?;
@@ -146,9 +155,12 @@ impl Libvirt {
                 domain.undefine_flags(flags).map_err(failed(HYPERVISOR_ERROR, "undefining the domain"))
             })
             .await?;
-        let Some(record) = record else { return remove_files(&self.paths, uid).map_err(Error::from) };
-        self.release_networks(&record).await?;
-        remove_files(&self.paths, uid).map_err(Error::from)
+        if let Some(record) = record {
+            self.release_networks(&record).await?;
+        }
+        let paths = self.paths.clone();
+        // A large disk takes its time to go.
+        media::blocking("an instance's files", move || remove_files(&paths, uid)).await.map_err(Error::from)
     }
 
     async fn release_networks(&self, record: &Record) -> Result<(), Error> {
@@ -156,26 +168,23 @@ impl Libvirt {
         if held.is_empty() {
             return Ok(());
         }
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let left = self
             .connection
-            .call(SLOW, "give an address back", move |connect| {
+            .act("give an address back", move |connect| {
                 held.iter().try_for_each(|(mac, names)| network::release(connect, names, mac))?;
                 network::bridges(connect)
             })
             .await?;
-        firewall::apply(&left).await
+        firewall.apply(left).await
     }
 
-    /// Puts the firewall in force again when somebody flushed it away under running guests.
+    /// Puts the firewall in force again when somebody flushed it away under running guests, or started us with other
+    /// options.
     pub(super) async fn keep_firewall(&self) -> Result<(), Error> {
-        let _one = self.networks.lock().await;
+        let mut firewall = self.firewall.lock().await;
         let bridges = self.connection.call(QUICK, "list networks", network::bridges).await?;
-        if bridges.is_empty() || firewall::is_in_force().await {
-            return Ok(());
-        }
-        tracing::warn!("the rules that keep tenants apart were gone; putting them in force again");
-        firewall::apply(&bridges).await
+        firewall.keep(bridges).await
     }
 }
 

@@ -71,15 +71,16 @@ struct End {
     notify: Notify,
 }
 
-/// What a domain callback is given; freed by libvirt through [`free`].
-struct Listener {
-    events: broadcast::Sender<Option<Uuid>>,
-    restarts: Restarts,
+/// Where events go. A copy is what a domain callback is given; freed by libvirt through [`free`].
+#[derive(Debug, Clone)]
+pub struct Ear {
+    pub events: broadcast::Sender<Option<Uuid>>,
+    pub restarts: Restarts,
 }
 
 impl Session {
-    /// Connects and listens. Blocks.
-    pub fn open(uri: &str, events: &broadcast::Sender<Option<Uuid>>, restarts: &Restarts) -> Result<Self, VirtError> {
+    /// Connects, and listens if there is somebody to hear it. Blocks.
+    pub fn open(uri: &str, ear: Option<&Ear>) -> Result<Self, VirtError> {
         start_loop();
         let connect = Connect::open(Some(uri))?;
         let end = Arc::new(End::default());
@@ -87,9 +88,9 @@ impl Session {
         // From here on the drop below cleans up.
         let mut session = Self { connect, callbacks: Vec::new(), end };
         session.connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)?;
-        for (id, callback) in callbacks() {
-            let listener = Listener { events: events.clone(), restarts: restarts.clone() };
-            session.callbacks.push(register(&session.connect, id, callback, listener)?);
+        let heard = ear.into_iter().flat_map(|ear| callbacks().map(|(id, callback)| (id, callback, ear.clone())));
+        for (id, callback, ear) in heard {
+            session.callbacks.push(register(&session.connect, id, callback, ear)?);
         }
         Ok(session)
     }
@@ -162,7 +163,7 @@ fn register(
     connect: &Connect,
     id: sys::virDomainEventID,
     callback: Callback,
-    listener: Listener,
+    listener: Ear,
 ) -> Result<c_int, VirtError> {
     let opaque = Box::into_raw(Box::new(listener)).cast::<c_void>();
     // SAFETY: the connection is open, no domain is named, and `opaque` lives until libvirt passes it to `free`.
@@ -207,8 +208,8 @@ fn unregister_close(connect: &Connect) {
 
 #[expect(unsafe_code, reason = "called by libvirt when it lets go of a listener")]
 unsafe extern "C" fn free(opaque: *mut c_void) {
-    // SAFETY: made by `register` from a Box<Listener>, and freed once.
-    drop(unsafe { Box::from_raw(opaque.cast::<Listener>()) });
+    // SAFETY: made by `register` from a Box<Ear>, and freed once.
+    drop(unsafe { Box::from_raw(opaque.cast::<Ear>()) });
 }
 
 #[expect(unsafe_code, reason = "called by libvirt when it lets go of the close callback")]
@@ -243,7 +244,7 @@ unsafe extern "C" fn on_reboot(_: sys::virConnectPtr, domain: sys::virDomainPtr,
     // SAFETY: libvirt's arguments, for the time of the call; the listener lives until `free`.
     unsafe {
         if let Some(uid) = uid(domain) {
-            (*opaque.cast::<Listener>()).restarts.count(uid);
+            (*opaque.cast::<Ear>()).restarts.count(uid);
         }
         tell(domain, opaque);
     }
@@ -279,7 +280,7 @@ unsafe extern "C" fn on_agent(
 #[expect(unsafe_code, reason = "reads libvirt's arguments")]
 unsafe fn tell(domain: sys::virDomainPtr, opaque: *mut c_void) {
     // SAFETY: the caller's arguments are libvirt's; the listener lives until `free`.
-    let (uid, listener) = unsafe { (uid(domain), &*opaque.cast::<Listener>()) };
+    let (uid, listener) = unsafe { (uid(domain), &*opaque.cast::<Ear>()) };
     let _ = listener.events.send(uid);
 }
 

@@ -5,11 +5,12 @@
 //! ties to its MAC.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use croft_proto::v1;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::error::ErrorNumber;
@@ -21,6 +22,7 @@ use super::error::is;
 use super::ffi::{self, GuestAddress};
 use super::lookup::{self, ours, query};
 use super::network::{self, Names};
+use super::power;
 use super::reasons::GUEST_UNREACHABLE;
 use super::record::{self, Record};
 use super::xml::Element;
@@ -31,6 +33,9 @@ const AGENT_SECONDS: i32 = 3;
 /// For the whole question: the agent may be busy with another one.
 const AGENT_DEADLINE: Duration = Duration::from_secs(8);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Of one interface. An agent may name thousands, and the report of the whole host would be too long for the plane.
+const MOST_ADDRESSES: usize = 16;
 
 const FROM_AGENT: &str = "guest-agent";
 const FROM_LEASE: &str = "dhcp-lease";
@@ -49,7 +54,7 @@ impl Libvirt {
         let Some(description) = description else { return Ok(Guest::default()) };
         let said = match agent_channel_is_connected(&description) {
             true => {
-                self.connection.call_patiently(AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await
+                self.connection.ask_guest(uid, AGENT_DEADLINE, "ask a guest's agent", move |c| ask_agent(c, uid)).await
             }
             false => Ok(None),
         };
@@ -66,11 +71,13 @@ impl Libvirt {
 
     pub(super) async fn connect_to_guest(&self, uid: Uuid, port: u16) -> Result<TcpStream, Error> {
         let unreachable = |message: String| Error::Failed { reason: GUEST_UNREACHABLE, message };
+        let runs = move |connect: &Connect| power::must_run(&ours(connect, uid)?, uid);
+        self.connection.call(QUICK, "describe a domain", runs).await?;
         let record = Record::read(&self.paths, uid)?.ok_or(Error::NotFound(uid))?;
         let mut last = unreachable(format!("instance {uid} has no interface that this host can reach"));
         for interface in &record.interfaces {
-            let Some(ip) = self.reachable_address(interface).await? else { continue };
-            match tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((ip, port))).await {
+            let Some((ip, bridge)) = self.reachable_address(interface).await? else { continue };
+            match tokio::time::timeout(CONNECT_DEADLINE, connect_through(&bridge, ip, port)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(e)) => last = unreachable(format!("port {port} of the guest ({ip}): {e}")),
                 Err(_) => {
@@ -83,19 +90,30 @@ impl Libvirt {
     }
 
     /// Where this host's network delivers to that interface and nobody else's.
-    async fn reachable_address(&self, interface: &record::Interface) -> Result<Option<Ipv4Addr>, Error> {
+    async fn reachable_address(&self, interface: &record::Interface) -> Result<Option<(Ipv4Addr, String)>, Error> {
         let mac = interface.mac.clone();
-        match &interface.network {
+        let (ip, bridge) = match &interface.network {
             record::Network::Tenant(tenant) => {
                 let names = Names::of(tenant);
+                let bridge = names.bridge.clone();
                 let find = move |connect: &Connect| network::address(connect, &names, &mac);
-                self.connection.call(QUICK, "look up a reserved address", find).await
+                (self.connection.call(QUICK, "look up a reserved address", find).await?, bridge)
             }
             record::Network::Bridge(bridge) => {
-                Ok(neighbour(&std::fs::read_to_string("/proc/net/arp").unwrap_or_default(), bridge, &mac))
+                let table = std::fs::read_to_string("/proc/net/arp").unwrap_or_default();
+                (neighbour(&table, bridge, &mac), bridge.clone())
             }
-        }
+        };
+        Ok(ip.map(|ip| (ip, bridge)))
     }
+}
+
+/// Through this bridge and nowhere else: while it is down, the host's routes would carry the tenant to whoever has that
+/// address out there.
+async fn connect_through(bridge: &str, ip: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind_device(Some(bridge.as_bytes()))?;
+    socket.connect((ip, port).into()).await
 }
 
 /// `None`: it does not answer.
@@ -126,9 +144,10 @@ fn of_interfaces(macs: &[String], found: Vec<GuestAddress>, source: &str) -> Vec
     for address in found {
         let at = macs.iter().position(|mac| mac.eq_ignore_ascii_case(&address.mac));
         let (Some(at), Ok(ip)) = (at, address.ip.parse::<IpAddr>()) else { continue };
-        if useful(ip) {
-            let told = v1::Address { ip: ip.to_string(), mac: macs[at].clone(), source: source.into() };
-            by_mac.entry(at).or_default().push(told);
+        let known = by_mac.entry(at).or_default();
+        let told = v1::Address { ip: ip.to_string(), mac: macs[at].clone(), source: source.into() };
+        if useful(ip) && known.len() < MOST_ADDRESSES && !known.contains(&told) {
+            known.push(told);
         }
     }
     by_mac.into_values().flatten().collect()
@@ -177,6 +196,16 @@ mod tests {
         ];
         let told: Vec<String> = of_interfaces(&macs, found, FROM_AGENT).into_iter().map(|a| a.ip).collect();
         assert_eq!(told, ["10.200.7.2", "192.168.1.9"]);
+    }
+
+    #[test]
+    fn a_guest_that_names_thousands_of_addresses_is_cut_short() {
+        let macs = ["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()];
+        let address = |nth: u32| GuestAddress { mac: macs[0].clone(), ip: format!("fd00::{nth:x}") };
+        let mut found: Vec<_> = (1..5000).map(address).collect();
+        found.push(GuestAddress { mac: macs[1].clone(), ip: "10.200.7.2".into() });
+        let told = of_interfaces(&macs, found, FROM_AGENT);
+        assert_eq!((told.len(), told[16].ip.as_str()), (17, "10.200.7.2"));
     }
 
     #[test]

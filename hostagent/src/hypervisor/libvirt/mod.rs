@@ -3,7 +3,7 @@
 //! ```text
 //! define ── spec ── domain ── definition ── xml   what a domain is, and its text
 //!    │        └──── paths, record               where its things lie; what was made
-//!    ├──── network/{mod,subnet,filter,firewall,bridge}
+//!    ├──── network/{mod,subnet,filter,firewall,reach,bridge}
 //!    └──── crate::media                         image, disk, seed
 //! power, guest, console, survey                 verbs
 //! lookup, metadata                              which domain is ours
@@ -24,15 +24,16 @@ use uuid::Uuid;
 
 use self::connection::{Connection, QUICK, SLOW};
 use self::console::Consoles;
+use self::network::firewall::Firewall;
 use self::network::subnet::Subnet;
 use self::paths::Paths;
 use self::power::Request;
 use self::spec::Facts;
 use super::{About, Duplex, Error, Guest, Hypervisor, Seed, Survey};
-use crate::media::address::Policy;
 use crate::media::cache::{Cache, Limits};
 use crate::media::fetch::Fetcher;
 use crate::media::space::{self, GIB};
+use crate::media::{self, address::Policy};
 
 pub mod config;
 pub mod reasons;
@@ -74,7 +75,7 @@ pub struct Libvirt {
     tenant_subnets: Subnet,
     library_version: u32,
     /// One change of networks at a time, because the firewall is written from all of them.
-    networks: Mutex<()>,
+    firewall: Mutex<Firewall>,
     firewall_seen: std::sync::Mutex<Option<Instant>>,
 }
 
@@ -92,6 +93,10 @@ impl Libvirt {
         paths.ensure()?;
         let decision = probe::decide(config.domain_type)?;
         tracing::info!(domain_type = decision.domain_type.as_str(), reason = decision.reason, "domain type");
+        tracing::info!("guests on tenants' networks reach the public internet; {}", config.tenant_reach);
+        for (allowed, denied) in config.tenant_reach.overruled() {
+            tracing::warn!("--tenant-allow-prefix {allowed} opens nothing: --tenant-deny-prefix {denied} beats it");
+        }
         let fetcher = Fetcher::new(Policy { allow: config.allow_prefixes }, config.image_ca_file);
         let limits = Limits {
             max_virtual: config.max_virtual_gib.saturating_mul(GIB),
@@ -106,7 +111,7 @@ impl Libvirt {
             domain_type_reason: decision.reason,
             tenant_subnets: config.tenant_subnets,
             library_version: virt::connect::Connect::version().unwrap_or(0),
-            networks: Mutex::default(),
+            firewall: Mutex::new(Firewall::new(config.tenant_reach)),
             firewall_seen: std::sync::Mutex::default(),
         }))
     }
@@ -171,7 +176,9 @@ impl Hypervisor for Libvirt {
     }
 
     async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error> {
-        self.cache.prune(keep, &record::images_in_use(&self.paths)?).map_err(Error::from)
+        let (cache, paths, keep) = (Arc::clone(&self.cache), self.paths.clone(), keep.to_vec());
+        let prune = move || cache.prune(&keep, &record::images_in_use(&paths)?);
+        media::blocking("old images", prune).await.map_err(Error::from)
     }
 
     async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error> {

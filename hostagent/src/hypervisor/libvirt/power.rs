@@ -30,7 +30,7 @@ pub enum Request {
 impl Libvirt {
     pub(super) async fn start_domain(&self, uid: Uuid) -> Result<(), Error> {
         self.connection
-            .call(SLOW, "start a domain", move |connect| {
+            .act("start a domain", move |connect| {
                 let domain = ours(connect, uid)?;
                 if domain.is_active().map_err(query)? {
                     return Ok(());
@@ -62,7 +62,9 @@ impl Libvirt {
 
     pub(super) async fn reset_domain(&self, uid: Uuid) -> Result<(), Error> {
         let reset = move |connect: &Connect| {
-            ours(connect, uid)?.reset().map_err(failed(HYPERVISOR_ERROR, "resetting the domain"))
+            let domain = ours(connect, uid)?;
+            must_run(&domain, uid)?;
+            domain.reset().map_err(failed(HYPERVISOR_ERROR, "resetting the domain"))
         };
         self.connection.call(QUICK, "reset a domain", reset).await
     }
@@ -86,6 +88,7 @@ impl Libvirt {
         self.connection
             .call(QUICK, "resume a domain", move |connect| {
                 let domain = ours(connect, uid)?;
+                must_run(&domain, uid)?;
                 match domain.resume() {
                     Ok(()) => Ok(()),
                     Err(_) if super::survey::power(&domain)? == Some(crate::hypervisor::Power::Running) => Ok(()),
@@ -99,10 +102,7 @@ impl Libvirt {
 async fn agent_is_connected(connection: &Connection, uid: Uuid) -> Result<bool, Error> {
     let look = move |connect: &Connect| {
         let domain = ours(connect, uid)?;
-        if !domain.is_active().map_err(query)? {
-            let message = format!("instance {uid} does not run, so its guest cannot be asked");
-            return Err(Error::Refused { reason: DOMAIN_NOT_RUNNING, message });
-        }
+        must_run(&domain, uid)?;
         Ok(super::guest::agent_channel_is_connected(&lookup::description(&domain)?))
     };
     connection.call(QUICK, "describe a domain", look).await
@@ -120,7 +120,7 @@ async fn ask(connection: &Connection, uid: Uuid, request: Request, way: Way) -> 
     };
     match way {
         // Waits until the guest is gone, or the agent's minute is over.
-        Way::Agent => connection.call_patiently(SLOW, "ask a guest's agent", ask).await,
+        Way::Agent => connection.ask_guest(uid, SLOW, "ask a guest's agent", ask).await,
         Way::Acpi => connection.call(QUICK, "press a guest's button", ask).await,
     }
 }
@@ -143,11 +143,20 @@ impl Way {
     }
 }
 
+/// For verbs that mean something only while it runs.
+pub fn must_run(domain: &Domain, uid: Uuid) -> Result<(), Error> {
+    if domain.is_active().map_err(query)? {
+        return Ok(());
+    }
+    // It may run again in a moment, so this is no refusal for good.
+    Err(Error::Failed { reason: DOMAIN_NOT_RUNNING, message: format!("instance {uid} does not run") })
+}
+
 /// For verbs that a running domain forbids.
 pub fn refuse_running(domain: &Domain, uid: Uuid) -> Result<(), Error> {
     if domain.is_active().map_err(query)? {
         let message = format!("instance {uid} still runs; stop or destroy it first");
-        return Err(Error::Refused { reason: STILL_RUNNING, message });
+        return Err(Error::Failed { reason: STILL_RUNNING, message });
     }
     Ok(())
 }

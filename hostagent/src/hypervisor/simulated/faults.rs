@@ -6,7 +6,7 @@
 //! { "start": "fail once: no such luck", "survey": "unavailable", "ensure_defined": "refuse: DiskTooSmall: too small" }
 //! ```
 //!
-//! `unavailable`, `fail` or `refuse`, then ` once` if it is to go away after the first call, then `: Reason: message`. A
+//! `unavailable`, `fail`, `refuse` or `panic`, then ` once` if it is to go away after the first call, then `: Reason: message`. A
 //! word that is not a known reason belongs to the message. The verb `*` means all of them.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub enum Kind {
     Unavailable,
     Fail,
     Refuse,
+    /// The agent itself falls over: a bug that nobody knows yet.
+    Panic,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,11 @@ impl Fault {
         Self { kind: Kind::Refuse, once: false, reason, message: message.to_owned() }
     }
 
+    #[must_use]
+    pub fn panic(message: &str) -> Self {
+        Self { kind: Kind::Panic, ..Self::fail(message) }
+    }
+
     /// Gone after the first call that met it.
     #[must_use]
     pub fn once(self) -> Self {
@@ -119,6 +126,7 @@ impl Fault {
             Kind::Unavailable => Error::Unavailable(message),
             Kind::Fail => Error::Failed { reason, message },
             Kind::Refuse => Error::Refused { reason, message },
+            Kind::Panic => panic!("injected: {message}"),
         }
     }
 }
@@ -142,7 +150,8 @@ impl FromStr for Fault {
             "unavailable" => Self::unavailable(),
             "fail" => Self { reason, ..Self::fail(message.trim()) },
             "refuse" => Self::refuse(reason, message.trim()),
-            _ => return Err(format!("{kind:?} is none of unavailable, fail, refuse")),
+            "panic" => Self::panic(message.trim()),
+            _ => return Err(format!("{kind:?} is none of unavailable, fail, refuse, panic")),
         };
         Ok(if once { fault.once() } else { fault })
     }

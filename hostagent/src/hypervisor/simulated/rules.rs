@@ -26,7 +26,7 @@ pub(super) fn may_define(
     if state.host.foreign.iter().any(|foreign| foreign.name == name) {
         return Err(refused(reasons::DOMAIN_CONFLICT, format!("domain {name} is there and is not Croft's")));
     }
-    if wanted.vcpus == 0 || wanted.vcpus > capacity.vcpus {
+    if wanted.vcpus > capacity.vcpus {
         let message = format!("{} vCPUs on a host with {} CPUs", wanted.vcpus, capacity.vcpus);
         return Err(refused(reasons::HOST_TOO_SMALL, message));
     }

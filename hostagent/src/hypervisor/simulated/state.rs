@@ -112,6 +112,10 @@ impl Domain {
         let invalid = |message: String| hypervisor::Error::Refused { reason: SPEC_INVALID, message };
         let uid = |text: &str| Uuid::try_parse(text).map_err(|error| invalid(format!("uid {text:?}: {error}")));
         let count = |name: &str, value: i64| u64::try_from(value).map_err(|_| invalid(format!("{name} is {value}")));
+        let some = |name: &str, value: i64| match count(name, value)? {
+            0 => Err(invalid(format!("{name} is 0"))),
+            some => Ok(some),
+        };
         let image = desired.image.as_ref();
         let boots_from_kernel =
             matches!(image.and_then(|image| image.boot.as_ref()), Some(desired_image::Boot::Kernel(_)));
@@ -122,8 +126,8 @@ impl Domain {
             uid: uid(&desired.uid)?,
             title: format!("{}/{}", desired.tenant, desired.name),
             generation: desired.generation,
-            vcpus: count("vcpus", desired.vcpus.into())?,
-            memory_mib: count("memory_mib", desired.memory_mib)?,
+            vcpus: some("vcpus", desired.vcpus.into())?,
+            memory_mib: some("memory_mib", desired.memory_mib)?,
             disk_gib: count("size_gib", desired.disks.first().map_or(0, |disk| disk.size_gib))?,
             image: image.map(|image| uid(&image.uid)).transpose()?,
             macs: desired.interfaces.iter().map(|interface| interface.mac.clone()).collect(),

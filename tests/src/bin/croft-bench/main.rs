@@ -21,9 +21,9 @@ struct Options {
     /// Simulated hosts to place on.
     #[arg(long, default_value_t = 100)]
     hosts: usize,
-    /// Only this part.
+    /// The half to run. `virsh` wants a libvirtd of its own around it: `tests/with-libvirtd.sh`.
     #[arg(long, value_enum)]
-    only: Option<Part>,
+    only: Part,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -35,11 +35,8 @@ enum Part {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    if options.only != Some(Part::Virsh) {
-        creates::run(options.creates, &options.clients, options.hosts).await?;
+    match options.only {
+        Part::Creates => creates::run(options.creates, &options.clients, options.hosts).await,
+        Part::Virsh => virsh::run().await,
     }
-    if options.only != Some(Part::Creates) {
-        virsh::run().await?;
-    }
-    Ok(())
 }

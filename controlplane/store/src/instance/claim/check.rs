@@ -231,6 +231,8 @@ impl Batch {
             verb: Verb::Create,
             counter: instance.intent.power_generation,
             actor: request.call.principal.actor(),
+            labels: instance.meta.labels.clone(),
+            annotations: instance.meta.annotations.clone(),
             create_time: self.now,
             progress: operation::waiting(instance.status.state, &instance.status.message),
             done: false,

@@ -3,12 +3,15 @@
 //! | from | to | |
 //! |---|---|---|
 //! | a guest | its host | DHCP, and DNS at the bridge's own address |
-//! | a guest | another tenant's bridge, link-local, multicast | nothing |
-//! | a guest | the world | yes (libvirt's NAT) |
+//! | a guest | another tenant's bridge | nothing |
+//! | a guest | private networks, multicast | nothing but what the operator opened ([`Reach`]) |
+//! | a guest | the public internet | yes (libvirt's NAT) |
 //! | anybody else | a guest | answers only |
 //!
 //! A table of our own: in nftables a drop is final whatever other tables say, so neither libvirt's rules nor the operator's
-//! can open what is closed here. It is written whole, in one transaction, and removed with the last network.
+//! can open what is closed here. It is written whole, in one transaction, and removed with the last network. What the
+//! kernel lists after that is kept and compared with later listings, so that neither another agent's options nor
+//! anybody's edit stays in force.
 //! IPv6 is dropped: it is not offered, and a link-local address would reach the host.
 
 use std::collections::BTreeSet;
@@ -21,22 +24,74 @@ use tokio::process::Command;
 
 use super::super::reasons::FIREWALL_FAILED;
 use super::BRIDGE_PREFIX;
+use super::reach::{CLOSED, PRIVATE, Reach};
 use crate::hypervisor::Error;
+use crate::prefix::Prefix;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Puts the table in force for these bridges; without any it is removed.
-pub async fn apply(bridges: &BTreeSet<String>) -> Result<(), Error> {
-    nft(&["-f", "-"], &ruleset(bridges)).await.map(drop)
+/// The table, as this agent's options want it.
+#[derive(Debug)]
+pub struct Firewall {
+    reach: Reach,
+    written: Option<Written>,
 }
 
-/// Whether the table is there. Somebody may flush all rules (a reload of another firewall does).
-pub async fn is_in_force() -> bool {
-    nft(&["list", "chain", "inet", "croft", "forward"], "").await.is_ok_and(|said| said.contains("from_guest"))
+/// What was put in force last.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    bridges: BTreeSet<String>,
+    /// As nft lists it: not the text that it was given. `None`: there is no table.
+    listing: Option<String>,
 }
+
+impl Firewall {
+    #[must_use]
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, written: None }
+    }
+
+    /// Puts the table in force for these bridges; without any it is removed.
+    pub async fn apply(&mut self, bridges: BTreeSet<String>) -> Result<(), Error> {
+        nft(&["-f", "-"], &ruleset(&bridges, &self.reach)).await?;
+        self.written = Some(Written { listing: listing().await, bridges });
+        Ok(())
+    }
+
+    /// Puts it in force again unless it is as this agent wrote it. The first time it always does: the table may be one
+    /// that was written with other options.
+    pub async fn keep(&mut self, bridges: BTreeSet<String>) -> Result<(), Error> {
+        let found = Written { listing: listing().await, bridges };
+        if self.written.as_ref() == Some(&found) || (found.bridges.is_empty() && found.listing.is_none()) {
+            return Ok(());
+        }
+        if self.written.as_ref().is_some_and(|written| written.listing != found.listing) {
+            tracing::warn!("the rules that keep tenants apart were gone or changed; putting them in force again");
+        }
+        self.apply(found.bridges).await
+    }
+}
+
+/// The table as the kernel has it. Somebody may flush all rules (a reload of another firewall does).
+async fn listing() -> Option<String> {
+    nft(&["list", "table", "inet", "croft"], "").await.ok()
+}
+
+fn rule(prefixes: &[Prefix], verdict: &str) -> String {
+    match prefixes {
+        [] => String::new(),
+        some => {
+            let set: Vec<String> = some.iter().map(ToString::to_string).collect();
+            format!("        ip daddr {{ {} }} {verdict}\n", set.join(", "))
+        }
+    }
+}
+
+/// What a guest gets at once for an address that is closed to it, rather than a timeout.
+const REFUSE: &str = "reject with icmpx admin-prohibited";
 
 /// The first two statements make deleting safe to repeat: nft knows no "delete if there".
-fn ruleset(bridges: &BTreeSet<String>) -> String {
+fn ruleset(bridges: &BTreeSet<String>, reach: &Reach) -> String {
     let mut text = String::from("table inet croft\ndelete table inet croft\n");
     if bridges.is_empty() {
         return text;
@@ -46,6 +101,9 @@ fn ruleset(bridges: &BTreeSet<String>) -> String {
         let _ = writeln!(rules, "        iifname \"{bridge}\" oifname \"{bridge}\" accept");
         rules
     });
+    let closed = rule(CLOSED, "drop");
+    let (denied, allowed) = (rule(&reach.denied(), REFUSE), rule(&reach.allowed(), "accept"));
+    let private = rule(PRIVATE, REFUSE);
     let any = format!("\"{BRIDGE_PREFIX}*\"");
     let _ = write!(
         text,
@@ -69,8 +127,7 @@ fn ruleset(bridges: &BTreeSet<String>) -> String {
     chain from_guest {{
 {same}        meta nfproto ipv6 drop
         oifname {any} drop
-        ip daddr {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4 }} drop
-    }}
+{closed}{denied}{allowed}{private}    }}
     chain to_guest {{
 {same}        meta nfproto ipv6 drop
         ct state established,related accept
@@ -112,7 +169,23 @@ mod tests {
     #[test]
     fn rules_for_two_tenants_and_for_none() {
         let bridges = BTreeSet::from(["cr-0000000a".to_owned(), "cr-0000000b".to_owned()]);
-        insta::assert_snapshot!("firewall", ruleset(&bridges));
-        assert_eq!(ruleset(&BTreeSet::new()).lines().count(), 2);
+        insta::assert_snapshot!("firewall", ruleset(&bridges, &Reach::default()));
+        assert_eq!(ruleset(&BTreeSet::new(), &Reach::default()).lines().count(), 2);
+    }
+
+    #[test]
+    fn what_is_denied_comes_before_what_is_allowed_and_that_before_what_is_private() {
+        let prefix = |text: &str| vec![text.parse().unwrap()];
+        let reach = Reach { allow: prefix("10.20.0.0/16"), deny: prefix("203.0.113.0/24") };
+        let text = ruleset(&BTreeSet::from(["cr-0000000a".to_owned()]), &reach);
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+        let order = [
+            at("oifname \"cr-*\" drop"),
+            at("ip daddr { 0.0.0.0/8,"),
+            at("ip daddr { 203.0.113.0/24 } reject"),
+            at("ip daddr { 10.20.0.0/16 } accept"),
+            at("ip daddr { 10.0.0.0/8,"),
+        ];
+        assert!(order.is_sorted(), "{text}");
     }
 }

@@ -9,7 +9,8 @@
 //! another one is not heard. libvirt's own network definition is the only place where subnets and addresses are kept:
 //! what is not there is free, and nothing can disagree with it.
 //!
-//! Guests of one tenant reach each other; that is what a tenant's network is for. IPv6 is not offered.
+//! Guests of one tenant reach each other; that is what a tenant's network is for. Of what is behind the host they reach
+//! the public internet, and private networks only where the operator says so ([`reach`]). IPv6 is not offered.
 //! Refuses a network or bridge that has our name and is not ours, and a firewall that cannot be put in force.
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use crate::hypervisor::Error;
 pub mod bridge;
 pub mod filter;
 pub mod firewall;
+pub mod reach;
 pub mod subnet;
 
 use subnet::Subnet;

@@ -1,0 +1,66 @@
+//! A store on files of its own and a clock to move, for the tests of what goes by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use croft_core::access::Principal;
+use croft_core::audit::Call;
+use croft_core::host::{Capacity, Resources, State};
+use croft_core::id::HostId;
+use croft_core::time::ManualClock;
+use croft_core::{Clock, Timestamp};
+use croft_store::{HostReport, Options, Store};
+
+pub struct Bed {
+    pub store: Store,
+    pub clock: Arc<ManualClock>,
+    _directory: tempfile::TempDir,
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp(1_800_000_000_000_000)));
+        let store = Store::open(Options::in_dir(directory.path(), clock.clone())).await.unwrap();
+        Self { store, clock, _directory: directory }
+    }
+
+    /// One that is READY; `number` tells its token from others'.
+    pub async fn host(&self, id: &str, number: u8) {
+        let (host, token) = (HostId::from(id), [number; 32]);
+        let call = Call {
+            principal: Principal::Local,
+            method: "/test/Host",
+            request_id: format!("request-{number}"),
+            body_digest: [0; 32],
+            peer: String::new(),
+            validate_only: false,
+        };
+        let expire = self.clock.now().plus(Duration::from_secs(60));
+        self.store.host_enrolment_create(&call, &host, token, expire).await.unwrap();
+        self.store.host_enrol("peer", &host, token, [number; 32], |_| Ok(String::new())).await.unwrap();
+        let report = HostReport {
+            capacity: Capacity::default(),
+            foreign: Resources::default(),
+            info: serde_json::json!({}),
+            features: Vec::new(),
+            conditions: Vec::new(),
+            boot_id: "boot".to_owned(),
+        };
+        self.store.host_report(&host, report).await.unwrap();
+        assert_eq!(self.state(id).await, State::Ready);
+    }
+
+    pub async fn state(&self, id: &str) -> State {
+        self.store.host_get(&HostId::from(id)).await.unwrap().unwrap().state
+    }
+
+    /// Somebody sets the clock, and no time passes.
+    pub fn set_forward(&self, span: Duration) {
+        self.clock.set(self.clock.now().plus(span));
+    }
+
+    pub fn set_back(&self, span: Duration) {
+        self.clock.set(self.clock.now().minus(span));
+    }
+}
