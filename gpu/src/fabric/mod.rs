@@ -5,6 +5,7 @@
 //! would not come up, or lead to somebody else's GPU.
 
 mod library;
+mod manager;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::host::{Fabric, FabricPartition};
 use crate::pci::PciFunction;
 
 pub use library::{FabricError, FabricLibrary};
+pub use manager::Manager;
 
 /// What Fabric Manager told, or why it told nothing. Asked by [`snapshot`], in a process that may hang.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use crate::{holders, kernel_use, model, usb, vgpu};
 const NVIDIA: u16 = 0x10de;
 
 impl Host {
-    /// Never fails as a whole: what could not be read is an error on its device or on its part, and [`Host::unread`] finds it.
+    /// Never fails as a whole: what could not be read is an error on its device or on its part.
     ///
     /// Blocks for as long as USB devices are being reset. Functions with a stuck lock cost a second or two, once.
     #[must_use]
@@ -60,18 +60,6 @@ impl Host {
             gpus.devices.push(gpu);
         }
         Host { fabric: fabric::read(&pci, fabric), pci, usb, gpus, mdevs, vgpus, holders, errors }
-    }
-
-    /// Why nothing may be planned on this PCI function: something about it, or about a part that it depends on, was not read.
-    #[must_use]
-    pub fn unread(&self, address: PciAddress) -> Option<String> {
-        let named = [format!("pci {address}"), format!("gpu {address}")];
-        let of_all = ["pci", "holders", "mdev"];
-        let errors = self.pci.errors.iter().chain(&self.gpus.errors).chain(&self.errors);
-        errors
-            .filter(|error| named.contains(&error.device) || of_all.contains(&error.device.as_str()))
-            .map(|error| crate::chain(error))
-            .next()
     }
 }
 

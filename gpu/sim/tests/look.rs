@@ -1,0 +1,213 @@
+//! The whole look at simulated hosts: what is read of them, and that nothing unread looks free.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are part of the test")]
+
+use std::fs;
+
+use croft_gpu::chain;
+use croft_gpu::fabric::FabricSource;
+use croft_gpu::gpu::{Gpu, Mig, VgpuSupport};
+use croft_gpu::host::{Fabric, Host, VgpuFunction};
+use croft_gpu::identity::{Identity, Sameness};
+use croft_gpu::nvml::NvmlSource;
+use croft_gpu::pci::PciAddress;
+use croft_gpu_sim::boards::H200_SXM_141GB;
+use croft_gpu_sim::kernel::{Hardware, Process, SimHost, Slot};
+
+const GPU: &str = "0000:41:00.0";
+const NIC: &str = "0000:81:00.0";
+
+struct Bench {
+    _directory: tempfile::TempDir,
+    host: SimHost,
+}
+
+impl Bench {
+    fn new(preset: &str) -> Bench {
+        Bench::of(SimHost::preset(preset).unwrap())
+    }
+
+    fn of(hardware: Hardware) -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let host = SimHost::create(directory.path().join("root"), hardware).unwrap();
+        Bench { _directory: directory, host }
+    }
+
+    fn look(&self, nvml: &NvmlSource) -> Host {
+        let fabric = FabricSource::Unavailable { why: "Fabric Manager does not run".to_owned() };
+        Host::probe(&self.host.fs().unwrap(), nvml, &fabric)
+    }
+
+    fn bind(&self, address: &str, driver: &str) {
+        let fs = self.host.fs().unwrap();
+        let device = format!("/sys/bus/pci/devices/{address}");
+        fs.write(&format!("{device}/driver_override"), driver).unwrap();
+        fs.write(&format!("{device}/driver/unbind"), address).unwrap();
+        fs.write("/sys/bus/pci/drivers_probe", address).unwrap();
+    }
+}
+
+fn at(address: &str) -> PciAddress {
+    address.parse().unwrap()
+}
+
+fn silent() -> NvmlSource {
+    NvmlSource::Failed { why: "killed after 10 s".to_owned() }
+}
+
+fn errors(host: &Host) -> Vec<String> {
+    let parts = [&host.pci.errors, &host.usb.errors, &host.gpus.errors, &host.errors];
+    parts.into_iter().flatten().map(|error| chain(error)).collect()
+}
+
+fn gpu<'a>(host: &'a Host, address: &str) -> &'a Gpu {
+    host.gpus.devices.iter().find(|gpu| gpu.address == at(address)).unwrap()
+}
+
+#[test]
+fn every_preset_is_read_without_a_word_of_complaint_once_no_driver_is_silent() {
+    for preset in croft_gpu_sim::kernel::PRESETS {
+        let bench = Bench::new(preset);
+        let host = bench.look(&silent());
+        assert!(!host.gpus.devices.is_empty());
+        for gpu in &host.gpus.devices {
+            assert!(gpu.model.is_some(), "{preset}: {} is in no table", gpu.pci_id);
+            assert!(matches!(gpu.mig, Mig::Unknown { .. }));
+            let reasons: Vec<_> = gpu.health.faults.iter().map(|fault| fault.reason.as_str()).collect();
+            assert_eq!(reasons, ["DriverSilent"], "its driver holds it and nothing is known of it");
+        }
+        // Each GPU has its error, and nothing else has one.
+        let all = errors(&host);
+        assert_eq!(all.len(), host.gpus.devices.len(), "{preset}: {all:?}");
+        for (gpu, error) in host.gpus.devices.iter().zip(&all) {
+            assert!(error.contains(&gpu.address.to_string()) && error.contains("killed after 10 s"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_no_driver_of_nvidias_holds_needs_no_nvml() {
+    let bench = Bench::new("devbox");
+    bench.bind(GPU, "vfio-pci");
+    let host = bench.look(&NvmlSource::NoLibrary { why: "no such file".to_owned() });
+    let gpu = gpu(&host, GPU);
+    assert_eq!(gpu.mig, Mig::Unknown { why: "vfio-pci holds it".to_owned() });
+    assert!(gpu.health.faults.is_empty());
+    assert!(!errors(&host).iter().any(|error| error.contains(GPU)), "{:?}", errors(&host));
+    let function = host.pci.devices.iter().find(|function| function.address == at(GPU)).unwrap();
+    assert_eq!(function.driver_override.as_deref(), Some("vfio-pci"));
+}
+
+#[test]
+fn who_has_a_device_open_is_named() {
+    let bench = Bench::new("devbox");
+    bench.bind(NIC, "vfio-pci");
+    let qemu = Process::new(4711, "qemu-system-x86_64", "machine-qemu\\x2d1\\x2dcroft.scope");
+    let daemon = Process::new(812, "nvidia-persistenced", "nvidia-persistenced.service");
+    bench.host.open_vfio(&qemu, NIC).unwrap();
+    bench.host.hold(&daemon, "/dev/nvidia0").unwrap();
+    let host = bench.look(&silent());
+    let [holder] = &host.holders[NIC][..] else { panic!("{:?}", host.holders) };
+    assert_eq!((holder.pid, holder.command.as_str()), (4711, "qemu-system-x86"), "cut off by the kernel");
+    assert_eq!(holder.unit.as_deref(), Some("machine-qemu\\x2d1\\x2dcroft.scope"));
+    assert!(holder.file.starts_with("/dev/vfio/"));
+    let [holder] = &host.holders[GPU][..] else { panic!("{:?}", host.holders) };
+    assert_eq!((holder.pid, holder.file.as_str()), (812, "/dev/nvidia0"));
+
+    bench.host.end(4711).unwrap();
+    assert!(!bench.look(&silent()).holders.contains_key(NIC));
+}
+
+#[test]
+fn without_a_list_of_processes_nothing_counts_as_unheld() {
+    let bench = Bench::new("devbox");
+    fs::rename(bench.host.root().join("proc"), bench.host.root().join("hidden")).unwrap();
+    let host = bench.look(&silent());
+    assert!(host.holders.is_empty());
+    assert!(host.errors.iter().any(|error| error.device == "holders"), "{:?}", errors(&host));
+}
+
+#[test]
+fn a_usb_device_that_is_open_is_held_by_port() {
+    let bench = Bench::new("devbox");
+    let host = bench.look(&silent());
+    let device = host.usb.devices.iter().find(|device| device.serial.as_deref() == Some("DONGLE-0002")).unwrap();
+    let file = format!("/dev/bus/usb/{:03}/{:03}", device.port.bus, device.device_number);
+    bench.host.hold(&Process::new(99, "scdaemon", "pcscd.service"), &file).unwrap();
+    let host = bench.look(&silent());
+    assert_eq!(host.holders[&device.port.to_string()][0].command, "scdaemon");
+}
+
+#[test]
+fn how_vgpus_are_made_is_seen_on_the_functions() {
+    // No functions yet, and nobody to ask: no support is seen, and none is made up.
+    let bench = Bench::new("devbox");
+    let host = bench.look(&silent());
+    assert_eq!(gpu(&host, GPU).vgpu, VgpuSupport::None);
+    assert!(host.vgpus.is_empty());
+
+    bench.host.sriov_manage(at(GPU), true).unwrap().unwrap();
+    let host = bench.look(&silent());
+    assert_eq!(gpu(&host, GPU).vgpu, VgpuSupport::Vendor);
+    let VgpuFunction::Vendor { current: None, creatable, gpu_instance: None } = &host.vgpus.values().next().unwrap() else {
+        panic!("{:?}", host.vgpus)
+    };
+    let wanted = creatable.iter().find(|vgpu| vgpu.name == "H100XM-20C").unwrap();
+    let (function, _) = host.vgpus.first_key_value().unwrap();
+    let file = format!("/sys/bus/pci/devices/{function}/nvidia/current_vgpu_type");
+    bench.host.fs().unwrap().write(&file, &wanted.id.to_string()).unwrap();
+    let host = bench.look(&silent());
+    match &host.vgpus.get(function) {
+        Some(VgpuFunction::Vendor { current: Some(current), .. }) => assert_eq!(current, wanted),
+        // The creatable list has no more of it, and only the driver knows other names.
+        None => {
+            let error = errors(&host).into_iter().find(|error| error.contains(&function.to_string())).unwrap();
+            assert!(error.contains("a type that the driver has a name for"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let older = Bench::new("a100x4");
+    let address = older.look(&silent()).gpus.devices[0].address;
+    older.host.sriov_manage(address, true).unwrap().unwrap();
+    let host = older.look(&silent());
+    assert_eq!(gpu(&host, &address.to_string()).vgpu, VgpuSupport::Mdev);
+    let (function, VgpuFunction::Mdev { types }) = host.vgpus.first_key_value().unwrap() else {
+        panic!("{:?}", host.vgpus)
+    };
+    let fitting = types.iter().find(|kind| kind.available > 0).unwrap();
+    let uuid = "8c2a7e5e-7b0a-4ad2-9d5c-0e3f0c0ffee0";
+    let create = format!("/sys/class/mdev_bus/{function}/mdev_supported_types/{}/create", fitting.id);
+    older.host.fs().unwrap().write(&create, uuid).unwrap();
+    let host = older.look(&silent());
+    let [mdev] = &host.mdevs[..] else { panic!("{:?}", host.mdevs) };
+    assert_eq!((mdev.uuid.as_str(), mdev.parent, &mdev.type_id), (uuid, *function, &fitting.id));
+    assert!(mdev.iommu_group.is_some());
+}
+
+#[test]
+fn a_card_that_was_changed_is_noticed() {
+    let bench = Bench::new("devbox");
+    let identity = |host: &Host| gpu(host, GPU).identity.clone();
+    let remembered: Identity = identity(&bench.look(&silent()));
+    assert!(remembered.slot_path.starts_with("pci"), "{remembered:?}");
+    bench.host.reboot().unwrap();
+    assert_eq!(remembered.compare(&identity(&bench.look(&silent()))), Sameness::Same);
+
+    let swap = |hardware: &mut Hardware| {
+        let slot = hardware.slots.iter_mut().find(|slot| slot.address() == at(GPU)).unwrap();
+        *slot = Slot { ..Slot::new(&H200_SXM_141GB, 0x41).on_node(0) };
+    };
+    bench.host.change(swap).unwrap();
+    bench.host.reboot().unwrap();
+    let found = identity(&bench.look(&silent()));
+    assert!(matches!(remembered.compare(&found), Sameness::Swapped { .. }), "{found:?}");
+}
+
+#[test]
+fn a_server_with_nvswitches_needs_their_manager() {
+    let bench = Bench::new("h100x8");
+    let host = bench.look(&silent());
+    assert_eq!(host.fabric, Fabric::Unavailable { why: "Fabric Manager does not run".to_owned() });
+    assert_eq!(Bench::new("devbox").look(&silent()).fabric, Fabric::None);
+}

@@ -1,0 +1,39 @@
+//! Fabric Manager as steps use it: a connection for each verb, closed after it.
+
+use std::path::PathBuf;
+
+use super::library::{FabricError, FabricLibrary};
+use crate::apply::{FabricManager, Result, StepError};
+
+/// Where the library is; `None`: where the system keeps its libraries.
+#[derive(Clone, Debug, Default)]
+pub struct Manager {
+    pub library: Option<PathBuf>,
+}
+
+impl Manager {
+    fn open(&self) -> Result<FabricLibrary> {
+        Ok(FabricLibrary::open(self.library.as_deref())?)
+    }
+}
+
+impl FabricManager for Manager {
+    fn active(&self, partition: u32) -> Result<Option<bool>> {
+        let partitions = self.open()?.partitions()?;
+        Ok(partitions.iter().find(|known| known.id == partition).map(|known| known.active))
+    }
+
+    fn activate(&self, partition: u32) -> Result<()> {
+        Ok(self.open()?.activate(partition)?)
+    }
+
+    fn deactivate(&self, partition: u32) -> Result<()> {
+        Ok(self.open()?.deactivate(partition)?)
+    }
+}
+
+impl From<FabricError> for StepError {
+    fn from(error: FabricError) -> Self {
+        StepError::new(error.to_string())
+    }
+}
