@@ -42,7 +42,9 @@ pub enum Mig {
     /// The driver answers that this board has none.
     Unsupported,
     /// No NVIDIA driver holds the function, or it would not say: nothing is known, and nothing may be carved.
-    Unknown { why: String },
+    Unknown {
+        why: String,
+    },
     Supported(MigState),
 }
 

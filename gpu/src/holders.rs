@@ -151,7 +151,8 @@ fn parse_unit(cgroup: &str) -> Option<String> {
 /// Which `/dev/nvidia{minor}` is which GPU, as the driver writes it below `/proc`: NVML is not needed for it.
 pub(crate) fn nvidia_minors(fs: &HostFs, errors: &mut Vec<ProbeError>) -> Vec<(u32, PciAddress)> {
     const GPUS: &str = "/proc/driver/nvidia/gpus";
-    let failed = |error: FsError| ProbeError { device: "holders".to_owned(), what: "NVIDIA's files", source: error.into() };
+    let failed =
+        |error: FsError| ProbeError { device: "holders".to_owned(), what: "NVIDIA's files", source: error.into() };
     let names = match fs.entries(GPUS).if_present() {
         Ok(names) => names.unwrap_or_default(),
         Err(error) => {
@@ -184,7 +185,10 @@ mod tests {
     fn a_unit_is_the_innermost_that_systemd_started() {
         let qemu = "0::/machine.slice/machine-qemu\\x2d1\\x2dcroft.scope/libvirt/emulator\n";
         assert_eq!(parse_unit(qemu).as_deref(), Some("machine-qemu\\x2d1\\x2dcroft.scope"));
-        assert_eq!(parse_unit("0::/system.slice/nvidia-persistenced.service\n").as_deref(), Some("nvidia-persistenced.service"));
+        assert_eq!(
+            parse_unit("0::/system.slice/nvidia-persistenced.service\n").as_deref(),
+            Some("nvidia-persistenced.service")
+        );
         let first_version = "12:devices:/docker/abc\n1:name=systemd:/system.slice/docker.service\n0::/x.scope\n";
         assert_eq!(parse_unit(first_version).as_deref(), Some("docker.service"));
         assert_eq!(parse_unit("0::/\n"), None);

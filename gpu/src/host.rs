@@ -43,11 +43,17 @@ pub struct Mdev {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VgpuFunction {
-    Mdev { types: Vec<MdevType> },
+    Mdev {
+        types: Vec<MdevType>,
+    },
     /// `current`: the type that it is, by name from the driver's list of all that the board supports (`current_vgpu_type` has
     /// the id only, and the creatable list need not have it any more); `creatable`: what it may become now; `gpu_instance`:
     /// the id of the instance below a MIG-backed one, where the driver says so.
-    Vendor { current: Option<VgpuType>, creatable: Vec<VgpuType>, gpu_instance: Option<u32> },
+    Vendor {
+        current: Option<VgpuType>,
+        creatable: Vec<VgpuType>,
+        gpu_instance: Option<u32>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

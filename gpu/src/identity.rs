@@ -25,9 +25,15 @@ pub struct Identity {
 pub enum Sameness {
     Same,
     /// Another card sits in the slot.
-    Swapped { remembered: Identity, found: Identity },
+    Swapped {
+        remembered: Identity,
+        found: Identity,
+    },
     /// The same hardware answers at another address.
-    Moved { remembered: Identity, found: Identity },
+    Moved {
+        remembered: Identity,
+        found: Identity,
+    },
     /// It said who it was before, and does not now (its driver is gone, for example): not proven, not denied.
     Unproven,
 }

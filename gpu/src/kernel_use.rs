@@ -77,7 +77,8 @@ fn interfaces(fs: &HostFs, functions: &[PciFunction]) -> Result<Vec<(PciAddress,
         for name in fs.entries(&entry).if_present()?.unwrap_or_default() {
             let routed = routes.lines().any(|line| line.split_whitespace().next() == Some(name.as_str()));
             // IPv6 gives every interface that is up a link-local route: a gateway that is not all zeros is what counts.
-            let gateway = |line: &&str| line.split_whitespace().nth(4).is_some_and(|next| next.bytes().any(|b| b != b'0'));
+            let gateway =
+                |line: &&str| line.split_whitespace().nth(4).is_some_and(|next| next.bytes().any(|b| b != b'0'));
             let of_it = |line: &&str| line.split_whitespace().next_back() == Some(name.as_str());
             let routed6 = routes6.lines().filter(of_it).any(|line| gateway(&line));
             let master = fs.link_name(&format!("{entry}/{name}/master")).if_present()?;

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn a_model_has_one_word_and_an_id_one_model() {
         let mut words: Vec<_> = TABLE.iter().map(|(_, _, model)| model.word).collect();
-        let mut ids: Vec<_> = TABLE.iter().flat_map(|(vendor, ids, _)| ids.iter().map(move |id| (vendor, id))).collect();
+        let mut ids: Vec<_> =
+            TABLE.iter().flat_map(|(vendor, ids, _)| ids.iter().map(move |id| (vendor, id))).collect();
         let (all_words, all_ids) = (words.len(), ids.len());
         words.sort_unstable();
         words.dedup();

@@ -72,7 +72,8 @@ pub struct Uevents {
 impl Uevents {
     /// Of this network namespace; only the first one of a machine hears of devices.
     pub fn open() -> io::Result<Uevents> {
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(KOBJECT_UEVENT))?;
+        let socket =
+            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(KOBJECT_UEVENT))?;
         bind(&socket, &SocketAddrNetlink::new(0, KERNEL))?;
         // A server that makes 256 virtual functions says so 512 times in a moment. Only root may ask for this much; others
         // miss messages sooner, and are told.
@@ -122,13 +123,19 @@ mod tests {
     #[test]
     fn a_message_of_the_kernel_is_read() {
         let event = DeviceEvent::parse(PLUGGED).unwrap();
-        assert_eq!((event.action.as_str(), event.subsystem.as_str(), event.kind.as_str()), ("add", "usb", "usb_device"));
+        assert_eq!(
+            (event.action.as_str(), event.subsystem.as_str(), event.kind.as_str()),
+            ("add", "usb", "usb_device")
+        );
         assert_eq!((event.name(), event.variables["PRODUCT"].as_str()), ("1-2", "46f4/1/0"));
         let bound = b"bind@/devices/pci0000:40/0000:40:01.1/0000:41:00.0\0ACTION=bind\0\
             DEVPATH=/devices/pci0000:40/0000:40:01.1/0000:41:00.0\0SUBSYSTEM=pci\0DRIVER=vfio-pci\0\
             PCI_SLOT_NAME=0000:41:00.0\0SEQNUM=7\0";
         let bound = DeviceEvent::parse(bound).unwrap();
-        assert_eq!((bound.name(), bound.kind.as_str(), bound.variables["DRIVER"].as_str()), ("0000:41:00.0", "", "vfio-pci"));
+        assert_eq!(
+            (bound.name(), bound.kind.as_str(), bound.variables["DRIVER"].as_str()),
+            ("0000:41:00.0", "", "vfio-pci")
+        );
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(crate) fn function(
     types: &[SupportedVgpu],
 ) -> Result<Option<VgpuFunction>, ProbeError> {
     let entry = format!("/sys/bus/pci/devices/{address}");
-    let failed = |what| move |source: FsError| ProbeError { device: format!("pci {address}"), what, source: source.into() };
+    let failed =
+        |what| move |source: FsError| ProbeError { device: format!("pci {address}"), what, source: source.into() };
     if fs.has(&format!("{entry}/nvidia/current_vgpu_type")).map_err(failed("vGPU files"))? {
         return vendor(fs, &format!("{entry}/nvidia"), types).map(Some).map_err(failed("vGPU type"));
     }
@@ -114,7 +115,11 @@ pub(crate) fn mdevs(fs: &HostFs, errors: &mut Vec<ProbeError>) -> Vec<Mdev> {
             // Removed between the listing and here.
             Err(error) if error.is_absent() && matches!(fs.has(&format!("{DEVICES}/{uuid}")), Ok(false)) => {}
             Err(error) => {
-                errors.push(ProbeError { device: format!("mdev {uuid}"), what: "type and parent", source: error.into() });
+                errors.push(ProbeError {
+                    device: format!("mdev {uuid}"),
+                    what: "type and parent",
+                    source: error.into(),
+                });
             }
         }
     }
@@ -166,7 +171,10 @@ mod tests {
     fn both_ways_to_list_creatable_types_are_read() {
         let listed = "ID    : vGPU Name\n1414  : NVIDIA H200X-1-18C\n1428  : NVIDIA H200X-141C\n";
         assert_eq!(parse_creatable(listed).unwrap(), [vgpu(1414, "H200X-1-18C"), vgpu(1428, "H200X-141C")]);
-        assert_eq!(parse_creatable("NVIDIA A40-2Q 558\nGRID A40-4Q  559").unwrap(), [vgpu(558, "A40-2Q"), vgpu(559, "A40-4Q")]);
+        assert_eq!(
+            parse_creatable("NVIDIA A40-2Q 558\nGRID A40-4Q  559").unwrap(),
+            [vgpu(558, "A40-2Q"), vgpu(559, "A40-4Q")]
+        );
         assert_eq!(parse_creatable("ID    : vGPU Name\n").unwrap(), []);
         assert_eq!(parse_creatable("").unwrap(), []);
         for garbage in ["banana", "x : NVIDIA A40-2Q", "ID    : vGPU Name\n-1 : NVIDIA A40-2Q"] {

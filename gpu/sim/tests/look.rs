@@ -149,7 +149,8 @@ fn how_vgpus_are_made_is_seen_on_the_functions() {
     bench.host.sriov_manage(at(GPU), true).unwrap().unwrap();
     let host = bench.look(&silent());
     assert_eq!(gpu(&host, GPU).vgpu, VgpuSupport::Vendor);
-    let VgpuFunction::Vendor { current: None, creatable, gpu_instance: None } = &host.vgpus.values().next().unwrap() else {
+    let VgpuFunction::Vendor { current: None, creatable, gpu_instance: None } = &host.vgpus.values().next().unwrap()
+    else {
         panic!("{:?}", host.vgpus)
     };
     let wanted = creatable.iter().find(|vgpu| vgpu.name == "H100XM-20C").unwrap();

@@ -136,7 +136,10 @@ impl FabricLibrary {
         let odd = |what: String| FabricError::Odd { what };
         let partitions = list.partitions.get(..list.count as usize);
         let partitions = partitions.ok_or_else(|| odd(format!("that it has {} partitions", list.count)))?;
-        partitions.iter().map(|partition| read(partition).ok_or_else(|| odd(format!("partition {} wrong", partition.id)))).collect()
+        partitions
+            .iter()
+            .map(|partition| read(partition).ok_or_else(|| odd(format!("partition {} wrong", partition.id))))
+            .collect()
     }
 
     /// Fine if it is active already.

@@ -51,7 +51,10 @@ mod tests {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
         for reason in ALL {
             let page = std::fs::read_to_string(pages.join(format!("{reason}.md"))).unwrap_or_default();
-            assert!(page.starts_with(&format!("# {reason}\n")), "docs/errors/{reason}.md is missing, or has another title");
+            assert!(
+                page.starts_with(&format!("# {reason}\n")),
+                "docs/errors/{reason}.md is missing, or has another title"
+            );
         }
     }
 

@@ -68,10 +68,7 @@ pub(super) fn destroy(nvml: &Nvml, gpu_instance: nvmlGpuInstance_t, id: u32) -> 
     unsafe { call!(nvml, nvmlComputeInstanceDestroy(handle)) }
 }
 
-fn profiles(
-    nvml: &Nvml,
-    gpu_instance: nvmlGpuInstance_t,
-) -> Result<Vec<nvmlComputeInstanceProfileInfo_t>, NvmlError> {
+fn profiles(nvml: &Nvml, gpu_instance: nvmlGpuInstance_t) -> Result<Vec<nvmlComputeInstanceProfileInfo_t>, NvmlError> {
     let mut profiles = Vec::new();
     for place in 0..LAST_PLACE {
         let mut info = nvmlComputeInstanceProfileInfo_t {

@@ -1,5 +1,8 @@
 //! What GPUs report by themselves: Xid errors, memory errors beyond ECC, a GPU that went away.
-#![expect(unsafe_code, reason = "nvml-wrapper drops the GPU instance that an event is about; NVML's own calls are used")]
+#![expect(
+    unsafe_code,
+    reason = "nvml-wrapper drops the GPU instance that an event is about; NVML's own calls are used"
+)]
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -54,7 +57,9 @@ impl GpuEvent {
             GpuEventKind::Xid(79) | GpuEventKind::Lost => {
                 Some(Fault::new(faults::FELL_OFF_THE_BUS, "the GPU does not answer any more"))
             }
-            GpuEventKind::Xid(number) => Some(Fault::new(faults::XID_ERROR, format!("the driver reported Xid {number}"))),
+            GpuEventKind::Xid(number) => {
+                Some(Fault::new(faults::XID_ERROR, format!("the driver reported Xid {number}")))
+            }
             GpuEventKind::Memory => {
                 Some(Fault::new(faults::ECC_UNCORRECTED, "a memory error that ECC could not correct"))
             }
@@ -164,9 +169,9 @@ fn lost(gpu: PciAddress) -> GpuEvent {
 }
 
 fn is_lost(nvml: &Nvml, gpu: PciAddress) -> bool {
-    let answer = nvml.device(gpu).and_then(|device| {
-        device.uuid().map(|_| ()).map_err(|error| NvmlError::wrapped("nvmlDeviceGetUUID", error))
-    });
+    let answer = nvml
+        .device(gpu)
+        .and_then(|device| device.uuid().map(|_| ()).map_err(|error| NvmlError::wrapped("nvmlDeviceGetUUID", error)));
     answer.is_err_and(|error| error.code() == Some(code::GPU_IS_LOST))
 }
 

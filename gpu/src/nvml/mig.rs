@@ -50,7 +50,12 @@ impl Nvml {
         unsafe {
             call!(
                 self,
-                nvmlDeviceCreateGpuInstanceWithPlacement(device.handle(), info.id, &raw const wanted, &raw mut instance)
+                nvmlDeviceCreateGpuInstanceWithPlacement(
+                    device.handle(),
+                    info.id,
+                    &raw const wanted,
+                    &raw mut instance
+                )
             )
         }?;
         let made = self.instance_info(instance)?;
@@ -216,19 +221,13 @@ impl Nvml {
         // SAFETY: a live device of this session; without room for placements the library only counts them.
         unsafe {
             let none = ptr::null_mut();
-            call!(
-                self,
-                nvmlDeviceGetGpuInstancePossiblePlacements_v2(device.handle(), profile, none, &raw mut count)
-            )
+            call!(self, nvmlDeviceGetGpuInstancePossiblePlacements_v2(device.handle(), profile, none, &raw mut count))
         }?;
         let mut placements = vec![nvmlGpuInstancePlacement_t { start: 0, size: 0 }; count as usize];
         // SAFETY: there is room for `count` placements, and the library is told so.
         unsafe {
             let room = placements.as_mut_ptr();
-            call!(
-                self,
-                nvmlDeviceGetGpuInstancePossiblePlacements_v2(device.handle(), profile, room, &raw mut count)
-            )
+            call!(self, nvmlDeviceGetGpuInstancePossiblePlacements_v2(device.handle(), profile, room, &raw mut count))
         }?;
         placements.truncate(count as usize);
         placements.iter().map(|placement| span(CALL, placement)).collect()

@@ -60,7 +60,8 @@ mod tests {
             assert_eq!(from_driver(&format!("MIG {name}")).unwrap(), name);
         }
         // An H200, of 140.4 GiB.
-        let h200 = [(0, 1, 16384, "1g.18gb"), (1, 2, 33280, "2g.35gb"), (2, 3, 71424, "3g.71gb"), (4, 7, 143_360, "7g.141gb")];
+        let h200 =
+            [(0, 1, 16384, "1g.18gb"), (1, 2, 33280, "2g.35gb"), (2, 3, 71424, "3g.71gb"), (4, 7, 143_360, "7g.141gb")];
         for (enumerated, slices, mib, name) in h200 {
             assert_eq!(by_rule(enumerated, slices, mib, 150_754_820_096), name);
         }

@@ -49,10 +49,16 @@ pub struct NvmlGpu {
 #[serde(rename_all = "snake_case")]
 pub enum NvmlSource {
     Answered(NvmlSnapshot),
-    NoLibrary { why: String },
-    NoDriver { why: String },
+    NoLibrary {
+        why: String,
+    },
+    NoDriver {
+        why: String,
+    },
     /// The library failed, or the process that asked it: killed at its deadline, for example.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
 }
 
 impl From<Result<NvmlSnapshot, NvmlError>> for NvmlSource {
@@ -71,8 +77,7 @@ impl From<Result<NvmlSnapshot, NvmlError>> for NvmlSource {
 /// `library`: `None` for `libnvidia-ml.so.1` from the usual places. May hang with the driver: call it in a child process.
 pub fn snapshot(library: Option<&Path>) -> Result<NvmlSnapshot, NvmlError> {
     let nvml = Nvml::open(library)?;
-    let mut snapshot =
-        NvmlSnapshot { driver_version: nvml.driver_version()?, gpus: Vec::new(), errors: Vec::new() };
+    let mut snapshot = NvmlSnapshot { driver_version: nvml.driver_version()?, gpus: Vec::new(), errors: Vec::new() };
     for gpu in nvml.gpus()? {
         match gpu {
             Ok(address) => snapshot.gpus.push(nvml.look_at(address)),
@@ -150,11 +155,7 @@ impl Nvml {
     }
 
     /// `profiles` stay known where the mode or the instances are not.
-    fn mig(
-        &self,
-        device: &nvml_wrapper::Device<'_>,
-        profiles: &mut Vec<GpuInstanceProfile>,
-    ) -> Result<Mig, NvmlError> {
+    fn mig(&self, device: &nvml_wrapper::Device<'_>, profiles: &mut Vec<GpuInstanceProfile>) -> Result<Mig, NvmlError> {
         let Some(mode) = if_supported(mig_mode(device))? else { return Ok(Mig::Unsupported) };
         profiles.extend(self.profiles(device)?);
         let instances = match mode.current {
@@ -162,7 +163,8 @@ impl Nvml {
             false => Vec::new(),
         };
         // Nobody says how long the rulers are. A board's largest profile takes all of both, and every listing has it.
-        let memory_slices = profiles.iter().flat_map(|profile| &profile.placements).map(|span| span.start + span.size).max();
+        let memory_slices =
+            profiles.iter().flat_map(|profile| &profile.placements).map(|span| span.start + span.size).max();
         let compute_slices = profiles.iter().map(|profile| profile.compute_slices).max();
         Ok(Mig::Supported(MigState {
             current: mode.current,

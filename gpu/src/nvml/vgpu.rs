@@ -42,9 +42,7 @@ impl Nvml {
         let mode = heterogeneous_mode(on.into());
         match gpu_instance {
             // SAFETY: a live device of this session; the structure is of the version that it says it is.
-            None => unsafe {
-                call!(self, nvmlDeviceSetVgpuHeterogeneousMode(device.handle(), &raw const mode))
-            },
+            None => unsafe { call!(self, nvmlDeviceSetVgpuHeterogeneousMode(device.handle(), &raw const mode)) },
             Some(id) => {
                 let handle = self.instance(&device, id)?;
                 // SAFETY: a handle of this session; the structure is of the version that it says it is.
@@ -90,9 +88,7 @@ impl Nvml {
                 Backing::Unnamed => continue,
                 Backing::Mig(_) => if_supported(self.per_gpu_instance(wrapped.id()))?,
                 Backing::TimeSliced => if_supported(
-                    wrapped
-                        .max_instances()
-                        .map_err(|error| NvmlError::wrapped("nvmlVgpuTypeGetMaxInstances", error)),
+                    wrapped.max_instances().map_err(|error| NvmlError::wrapped("nvmlVgpuTypeGetMaxInstances", error)),
                 )?,
             };
             let VgpuType { id, name } = one(wrapped)?;

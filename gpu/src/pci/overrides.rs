@@ -9,7 +9,8 @@ use crate::hostfs::HostFs;
 use crate::pci::PciFunction;
 
 pub(super) fn fill(fs: &HostFs, inventory: &mut Inventory<PciFunction>) {
-    let file = |function: &PciFunction| fs.root().join(format!("sys/bus/pci/devices/{}/driver_override", function.address));
+    let file =
+        |function: &PciFunction| fs.root().join(format!("sys/bus/pci/devices/{}/driver_override", function.address));
     let paths: Vec<_> = inventory.devices.iter().map(file).collect();
     let answers = apart::first_lines(&paths);
     for (at, (function, path)) in inventory.devices.iter_mut().zip(paths).enumerate() {
