@@ -8,9 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use croft_gpu::pci::PciAddress;
+
 use crate::state::directory;
 
-/// This process's NVML session; ends when it is dropped.
+/// An NVML session of this process; ends when it is dropped.
 #[derive(Debug)]
 pub struct Session {
     _lock: File,
@@ -18,14 +20,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// A process has one; it counts its own `nvmlInit` calls.
     pub fn open(root: &Path) -> io::Result<Session> {
         let directory = directory(root).join("clients");
         fs::create_dir_all(&directory)?;
-        let path = directory.join(process::id().to_string());
-        let lock = File::options().create(true).append(true).open(&path)?;
-        lock.lock_shared()?;
-        Ok(Session { _lock: lock, path })
+        for number in 0_u32.. {
+            let path = directory.join(format!("{}.{number}", process::id()));
+            match File::create_new(&path) {
+                Ok(lock) => {
+                    lock.lock_shared()?;
+                    return Ok(Session { _lock: lock, path });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("no free number for a session"))
     }
 }
 
@@ -46,6 +55,27 @@ pub fn of(root: &Path, minor: u32) -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// The processes that have a function open through VFIO, sorted: by its group, or by its own file.
+pub fn of_function(root: &Path, function: PciAddress) -> io::Result<Vec<u32>> {
+    let device = root.join(format!("sys/bus/pci/devices/{function}"));
+    let mut pids = Vec::new();
+    if let Some(group) = last_part(&fs::read_link(device.join("iommu_group")).unwrap_or_default()) {
+        pids.extend(holders(root, &format!("/dev/vfio/{group}"))?);
+    }
+    for entry in fs::read_dir(device.join("vfio-dev")).into_iter().flatten() {
+        if let Some(name) = last_part(&entry?.path()) {
+            pids.extend(holders(root, &format!("/dev/vfio/devices/{name}"))?);
+        }
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    Ok(pids)
+}
+
+fn last_part(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
 fn sessions(root: &Path) -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for (pid, path) in numbered(&directory(root).join("clients"))? {
@@ -55,7 +85,8 @@ fn sessions(root: &Path) -> io::Result<Vec<u32>> {
             Err(error) => return Err(error),
         };
         match file.try_lock() {
-            // Its process is gone. The same number may be somebody's next session only after this name was created anew.
+            // Its process is gone; or it has just made the file and not locked it yet, and a session that begins now is not
+            // one that was there.
             Ok(()) => drop(fs::remove_file(&path)),
             Err(TryLockError::WouldBlock) => pids.push(pid),
             Err(TryLockError::Error(error)) => return Err(error),
@@ -75,7 +106,7 @@ fn holders(root: &Path, file: &str) -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// The entries of a directory whose names are numbers; none where there is no such directory.
+/// The entries of a directory whose names are numbers, or begin with one and a dot; none where there is no such directory.
 fn numbered(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -85,9 +116,9 @@ fn numbered(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let mut numbered = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            numbered.push((number, entry.path()));
-        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
+        numbered.extend(number.map(|number| (number, entry.path())));
     }
     Ok(numbered)
 }
@@ -104,10 +135,13 @@ mod tests {
         assert!(of(root.path(), 0).unwrap().is_empty());
         let session = Session::open(root.path()).unwrap();
         // A file that nobody holds a lock on is what a killed process leaves.
-        fs::write(directory(root.path()).join("clients/999999"), "").unwrap();
+        fs::write(directory(root.path()).join("clients/999999.0"), "").unwrap();
         assert_eq!(of(root.path(), 0).unwrap(), [process::id()]);
-        assert!(!directory(root.path()).join("clients/999999").exists());
+        assert!(!directory(root.path()).join("clients/999999.0").exists());
+        let second = Session::open(root.path()).unwrap();
         drop(session);
+        assert_eq!(of(root.path(), 0).unwrap(), [process::id()], "one of two has ended");
+        drop(second);
         assert!(of(root.path(), 0).unwrap().is_empty());
 
         let fd = root.path().join("proc/7/fd");
@@ -115,5 +149,13 @@ mod tests {
         symlink("/dev/nvidia3", fd.join("5")).unwrap();
         assert_eq!(of(root.path(), 3).unwrap(), [7]);
         assert!(of(root.path(), 0).unwrap().is_empty(), "another GPU's file");
+
+        let function = "0000:41:00.4".parse().unwrap();
+        let device = root.path().join("sys/bus/pci/devices/0000:41:00.4");
+        fs::create_dir_all(&device).unwrap();
+        symlink("../../../../kernel/iommu_groups/12", device.join("iommu_group")).unwrap();
+        assert!(of_function(root.path(), function).unwrap().is_empty());
+        symlink("/dev/vfio/12", fd.join("6")).unwrap();
+        assert_eq!(of_function(root.path(), function).unwrap(), [7]);
     }
 }

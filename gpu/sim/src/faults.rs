@@ -78,8 +78,10 @@ pub fn set(root: &Path, faults: &[Fault]) -> io::Result<()> {
 /// `Some`: answer that, and do nothing.
 pub fn strike(root: &Path, operation: &str, device: Option<PciAddress>) -> io::Result<Option<Answer>> {
     let Some(fault) = next(root, operation, device)? else { return Ok(None) };
-    while fault.hang {
-        thread::sleep(Duration::from_secs(3600));
+    if fault.hang {
+        loop {
+            thread::sleep(Duration::from_secs(3600));
+        }
     }
     thread::sleep(Duration::from_millis(fault.delay_ms));
     Ok(fault.answer)

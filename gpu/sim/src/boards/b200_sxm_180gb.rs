@@ -38,7 +38,7 @@ pub static B200_SXM_180GB: Board = Board {
         memory_bytes: 183359 << 20,
         memory_reserved_bytes: 712 << 20,
         mig: Some(MigShape { memory_slices: 8, compute_slices: 7, engines: engines(7, 7, 1), profiles: PROFILES }),
-        vgpu_types: LazyLock::new(|| Vec::new()),
+        vgpu_types: LazyLock::new(Vec::new),
         nvswitch: true,
     }),
 };

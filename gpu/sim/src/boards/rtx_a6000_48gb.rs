@@ -49,7 +49,7 @@ pub static RTX_A6000_48GB: Board = Board {
         memory_bytes: 49140 << 20,
         memory_reserved_bytes: 470 << 20,
         mig: None,
-        vgpu_types: LazyLock::new(|| Vec::new()),
+        vgpu_types: LazyLock::new(Vec::new),
         nvswitch: false,
     }),
 };

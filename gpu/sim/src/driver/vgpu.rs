@@ -10,17 +10,22 @@ use crate::boards::{VgpuKind, VgpuType};
 use crate::driver::Return;
 use crate::state::{Flavour, GpuInstance, GpuState};
 
-/// Every type that this board can be cut into by its present mode: MIG-backed ones with MIG on, time-sliced ones without.
-pub fn supported_types(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> {
+/// Every type of this board, whatever its mode is now.
+pub fn supported_types(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> + use<> {
+    gpu.shape().vgpu_types.iter()
+}
+
+/// Those of its mode: MIG-backed ones with MIG on, time-sliced ones without.
+fn types_of_mode(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> + use<> {
     let mig = gpu.mig.current;
-    gpu.shape().vgpu_types.iter().filter(move |vgpu| matches!(vgpu.kind, VgpuKind::MigBacked { .. }) == mig)
+    supported_types(gpu).filter(move |vgpu| matches!(vgpu.kind, VgpuKind::MigBacked { .. }) == mig)
 }
 
 /// What `creatable_vgpu_types` of a function lists: id and name. Empty on a function that is a vGPU already.
 #[must_use]
 pub fn creatable_types(gpu: &GpuState, function: PciAddress) -> Vec<(u32, String)> {
     let free = gpu.virtual_functions.iter().any(|vf| vf.address == function && vf.vgpu_type == 0);
-    let types = supported_types(gpu).filter(|vgpu| free && home(gpu, vgpu).is_some());
+    let types = types_of_mode(gpu).filter(|vgpu| free && home(gpu, vgpu).is_some());
     types.map(|vgpu| (vgpu.id, format!("NVIDIA {}", vgpu.name))).collect()
 }
 
@@ -34,7 +39,7 @@ pub fn set_vgpu_type(gpu: &mut GpuState, function: PciAddress, id: u32) -> Resul
     let owner_gi = match id {
         0 => None,
         _ => {
-            let vgpu = supported_types(gpu).find(|vgpu| vgpu.id == id).ok_or(Errno::IO)?;
+            let vgpu = types_of_mode(gpu).find(|vgpu| vgpu.id == id).ok_or(Errno::IO)?;
             home(gpu, vgpu).ok_or(Errno::IO)?
         }
     };
