@@ -38,7 +38,8 @@ pub fn dump(root: &Path) -> io::Result<String> {
 }
 
 fn is_made_up(path: &str) -> bool {
-    path.starts_with("dev/nvidia-caps/") || (path.starts_with("proc/driver/nvidia/capabilities/gpu") && path.contains("/gi"))
+    let capability = path.starts_with("proc/driver/nvidia/capabilities/gpu") && path.contains("/gi");
+    capability || path.starts_with("dev/nvidia-caps/") || path.ends_with("/nvidia/gpu_instance_id")
 }
 
 fn of_gpu(gpu: &GpuState) -> String {
@@ -62,7 +63,8 @@ fn of_gpu(gpu: &GpuState) -> String {
     }
     for function in gpu.virtual_functions.iter().filter(|function| function.vgpu_type != 0) {
         let on = gpu.instances.iter().find(|instance| Some(instance.id) == function.owner_gi);
-        let on = on.map_or_else(|| "the GPU".to_owned(), |instance| format!("the instance at {}", instance.placement.start));
+        let on =
+            on.map_or_else(|| "the GPU".to_owned(), |instance| format!("the instance at {}", instance.placement.start));
         text += &format!("gpu {address} function {} type {} on {on}\n", function.address, function.vgpu_type);
     }
     text

@@ -167,6 +167,14 @@ impl SimHost {
     }
 }
 
+/// Where a simulated host of a test is best put: in memory, where this machine has such a directory. A host with many functions
+/// is thousands of small files, of which some file systems make less than a thousand a second.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
 /// NVIDIA's tool. The outer error is one of the simulation itself, the inner one what the tool says.
 pub fn sriov_manage(root: &Path, gpu: PciAddress, enable: bool) -> io::Result<Result<(), SriovManageError>> {
     if let Some(answer) = faults::strike(root, "sriov-manage", Some(gpu))? {

@@ -96,6 +96,8 @@ pub(crate) struct GpuView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VgpuView {
     pub current: u32,
+    /// The GPU instance below a MIG-backed one.
+    pub instance: Option<u32>,
     pub creatable: Vec<u32>,
 }
 

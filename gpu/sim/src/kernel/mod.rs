@@ -36,7 +36,7 @@ mod write;
 
 pub use dump::dump;
 pub use hardware::{Hardware, Iommu, Isolation, Slot, UsbPlug, Vfio};
-pub use host::{SimHost, sriov_manage};
+pub use host::{SimHost, scratch, sriov_manage};
 pub use presets::PRESETS;
 pub use processes::Process;
 pub(crate) use session::follow;

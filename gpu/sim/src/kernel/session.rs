@@ -81,7 +81,8 @@ impl Session {
     pub fn is_used(&self, address: PciAddress) -> bool {
         // An NVML session opens every GPU, and leaves no link in the simulated `/proc`.
         let minor = self.machine.gpus.get(&address).map(|gpu| gpu.minor);
-        let by_driver = minor.is_some_and(|minor| clients::of(self.root(), minor).map_or(true, |pids| !pids.is_empty()));
+        let by_driver =
+            minor.is_some_and(|minor| clients::of(self.root(), minor).map_or(true, |pids| !pids.is_empty()));
         by_driver || self.is_open(&self.machine.files(address))
     }
 

@@ -22,6 +22,9 @@ pub(crate) fn enumerate(machine: &mut Machine, plugs: &[UsbPlug]) {
     if !machine.functions.get(&USB_CONTROLLER).is_some_and(|function| function.is_on(drivers::XHCI_HCD)) {
         return;
     }
+    // Port by port.
+    let mut plugs: Vec<_> = plugs.iter().collect();
+    plugs.sort_by(|a, b| a.port.cmp(&b.port));
     for plug in plugs {
         appear(machine, plug);
     }

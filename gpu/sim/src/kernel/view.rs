@@ -25,7 +25,7 @@ fn view(machine: &Machine, gpu: &GpuState) -> GpuView {
     let functions: BTreeMap<_, _> = functions
         .map(|vf| {
             let creatable = driver::creatable_types(gpu, vf.address).into_iter().map(|(id, _)| id).collect();
-            (vf.address, VgpuView { current: vf.vgpu_type, creatable })
+            (vf.address, VgpuView { current: vf.vgpu_type, instance: vf.owner_gi, creatable })
         })
         .collect();
     let types = match machine.flavour.makes_vgpus() && !functions.is_empty() {

@@ -64,7 +64,9 @@ impl Locked {
         // One writer at a time holds the lock, so one name for the unfinished file is enough.
         let unfinished = directory.join("nvidia.json.new");
         fs::write(&unfinished, text)?;
-        fs::rename(unfinished, directory.join("nvidia.json"))
+        fs::rename(unfinished, directory.join("nvidia.json"))?;
+        // The kernel's files that show something of it.
+        crate::kernel::follow(&self.root, &self.state)
     }
 }
 

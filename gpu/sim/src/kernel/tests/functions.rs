@@ -54,7 +54,11 @@ fn without_autoprobe_only_an_override_opens_them() {
     let host = preset("devbox");
     assert_eq!(host.set(NIC, "sriov_drivers_autoprobe", "maybe"), Err(Errno::INVAL));
     host.set(NIC, "sriov_drivers_autoprobe", "0").unwrap();
-    assert!(!std::fs::read(host.host.root().join(format!("sys/bus/pci/devices/{NIC}/sriov_drivers_autoprobe"))).unwrap().contains(&b'1'));
+    assert!(
+        !std::fs::read(host.host.root().join(format!("sys/bus/pci/devices/{NIC}/sriov_drivers_autoprobe")))
+            .unwrap()
+            .contains(&b'1')
+    );
     count(&host, NIC, "2").unwrap();
     let vf = "0000:81:10.0";
     assert_eq!(host.driver(vf), None);

@@ -25,7 +25,7 @@ struct Machine {
 }
 
 fn machine(hardware: impl Into<Hardware>) -> Machine {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in(super::scratch()).unwrap();
     let host = SimHost::create(root.path(), hardware).unwrap();
     Machine { fs: host.fs().unwrap(), host, _root: root }
 }

@@ -29,7 +29,11 @@ fn step(host: &Machine, dice: &mut Dice) {
         2 | 3 => host.write("/sys/bus/pci/drivers_probe", &address),
         4 => host.set(&address, "driver_override", dice.pick(&drivers)),
         5 => host.set(&address, "driver_override", "\n"),
-        6 => host.set(dice.pick(&words(&[NIC, NVME, GPU])), "sriov_numvfs", dice.pick(&words(&["0", "1", "3", "4", "7", "9"]))),
+        6 => host.set(
+            dice.pick(&words(&[NIC, NVME, GPU])),
+            "sriov_numvfs",
+            dice.pick(&words(&["0", "1", "3", "4", "7", "9"])),
+        ),
         7 => host.set(dice.pick(&words(&[NIC, NVME])), "sriov_drivers_autoprobe", dice.pick(&words(&["0", "1"]))),
         8 => {
             let _ = host.host.sriov_manage(at(GPU), dice.roll(2) == 0);
@@ -57,7 +61,8 @@ fn check(host: &Machine) {
 
     // One driver a function, and each lists the other.
     for driver in entries("/sys/bus/pci/drivers") {
-        let listed = entries(&format!("/sys/bus/pci/drivers/{driver}")).into_iter().filter_map(|name| name.parse().ok());
+        let listed =
+            entries(&format!("/sys/bus/pci/drivers/{driver}")).into_iter().filter_map(|name| name.parse().ok());
         let listed: Vec<PciAddress> = listed.collect();
         let bound = functions.iter().filter(|function| function.driver.as_ref() == Some(&driver));
         assert_eq!(listed, bound.map(|function| function.address).collect::<Vec<_>>(), "{driver}");
@@ -66,11 +71,15 @@ fn check(host: &Machine) {
     let groups = entries("/sys/kernel/iommu_groups");
     for group in &groups {
         let members = entries(&format!("/sys/kernel/iommu_groups/{group}/devices"));
-        let inside = functions.iter().filter(|function| function.iommu_group.map(|group| group.to_string()).as_ref() == Some(group));
+        let inside = functions
+            .iter()
+            .filter(|function| function.iommu_group.map(|group| group.to_string()).as_ref() == Some(group));
         assert_eq!(members, inside.map(|function| function.address.to_string()).collect::<Vec<_>>(), "group {group}");
         assert!(!members.is_empty(), "group {group}");
     }
-    assert!(functions.iter().all(|function| function.iommu_group.is_some_and(|group| groups.contains(&group.to_string()))));
+    assert!(
+        functions.iter().all(|function| function.iommu_group.is_some_and(|group| groups.contains(&group.to_string())))
+    );
     // Physical and virtual functions know each other.
     for function in &functions {
         match &function.sriov {
@@ -89,9 +98,13 @@ fn check(host: &Machine) {
         }
     }
     // A group has a file exactly while a VFIO driver has one of its functions.
-    let vfio = functions.iter().filter(|function| entries(&format!("/sys/bus/pci/devices/{}", function.address)).contains(&"vfio-dev".to_owned()));
+    let vfio = functions.iter().filter(|function| {
+        entries(&format!("/sys/bus/pci/devices/{}", function.address)).contains(&"vfio-dev".to_owned())
+    });
     let mut expected: Vec<_> = vfio.map(|function| function.iommu_group.unwrap().to_string()).collect();
-    expected.extend(["devices".to_owned(), "vfio".to_owned()].into_iter().filter(|name| host.has(&format!("/dev/vfio/{name}"))));
+    expected.extend(
+        ["devices".to_owned(), "vfio".to_owned()].into_iter().filter(|name| host.has(&format!("/dev/vfio/{name}"))),
+    );
     expected.sort();
     expected.dedup();
     assert_eq!(entries("/dev/vfio"), expected);

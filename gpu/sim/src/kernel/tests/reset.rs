@@ -94,6 +94,7 @@ fn a_swapped_card_is_another_and_a_moved_one_the_same() {
     host.host.change(|hardware| hardware.slots[0].board = boards::H200_SXM_141GB.name.to_owned()).unwrap();
     host.host.reboot().unwrap();
     assert_ne!(uuid("0000:21:00.0"), gpu);
-    let bad = host.host.change(|hardware| hardware.slots[0].board = "none".to_owned()).and_then(|()| host.host.reboot());
+    let bad =
+        host.host.change(|hardware| hardware.slots[0].board = "none".to_owned()).and_then(|()| host.host.reboot());
     assert!(bad.unwrap_err().to_string().contains("no board named none"));
 }

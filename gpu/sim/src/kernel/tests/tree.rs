@@ -12,7 +12,8 @@ fn every_preset_is_read_without_an_error() {
         let host = preset(name);
         let functions = host.functions();
         assert!(usb::probe(&host.fs).unwrap().errors.is_empty());
-        let gpus: Vec<_> = functions.iter().filter(|function| function.vendor == 0x10de && function.class >> 16 == 3).collect();
+        let gpus: Vec<_> =
+            functions.iter().filter(|function| function.vendor == 0x10de && function.class >> 16 == 3).collect();
         let expected = name.rsplit_once('x').and_then(|(_, count)| count.parse().ok()).unwrap_or(2);
         assert_eq!(gpus.len(), expected, "{name}");
         for gpu in gpus {
@@ -53,7 +54,12 @@ fn bars_lie_apart() {
             let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
             let numbers: Vec<_> = line.split(' ').map(number).collect();
             if numbers[2] != 0 {
-                assert_eq!(numbers[0] % (numbers[1] - numbers[0] + 1), 0, "{} {line}: aligned to its size", function.address);
+                assert_eq!(
+                    numbers[0] % (numbers[1] - numbers[0] + 1),
+                    0,
+                    "{} {line}: aligned to its size",
+                    function.address
+                );
                 windows.push((numbers[0], numbers[1]));
             }
         }

@@ -29,7 +29,8 @@ fn two_dongles_differ_by_their_serial_number_alone() {
 #[test]
 fn a_device_that_comes_back_has_another_number() {
     let host = preset("devbox");
-    let number = |host: &Machine| devices(host).iter().find(|device| device.port.to_string() == "1-1").map(|d| d.device_number);
+    let number =
+        |host: &Machine| devices(host).iter().find(|device| device.port.to_string() == "1-1").map(|d| d.device_number);
     let first = number(&host).unwrap();
     host.host.usb_unplug("1-1").unwrap();
     assert_eq!(number(&host), None);

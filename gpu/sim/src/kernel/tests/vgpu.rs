@@ -76,6 +76,7 @@ fn files_follow_what_nvml_changes() {
     let backed = id(&host, GPU, "H100XM-2-20C").to_string();
     host.set(vf, "nvidia/current_vgpu_type", &backed).unwrap();
     assert!(host.dump().contains(&format!("function {vf} type {backed} on the instance at 0")));
+    assert_eq!(host.get(vf, "nvidia/gpu_instance_id"), "5");
     // Another direction of sriov-manage costs everything but the mode.
     host.manage(GPU, false);
     let nvidia = Nvidia::read(root).unwrap();

@@ -114,6 +114,11 @@ fn vgpu(entries: &mut Entries, at: &impl Fn(&str) -> String, machine: &Machine, 
         }
         entries.text(at("nvidia/creatable_vgpu_types"), list);
         entries.value(at("nvidia/current_vgpu_type"), view.current);
+        // Later drivers have it. There it is always, and answers a reader with ENXIO while there is nothing to say; a file
+        // cannot do that, and is not there instead.
+        if let Some(instance) = view.instance {
+            entries.value(at("nvidia/gpu_instance_id"), instance);
+        }
     }
     if mdev::is_parent(machine, address) {
         for (id, name) in &gpu.types {

@@ -9,11 +9,13 @@ mod fixed;
 mod function;
 mod moving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use croft_gpu::pci::PciAddress;
 
 use super::machine::Machine;
 use crate::state::directory;
@@ -107,23 +109,23 @@ pub(crate) fn change(root: &Path, before: &Machine, after: &Machine) -> io::Resu
 fn write(root: &Path, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
     let (last, first): (Vec<_>, Vec<_>) = entries.iter().partition(|(path, _)| path.starts_with("sys/bus/"));
     let unfinished = directory(root).join("entry.new");
+    let mut unseen = Unseen::default();
     for (path, entry) in first.into_iter().chain(last) {
         let at = root.join(path);
-        let place = || match at.parent() {
-            Some(parent) => fs::create_dir_all(parent),
-            None => Ok(()),
-        };
+        let Some(parent) = at.parent() else { continue };
         match entry {
-            Entry::Directory => fs::create_dir_all(&at)?,
+            Entry::Directory => {
+                unseen.make(&at)?;
+            }
+            Entry::File(text) if unseen.make(parent)?.has(parent) => fs::write(&at, text)?,
+            Entry::Link(target) if unseen.make(parent)?.has(parent) => symlink(target, &at)?,
             Entry::File(text) if fs::read(&at).is_ok_and(|there| there == *text) => {}
             Entry::Link(target) if fs::read_link(&at).is_ok_and(|there| there == Path::new(target)) => {}
             Entry::File(text) => {
-                place()?;
                 fs::write(&unfinished, text)?;
                 fs::rename(&unfinished, &at)?;
             }
             Entry::Link(target) => {
-                place()?;
                 forgive_absence(fs::remove_file(&unfinished))?;
                 symlink(target, &unfinished)?;
                 fs::rename(&unfinished, &at)?;
@@ -131,6 +133,36 @@ fn write(root: &Path, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Directories of functions that were made a moment ago. No reader comes there before the link in `/sys/bus`, which is made last,
+/// so that files need no rename: thirty-two functions have a thousand of them.
+#[derive(Debug, Default)]
+struct Unseen {
+    unseen: BTreeSet<PathBuf>,
+    /// Looked at before.
+    known: BTreeSet<PathBuf>,
+}
+
+impl Unseen {
+    fn make(&mut self, directory: &Path) -> io::Result<&Unseen> {
+        if self.known.insert(directory.to_owned()) && !directory.is_dir() {
+            if let Some(parent) = directory.parent() {
+                self.make(parent)?;
+            }
+            fs::create_dir(directory)?;
+            let is_function =
+                directory.file_name().and_then(|name| name.to_str()?.parse::<PciAddress>().ok()).is_some();
+            if is_function || directory.parent().is_some_and(|parent| self.has(parent)) {
+                self.unseen.insert(directory.to_owned());
+            }
+        }
+        Ok(self)
+    }
+
+    fn has(&self, directory: &Path) -> bool {
+        self.unseen.contains(directory)
+    }
 }
 
 /// And the directories that are empty then.
@@ -195,7 +227,10 @@ mod tests {
     fn links_are_relative_as_the_kernels() {
         let mut entries = Entries::default();
         entries.link("sys/bus/pci/devices/0000:41:00.0", "sys/devices/pci0000:40/0000:40:01.1/0000:41:00.0");
-        entries.link("sys/devices/pci0000:40/0000:40:01.1/0000:41:00.4/physfn", "sys/devices/pci0000:40/0000:40:01.1/0000:41:00.0");
+        entries.link(
+            "sys/devices/pci0000:40/0000:40:01.1/0000:41:00.4/physfn",
+            "sys/devices/pci0000:40/0000:40:01.1/0000:41:00.0",
+        );
         let targets: Vec<_> = entries.0.values().collect();
         let link = |target: &str| Entry::Link(target.to_owned());
         assert_eq!(targets[0], &link("../../../devices/pci0000:40/0000:40:01.1/0000:41:00.0"));
