@@ -45,6 +45,7 @@ reasons! {
     ImageInUse = "IMAGE_IN_USE",
     NetworkInUse = "NETWORK_IN_USE",
     NetworkNotGranted = "NETWORK_NOT_GRANTED",
+    DeviceNotGranted = "DEVICE_NOT_GRANTED",
     HostNotEmpty = "HOST_NOT_EMPTY",
     FenceNotConfirmed = "FENCE_NOT_CONFIRMED",
     InstanceDeleting = "INSTANCE_DELETING",

@@ -31,6 +31,7 @@ fn instance() -> Instance {
             cloud_init: CloudInit::default(),
             host_selector: Default::default(),
             policy: Policy::Spread,
+            devices: Vec::new(),
         },
         intent: Intent {
             power: Power::Running,
@@ -43,7 +44,7 @@ fn instance() -> Instance {
             delete_force: false,
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: vec![] }),
+        placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![] }),
         status: Status {
             state: State::Pending,
             state_time: NOW,

@@ -35,6 +35,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         dedicated: BTreeSet::new(),
         huge_claimed: Default::default(),
         instances: 0,
+        devices: Default::default(),
     }
 }
 
@@ -48,6 +49,7 @@ fn request() -> impl Strategy<Value = Request> {
             cpu: Cpu { dedicated, single_numa_cell },
             host_selector: Default::default(),
             policy: if pack { Policy::Pack } else { Policy::Spread },
+            devices: Default::default(),
         },
     )
 }
@@ -116,7 +118,7 @@ proptest! {
         let view = host("h1", 2, 4, 32 * 1024);
         let request = Request {
             vcpus, memory_mib: memory, disk_gib: disk, huge_page_kib: 0,
-            cpu: Cpu::default(), host_selector: Default::default(), policy: Policy::Spread,
+            cpu: Cpu::default(), host_selector: Default::default(), policy: Policy::Spread, devices: Default::default(),
         };
         // 16 CPUs; 2 cells × 512 pages of 2 MiB are not ordinary memory.
         let fits = vcpus <= 16 && memory + 128 <= 32 * 1024 - 2048 - 512 - 1024 && disk <= 1000 - 10 - 5;
@@ -133,6 +135,7 @@ fn small() -> Request {
         cpu: Cpu::default(),
         host_selector: Default::default(),
         policy: Policy::Spread,
+        devices: Default::default(),
     }
 }
 

@@ -64,11 +64,19 @@ impl PoolMatch {
             let good = id.split_once(':').is_some_and(|(vendor, device)| {
                 vendor.len() == 4 && device.len() == 4 && is_hex(vendor) && is_hex(device)
             });
-            violations.check(good, &format!("pool.match.ids[{at}]"), "vendor:device in four hex digits each, `8086:10ca`");
+            violations.check(
+                good,
+                &format!("pool.match.ids[{at}]"),
+                "vendor:device in four hex digits each, `8086:10ca`",
+            );
         }
         for (at, class) in self.classes.iter().enumerate() {
             let good = (2..=6).contains(&class.len()) && is_hex(class);
-            violations.check(good, &format!("pool.match.classes[{at}]"), "two to six hex digits of a PCI class, `0200`");
+            violations.check(
+                good,
+                &format!("pool.match.classes[{at}]"),
+                "two to six hex digits of a PCI class, `0200`",
+            );
         }
         violations.check(
             self.classes.is_empty() || self.kind != Kind::Usb,

@@ -23,10 +23,19 @@ pub struct Request {
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
     /// `None`: any model that quota allows.
-    Gpu { model: Option<String> },
-    Mig { profile: String, model: Option<String> },
-    Vgpu { type_name: String },
-    Pool { pool: PoolId },
+    Gpu {
+        model: Option<String>,
+    },
+    Mig {
+        profile: String,
+        model: Option<String>,
+    },
+    Vgpu {
+        type_name: String,
+    },
+    Pool {
+        pool: PoolId,
+    },
 }
 
 impl Wanted {

@@ -26,13 +26,14 @@ pub struct Wishes {
     pub requests: Vec<Request>,
     /// Of every pool that a request names.
     pub pools: Arc<BTreeMap<PoolId, PoolMatch>>,
-    /// GPU models that quota leaves room for; `None`: quota says nothing of models.
-    pub allowed_models: Option<BTreeSet<String>>,
+    /// By request: the GPU models that quota leaves room for. One that is not listed may be any.
+    pub allowed_models: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Wishes {
-    fn allows(&self, model: &str) -> bool {
-        !model.is_empty() && self.allowed_models.as_ref().is_none_or(|models| models.contains(model))
+    /// A model without a name is in no table: nobody could be charged for it.
+    fn allows(&self, id: &str, model: &str) -> bool {
+        !model.is_empty() && self.allowed_models.get(id).is_none_or(|models| models.contains(model))
     }
 }
 

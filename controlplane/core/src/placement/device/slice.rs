@@ -21,7 +21,7 @@ pub fn mig(
     model: Option<&str>,
 ) -> Result<Vec<Assignment>, Failure> {
     let mut choices = Choices::default();
-    for (view, gpu) in gpus(views, wishes).filter(|(_, gpu)| model.is_none_or(|wanted| wanted == gpu.model)) {
+    for (view, gpu) in gpus(views, wishes, id).filter(|(_, gpu)| model.is_none_or(|wanted| wanted == gpu.model)) {
         // The type that has the whole GPU instance to itself.
         let of_profile = gpu.vgpu_types.iter().filter(|one| one.mig_profile == profile);
         let Some(vgpu_type) = of_profile.max_by_key(|one| (one.framebuffer_mib, one.name.ends_with('C'))) else {
@@ -48,7 +48,7 @@ pub fn vgpu(
     type_name: &str,
 ) -> Result<Vec<Assignment>, Failure> {
     let mut choices = Choices::default();
-    for (view, gpu) in gpus(views, wishes) {
+    for (view, gpu) in gpus(views, wishes, id) {
         let Some(vgpu_type) = gpu.vgpu_types.iter().find(|one| one.name == type_name) else { continue };
         if vgpu_type.mig_profile.is_empty() {
             share(&mut choices, cells, id, (view, gpu), vgpu_type);
@@ -63,8 +63,12 @@ pub fn vgpu(
     })
 }
 
-fn gpus<'a>(views: &'a DeviceViews, wishes: &'a Wishes) -> impl Iterator<Item = (&'a DeviceView, &'a Gpu)> + 'a {
-    views.0.values().filter_map(|view| Some((view, view.gpu()?))).filter(|(_, gpu)| wishes.allows(&gpu.model))
+fn gpus<'a>(
+    views: &'a DeviceViews,
+    wishes: &'a Wishes,
+    id: &'a str,
+) -> impl Iterator<Item = (&'a DeviceView, &'a Gpu)> + 'a {
+    views.0.values().filter_map(|view| Some((view, view.gpu()?))).filter(|(_, gpu)| wishes.allows(id, &gpu.model))
 }
 
 /// What both kinds need: a healthy GPU of a vGPU host, in the mode or empty, with a virtual function left.
@@ -91,13 +95,7 @@ fn open(view: &DeviceView, gpu: &Gpu, mode: Mode) -> Result<u16, (Predicate, Str
 }
 
 /// A GPU instance of its own, with a vGPU on all of it.
-fn cut(
-    choices: &mut Choices,
-    cells: &BTreeSet<i32>,
-    id: &str,
-    (view, gpu): (&DeviceView, &Gpu),
-    vgpu_type: &VgpuType,
-) {
+fn cut(choices: &mut Choices, cells: &BTreeSet<i32>, id: &str, (view, gpu): (&DeviceView, &Gpu), vgpu_type: &VgpuType) {
     let profile = vgpu_type.mig_profile.as_str();
     let function = match open(view, gpu, Mode::MigVgpu) {
         Ok(function) => function,
@@ -135,8 +133,7 @@ fn mig_assignment(
 ) -> Assignment {
     let nominal = gpu.board.as_ref().and_then(|board| board.profile(&profile.name)).map_or(0, |one| one.memory_mib);
     let mut assignment = blank(view, id, None);
-    assignment.atoms =
-        claim.atoms.atoms().map(Atom::Mig).chain([Atom::Function(function)]).collect();
+    assignment.atoms = claim.atoms.atoms().map(Atom::Mig).chain([Atom::Function(function)]).collect();
     assignment.mig_profile.clone_from(&profile.name);
     (assignment.mig_start, assignment.mig_size) = (claim.placement.start, claim.placement.size);
     assignment.vgpu_type.clone_from(&vgpu_type.name);

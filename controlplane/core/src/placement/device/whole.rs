@@ -17,30 +17,34 @@ pub fn choices(
     model: Option<&str>,
 ) -> Result<Vec<Assignment>, Failure> {
     let mut choices = Choices::default();
-    for view in gpus(views, wishes, model) {
+    for view in gpus(views, wishes, id, model) {
         match take(views, view, id, None) {
             Ok(assignment) => choices.add(score(view, cells), assignment),
             Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
         }
     }
-    choices.finish(|| no_gpu(wishes, model))
+    choices.finish(|| no_gpu(wishes, id, model))
 }
 
 fn gpus<'a>(
     views: &'a DeviceViews,
     wishes: &'a Wishes,
+    id: &'a str,
     model: Option<&'a str>,
 ) -> impl Iterator<Item = &'a DeviceView> + 'a {
     views.0.values().filter(move |view| {
-        view.gpu().is_some_and(|gpu| wishes.allows(&gpu.model) && model.is_none_or(|wanted| wanted == gpu.model))
+        view.gpu().is_some_and(|gpu| wishes.allows(id, &gpu.model) && model.is_none_or(|wanted| wanted == gpu.model))
     })
 }
 
-fn no_gpu(wishes: &Wishes, model: Option<&str>) -> Failure {
-    let message = match (model, &wishes.allowed_models) {
+fn no_gpu(wishes: &Wishes, id: &str, model: Option<&str>) -> Failure {
+    let message = match (model, wishes.allowed_models.get(id)) {
         (Some(model), _) => format!("it has no {model}"),
         (None, Some(models)) => {
-            format!("it has no GPU of a model that quota has room for ({})", Vec::from_iter(models.iter().cloned()).join(", "))
+            format!(
+                "it has no GPU of a model that quota has room for ({})",
+                models.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            )
         }
         (None, None) => "it has no GPU".to_owned(),
     };
@@ -76,9 +80,11 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     for companion in &view.device.companions {
         let peer = views.0.get(companion).filter(|peer| peer.closed().is_none() && peer.taken.is_empty());
         let Some(peer) = peer else {
-            let driver = views.0.get(companion).map(|peer| peer.device.driver.as_str()).filter(|driver| !driver.is_empty());
+            let driver =
+                views.0.get(companion).map(|peer| peer.device.driver.as_str()).filter(|driver| !driver.is_empty());
             let driver = driver.map(|driver| format!(" (driver {driver})")).unwrap_or_default();
-            let message = format!("{name} shares its IOMMU group with {companion}{driver}, which cannot be given along");
+            let message =
+                format!("{name} shares its IOMMU group with {companion}{driver}, which cannot be given along");
             return Err(failure(Predicate::IommuGroup, message, "move one of the cards to another slot"));
         };
         companions.push((companion.clone(), peer.whole()));
@@ -145,8 +151,8 @@ fn fill(
 ) -> Result<Vec<Assignment>, Failure> {
     let mut given = Vec::new();
     for (device, (id, model)) in partition.gpus.iter().zip(wanted) {
-        let fits = |view: &&DeviceView| gpus(views, wishes, *model).any(|gpu| gpu.device.id == view.device.id);
-        let Some(view) = views.0.get(device).filter(fits) else { return Err(no_gpu(wishes, *model)) };
+        let fits = |view: &&DeviceView| gpus(views, wishes, id, *model).any(|gpu| gpu.device.id == view.device.id);
+        let Some(view) = views.0.get(device).filter(fits) else { return Err(no_gpu(wishes, id, *model)) };
         let mut assignment = take(views, view, id, None).map_err(|failure| Failure {
             message: format!("NVSwitch partition {}: {}", partition.id, failure.message),
             ..failure

@@ -1,7 +1,9 @@
 //! Limit and use per (tenant, resource).
 //!
-//! A charge counts against the tenant and every ancestor. Plain resources without a limit are unlimited; every limit
+//! Plain resources are named here, device resources in [`device`]. A charge counts against the tenant and every ancestor. Plain resources without a limit are unlimited; every limit
 //! that is set, on the tenant and on each ancestor, binds.
+
+pub mod device;
 
 use std::collections::BTreeMap;
 
@@ -90,10 +92,10 @@ pub fn admit(rows: &[Quota], charges: &Charges) -> Result<()> {
     if violations.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(violations)) }
 }
 
-/// Whether Croft counts such a resource (design 1.1). Devices come with their pools; plain ones are here.
+/// Whether Croft counts such a resource (design 1.1).
 #[must_use]
 pub fn is_resource(resource: &str) -> bool {
-    PLAIN.contains(&resource)
+    PLAIN.contains(&resource) || device::Resource::parse(resource).is_some()
 }
 
 #[cfg(test)]

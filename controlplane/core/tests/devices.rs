@@ -1,0 +1,394 @@
+//! Placement of devices: exact pieces, never two owners, and refusals that name the culprit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use croft_core::device::{
+    Assignment, Atom, BoardReport, Device, FabricPartition, Gpu, Kind, MigProfile, Mode, PoolMatch, Request, State,
+    VgpuType, Wanted,
+};
+use croft_core::host::{Capacity, Resources};
+use croft_core::id::{DeviceId, PoolId};
+use croft_core::placement::device::{DeviceView, DeviceViews, Wishes, assign};
+use croft_core::placement::fit::{Failure, Predicate};
+use croft_core::placement::{HostView, Pin};
+use proptest::prelude::*;
+
+fn profile(name: &str, memory_slices: u8, starts: &[u8], compute_slices: u8, memory_mib: i64) -> MigProfile {
+    MigProfile { name: name.into(), memory_slices, starts: starts.to_vec(), compute_slices, memory_mib, max_count: 7 }
+}
+
+fn board() -> BoardReport {
+    let profiles = vec![
+        profile("1g.10gb", 1, &[0, 1, 2, 3, 4, 5, 6], 1, 9984),
+        profile("1g.10gb+me", 1, &[0, 1, 2, 3, 4, 5, 6], 1, 9984),
+        profile("1g.20gb", 2, &[0, 2, 4, 6], 1, 20096),
+        profile("2g.20gb", 2, &[0, 2, 4], 2, 20096),
+        profile("3g.40gb", 4, &[0, 4], 3, 40448),
+        profile("4g.40gb", 4, &[0], 4, 40448),
+        profile("7g.80gb", 8, &[0], 7, 81152),
+    ];
+    BoardReport { memory_slices: 8, compute_slices: 7, profiles }
+}
+
+fn types() -> Vec<VgpuType> {
+    let backed = |name: &str, gib: i64, mig_profile: &str| VgpuType {
+        name: format!("H100XM-{name}"),
+        framebuffer_mib: gib * 1024,
+        mig_profile: mig_profile.into(),
+        max_count: 1,
+    };
+    let shared = |gib: i64| VgpuType {
+        name: format!("H100XM-{gib}C"),
+        framebuffer_mib: gib * 1024,
+        mig_profile: String::new(),
+        max_count: 80 / gib,
+    };
+    vec![
+        backed("1-10C", 10, "1g.10gb"),
+        backed("1-10CME", 10, "1g.10gb+me"),
+        backed("1-20C", 20, "1g.20gb"),
+        backed("2-20C", 20, "2g.20gb"),
+        backed("3-40C", 40, "3g.40gb"),
+        backed("4-40C", 40, "4g.40gb"),
+        backed("7-80C", 80, "7g.80gb"),
+        shared(20),
+        shared(40),
+    ]
+}
+
+fn device(id: &str, kind: Kind) -> Device {
+    Device {
+        id: id.into(),
+        kind,
+        state: State::Available,
+        reason: String::new(),
+        message: String::new(),
+        pci_id: "8086:10c9".into(),
+        vendor_name: String::new(),
+        device_name: String::new(),
+        class: "020000".into(),
+        serial: format!("serial of {id}"),
+        slot_path: format!("slot of {id}"),
+        driver: "igb".into(),
+        iommu_group: Some(1),
+        companions: Vec::new(),
+        numa_node: Some(0),
+        physical: None,
+        functions_total: 0,
+        functions_count: 0,
+        gpu: None,
+        last_reset: None,
+    }
+}
+
+fn h100(id: &str, framework: &str) -> Device {
+    let gpu = Gpu {
+        model: "h100_sxm_80gb".into(),
+        product_name: "NVIDIA H100 80GB HBM3".into(),
+        uuid: format!("GPU-{id}"),
+        memory_mib: 81559,
+        mode: Mode::Idle,
+        mig_enabled: false,
+        board: Some(board()),
+        mig_instances: Vec::new(),
+        vgpu_framework: framework.into(),
+        vgpu_types: if framework == "none" { Vec::new() } else { types() },
+        heterogeneous_capable: false,
+        fabric_partitions: Vec::new(),
+    };
+    Device { pci_id: "10de:2330".into(), functions_total: 16, gpu: Some(gpu), ..device(id, Kind::Gpu) }
+}
+
+fn host(devices: Vec<Device>) -> HostView {
+    let views = devices.into_iter().map(|one| (one.id.clone(), DeviceView::new(Arc::new(one), false))).collect();
+    HostView {
+        id: "h1".into(),
+        version: 1,
+        labels: BTreeMap::new(),
+        state: croft_core::host::State::Ready,
+        cordoned: false,
+        capacity: Capacity::default(),
+        reserve: Resources::default(),
+        foreign: Resources::default(),
+        overhead_memory_mib: 0,
+        cpu_overcommit_percent: 100,
+        claimed: Resources::default(),
+        dedicated: BTreeSet::new(),
+        huge_claimed: BTreeMap::new(),
+        instances: 0,
+        devices: DeviceViews(views),
+    }
+}
+
+fn wishes(wanted: &[Wanted]) -> Wishes {
+    let requests = wanted.iter().enumerate();
+    Wishes {
+        requests: requests.map(|(at, wanted)| Request { id: format!("d-{at}"), wanted: wanted.clone() }).collect(),
+        ..Wishes::default()
+    }
+}
+
+fn any_gpu() -> Wanted {
+    Wanted::Gpu { model: None }
+}
+
+fn mig(profile: &str) -> Wanted {
+    Wanted::Mig { profile: profile.into(), model: None }
+}
+
+fn vgpu(name: &str) -> Wanted {
+    Wanted::Vgpu { type_name: name.into() }
+}
+
+/// Places and takes, as one commit does.
+fn give(host: &mut HostView, wanted: &[Wanted]) -> Result<Vec<Assignment>, Failure> {
+    let given = assign(host, &wishes(wanted), &[])?;
+    for one in &given {
+        let claims = host.devices.claims(one);
+        host.devices.take(&claims);
+    }
+    Ok(given)
+}
+
+fn predicate(result: Result<Vec<Assignment>, Failure>) -> Predicate {
+    result.expect_err("refused").predicate
+}
+
+#[test]
+fn a_whole_gpu_takes_every_atom_and_shuts_out_slices() {
+    let mut host = host(vec![h100("0000:41:00.0", "dormant")]);
+    let given = give(&mut host, &[any_gpu()]).unwrap();
+    let atoms: Vec<String> = given[0].atoms.iter().map(Atom::to_string).collect();
+    assert_eq!(atoms.len(), 1 + 16 + 8 + 7 + 1, "{atoms:?}");
+    assert_eq!(given[0].charged_memory_mib, 81559);
+    assert_eq!(predicate(give(&mut host, &[any_gpu()])), Predicate::DeviceTaken);
+    assert_eq!(predicate(give(&mut host, &[mig("1g.10gb")])), Predicate::GpuMode);
+    assert_eq!(predicate(give(&mut host, &[vgpu("H100XM-20C")])), Predicate::GpuMode);
+}
+
+#[test]
+fn slices_fill_a_gpu_before_they_open_another_and_keep_room_for_large_ones() {
+    let mut host = host(vec![h100("0000:41:00.0", "vendor"), h100("0000:42:00.0", "vendor")]);
+    let first = give(&mut host, &[mig("1g.10gb")]).unwrap().remove(0);
+    assert_eq!(first.mig_start, 6, "where it leaves 3g and 2g most room");
+    assert_eq!((first.function_index, first.vgpu_type.as_str()), (Some(0), "H100XM-1-10C"));
+    let second = give(&mut host, &[mig("4g.40gb")]).unwrap().remove(0);
+    assert_eq!(second.device, first.device);
+    assert_eq!(second.function_index, Some(1));
+    let whole = give(&mut host, &[any_gpu()]).unwrap().remove(0);
+    assert_ne!(whole.device, first.device, "the other one was left whole");
+    assert_eq!(predicate(give(&mut host, &[mig("7g.80gb")])), Predicate::MigGeometry);
+    assert_eq!(predicate(give(&mut host, &[vgpu("H100XM-20C")])), Predicate::GpuMode, "never both kinds on one GPU");
+}
+
+#[test]
+fn several_slices_of_one_request_are_found_in_whatever_order() {
+    let mut host = host(vec![h100("0000:41:00.0", "vendor")]);
+    let given = give(&mut host, &[mig("1g.10gb"), mig("2g.20gb"), mig("4g.40gb")]).unwrap();
+    let ids: Vec<_> = given.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids, ["d-0", "d-1", "d-2"], "answered in the order of the requests");
+    assert_eq!(given[2].mig_start, 0);
+}
+
+#[test]
+fn time_sliced_vgpus_share_framebuffer_of_one_size() {
+    let mut host = host(vec![h100("0000:41:00.0", "vendor")]);
+    for _ in 0..2 {
+        give(&mut host, &[vgpu("H100XM-20C")]).unwrap();
+    }
+    assert_eq!(predicate(give(&mut host, &[vgpu("H100XM-40C")])), Predicate::Framebuffer);
+    let third = give(&mut host, &[vgpu("H100XM-20C")]).unwrap().remove(0);
+    assert_eq!(third.atoms, [Atom::Function(2)]);
+    // 81559 MiB hold three of 20480 and the fourth is 361 short.
+    assert_eq!(predicate(give(&mut host, &[vgpu("H100XM-20C")])), Predicate::Framebuffer);
+}
+
+#[test]
+fn what_is_given_back_is_free_and_the_gpu_idle() {
+    let mut host = host(vec![h100("0000:41:00.0", "vendor")]);
+    let untouched = host.clone();
+    let given = give(&mut host, &[vgpu("H100XM-20C")]).unwrap();
+    let claims = host.devices.claims(&given[0]);
+    host.devices.give_back(&claims);
+    assert_eq!(host, untouched);
+    give(&mut host, &[mig("7g.80gb")]).unwrap();
+}
+
+#[test]
+fn a_host_without_the_vgpu_driver_gives_whole_gpus_only() {
+    let mut host = host(vec![h100("0000:41:00.0", "none")]);
+    assert_eq!(predicate(give(&mut host, &[mig("2g.20gb")])), Predicate::DeviceFlavour);
+    let unknown = give(&mut host, &[mig("9g.90gb")]).unwrap_err();
+    assert!(unknown.message.contains("9g.90gb"), "{unknown:?}");
+    give(&mut host, &[any_gpu()]).unwrap();
+}
+
+#[test]
+fn a_group_is_given_whole_or_the_peer_is_named() {
+    let (mut gpu, mut audio) = (h100("0000:41:00.0", "none"), device("0000:41:00.1", Kind::Function));
+    gpu.companions = vec![audio.id.clone()];
+    audio.companions = vec![gpu.id.clone()];
+    let mut both = host(vec![gpu.clone(), audio.clone()]);
+    let given = give(&mut both, &[any_gpu()]).unwrap();
+    assert_eq!(given[0].companions, [(audio.id.clone(), vec![Atom::Whole])]);
+    assert_eq!(both.devices.0[&audio.id].taken.len(), 1);
+
+    audio.state = State::Foreign;
+    audio.driver = "ahci".into();
+    let refused = give(&mut host(vec![gpu.clone(), audio]), &[any_gpu()]).unwrap_err();
+    assert_eq!(refused.predicate, Predicate::IommuGroup);
+    assert!(refused.message.contains("0000:41:00.1 (driver ahci)"), "{}", refused.message);
+    gpu.iommu_group = None;
+    assert_eq!(predicate(give(&mut host(vec![gpu]), &[any_gpu()])), Predicate::IommuGroup);
+}
+
+#[test]
+fn unhealthy_quarantined_and_missing_devices_are_not_placed_on() {
+    for state in [State::Unhealthy, State::Stuck, State::Missing, State::Changed, State::Quarantined, State::Foreign] {
+        let mut gpu = h100("0000:41:00.0", "vendor");
+        (gpu.state, gpu.message) = (state, "Xid 79".into());
+        let refused = give(&mut host(vec![gpu]), &[any_gpu()]).unwrap_err();
+        assert_eq!(refused.predicate, Predicate::DeviceHealth);
+        assert!(refused.message.contains(state.as_str()) && refused.message.contains("Xid 79"), "{}", refused.message);
+    }
+    let mut kept = host(vec![h100("0000:41:00.0", "vendor")]);
+    kept.devices.0.values_mut().for_each(|view| view.quarantined = true);
+    assert!(give(&mut kept, &[mig("1g.10gb")]).unwrap_err().message.contains("croft device release"));
+}
+
+fn nic() -> (Vec<Device>, Wishes) {
+    let mut physical = device("0000:01:00.0", Kind::Function);
+    physical.functions_total = 7;
+    let function = |index: u16| {
+        let mut function = device(&format!("0000:01:10.{index}"), Kind::VirtualFunction);
+        function.pci_id = "8086:10ca".into();
+        function.physical = Some((physical.id.clone(), index));
+        function
+    };
+    let functions: Vec<_> = [0, 1].map(function).into();
+    let of = |kind, id: &str| PoolMatch {
+        kind,
+        ids: vec![id.to_owned()],
+        classes: Vec::new(),
+        devices: Vec::new(),
+        host_selector: BTreeMap::new(),
+    };
+    let pools: BTreeMap<PoolId, PoolMatch> =
+        [("nic-vf".into(), of(Kind::VirtualFunction, "8086:10ca")), ("nic".into(), of(Kind::Function, "8086:10c9"))]
+            .into();
+    let wishes = Wishes { pools: Arc::new(pools), ..Wishes::default() };
+    (functions.into_iter().chain([physical]).collect(), wishes)
+}
+
+#[test]
+fn a_function_and_its_virtual_functions_exclude_each_other() {
+    let (devices, pools) = nic();
+    let wish = |pool: &str| Wishes {
+        requests: vec![Request { id: "n".into(), wanted: Wanted::Pool { pool: pool.into() } }],
+        ..pools.clone()
+    };
+    let mut host = host(devices);
+    let take = |host: &mut HostView, pool: &str| {
+        let given = assign(host, &wish(pool), &[])?.remove(0);
+        let claims = host.devices.claims(&given);
+        host.devices.take(&claims);
+        Ok::<_, Failure>(given)
+    };
+    let one = take(&mut host, "nic-vf").unwrap();
+    let physical: DeviceId = "0000:01:00.0".into();
+    assert_eq!(host.devices.0[&physical].taken, [Atom::Function(0)].into());
+    assert_eq!(take(&mut host, "nic").unwrap_err().predicate, Predicate::DeviceTaken);
+    let claims = host.devices.claims(&one);
+    host.devices.give_back(&claims);
+    take(&mut host, "nic").unwrap();
+    let refused = take(&mut host, "nic-vf").unwrap_err();
+    assert!(refused.message.contains("0000:01:00.0, which is taken whole"), "{}", refused.message);
+    assert_eq!(take(&mut host, "none").unwrap_err().predicate, Predicate::Pool);
+}
+
+#[test]
+fn an_nvswitch_board_gives_partitions() {
+    let ids = ["0000:41:00.0", "0000:42:00.0", "0000:43:00.0", "0000:44:00.0"];
+    let pair = |id, at: usize| FabricPartition { id, gpus: vec![ids[at].into(), ids[at + 1].into()] };
+    let all = FabricPartition { id: 0, gpus: ids.map(Into::into).into() };
+    let gpus = ids.map(|id| {
+        let mut gpu = h100(id, "none");
+        gpu.gpu.as_mut().unwrap().fabric_partitions = vec![all.clone(), pair(1, 0), pair(2, 2)];
+        gpu
+    });
+    let mut host = host(gpus.into());
+    let first = give(&mut host, &[any_gpu(), any_gpu()]).unwrap();
+    assert_eq!(first.iter().map(|one| one.fabric_partition).collect::<Vec<_>>(), [Some(1), Some(1)]);
+    let refused = give(&mut host, &[any_gpu(), any_gpu(), any_gpu()]).unwrap_err();
+    assert!(refused.message.contains("no partition of 3"), "{}", refused.message);
+    assert!(
+        give(&mut host, &[any_gpu(), any_gpu(), any_gpu(), any_gpu()]).unwrap_err().message.contains("partition 0")
+    );
+    assert_eq!(give(&mut host, &[any_gpu(), any_gpu()]).unwrap()[0].fabric_partition, Some(2));
+}
+
+#[test]
+fn a_gpu_near_the_pinned_cpus_comes_first() {
+    let (near, mut far) = (h100("0000:81:00.0", "none"), h100("0000:41:00.0", "none"));
+    far.numa_node = Some(1);
+    let host = host(vec![near, far]);
+    let pin = Pin { cell: 0, vcpus: 1, cpus: Vec::new(), memory_mib: 1 };
+    assert_eq!(assign(&host, &wishes(&[any_gpu()]), &[pin]).unwrap()[0].device.as_str(), "0000:81:00.0");
+}
+
+#[test]
+fn only_models_that_quota_has_room_for() {
+    let host = host(vec![h100("0000:41:00.0", "none")]);
+    let mut wishes = wishes(&[any_gpu()]);
+    wishes.allowed_models = [("d-0".to_owned(), ["l40s_48gb".to_owned()].into())].into();
+    let refused = assign(&host, &wishes, &[]).unwrap_err();
+    assert!(refused.message.contains("l40s_48gb"), "{}", refused.message);
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    prop_oneof![
+        1 => Just(any_gpu()),
+        6 => prop::sample::select(vec!["1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb"])
+            .prop_map(mig),
+        3 => prop::sample::select(vec!["H100XM-20C", "H100XM-40C"]).prop_map(vgpu),
+    ]
+}
+
+proptest! {
+    /// Any history of creates and deletes: no atom has two owners, and at the end everything is as it was.
+    #[test]
+    fn no_piece_ever_has_two_owners(history in prop::collection::vec((prop::collection::vec(wanted(), 1..4), any::<bool>(), any::<usize>()), 1..40)) {
+        let mut host = host(vec![h100("0000:41:00.0", "vendor"), h100("0000:42:00.0", "vendor")]);
+        let untouched = host.clone();
+        let mut held: Vec<Vec<Assignment>> = Vec::new();
+        for (wanted, give_back, victim) in history {
+            if give_back && !held.is_empty() {
+                for one in held.swap_remove(victim % held.len()) {
+                    let claims = host.devices.claims(&one);
+                    host.devices.give_back(&claims);
+                }
+            }
+            if let Ok(given) = give(&mut host, &wanted) {
+                prop_assert_eq!(given.len(), wanted.len());
+                held.push(given);
+            }
+            let mut owned = BTreeSet::new();
+            for one in held.iter().flatten() {
+                for atom in &one.atoms {
+                    prop_assert!(owned.insert((one.device.clone(), *atom)), "{} of {} twice", atom, one.device);
+                }
+            }
+            for view in host.devices.0.values() {
+                let of_it: BTreeSet<Atom> = owned.iter().filter(|(id, _)| *id == view.device.id).map(|(_, atom)| *atom).collect();
+                prop_assert_eq!(&view.taken, &of_it);
+                prop_assert!(view.framebuffer_used_mib >= 0 && view.framebuffer_used_mib <= 81559);
+            }
+        }
+        for one in held.iter().flatten() {
+            let claims = host.devices.claims(one);
+            host.devices.give_back(&claims);
+        }
+        prop_assert_eq!(host, untouched);
+    }
+}
