@@ -89,3 +89,85 @@ fn interfaces(fs: &HostFs, functions: &[PciFunction]) -> Result<Vec<(PciAddress,
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    const DRIVE: &str = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/nvme/nvme0/nvme0n1";
+    const CARD: &str = "sys/devices/pci0000:00/0000:00:02.0";
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn host() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, &format!("{DRIVE}/dev"), "259:0\n");
+        write(root, &format!("{DRIVE}/nvme0n1p1/dev"), "259:1\n");
+        fs::create_dir_all(root.join("sys/block")).unwrap();
+        symlink(format!("../../{DRIVE}"), root.join("sys/block/nvme0n1")).unwrap();
+        // A loop device hangs on no PCI function.
+        fs::create_dir_all(root.join("sys/devices/virtual/block/loop0")).unwrap();
+        symlink("../devices/virtual/block/loop0", root.join("sys/block/loop0")).unwrap();
+        fs::create_dir_all(root.join(CARD).join("net/eth0")).unwrap();
+        fs::create_dir_all(root.join("sys/bus/pci/devices")).unwrap();
+        symlink("../../../devices/pci0000:00/0000:00:02.0", root.join("sys/bus/pci/devices/0000:00:02.0")).unwrap();
+        write(root, "proc/1/mountinfo", "25 1 0:22 / /proc rw - proc proc rw\n");
+        directory
+    }
+
+    fn disk_uses(root: &Path) -> Vec<(String, String)> {
+        let found = disks(&HostFs::at(root).unwrap()).unwrap();
+        found.into_iter().map(|(address, usage)| (address.to_string(), usage)).collect()
+    }
+
+    #[test]
+    fn a_disk_is_in_use_when_it_is_mounted_swapped_to_or_part_of_another() {
+        let host = host();
+        let root = host.path();
+        assert_eq!(disk_uses(root), [], "a drive that lies idle");
+        write(root, "proc/1/mountinfo", "25 1 259:1 / /srv/data rw,relatime shared:1 - ext4 /dev/nvme0n1p1 rw\n");
+        let drive = |usage: &str| ("0000:01:00.0".to_owned(), usage.to_owned());
+        assert_eq!(disk_uses(root), [drive("/dev/nvme0n1p1 (mounted on /srv/data)")]);
+        write(root, "proc/1/mountinfo", "");
+        write(root, "proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1p1 partition 1 0 -2\n");
+        assert_eq!(disk_uses(root), [drive("/dev/nvme0n1p1 (swap)")]);
+        write(root, "proc/swaps", "Filename Type Size Used Priority\n");
+        fs::create_dir_all(root.join(DRIVE).join("holders/dm-0")).unwrap();
+        assert_eq!(disk_uses(root), [drive("/dev/nvme0n1 (part of dm-0)")]);
+    }
+
+    #[test]
+    fn a_network_card_is_in_use_when_it_carries_routes_or_belongs_to_a_bridge() {
+        let host = host();
+        let root = host.path();
+        let function = PciFunction {
+            class: 0x02_0000,
+            driver: Some("igb".to_owned()),
+            ..crate::pci::tests::function("0000:00:02.0")
+        };
+        let uses = || interfaces(&HostFs::at(root).unwrap(), std::slice::from_ref(&function)).unwrap();
+        assert!(uses().is_empty());
+        write(root, "proc/1/net/route", "Iface Destination Gateway\neth0 00000000 0101A8C0 0003\n");
+        assert_eq!(uses()[0].1, "eth0 (the host's routes)");
+        let zeros = "0".repeat(32);
+        write(root, "proc/1/net/route", "Iface Destination Gateway\n");
+        let link_local = format!("fe80{} 40 {zeros} 00 {zeros} 00000100 1 0 00000001 eth0\n", "0".repeat(28));
+        write(root, "proc/1/net/ipv6_route", &link_local);
+        assert!(uses().is_empty(), "every interface that is up has such a route");
+        let default = format!("{zeros} 00 {zeros} 00 fe80{}1 00000400 1 0 00000003 eth0\n", "0".repeat(27));
+        write(root, "proc/1/net/ipv6_route", &default);
+        assert_eq!(uses().len(), 1);
+        write(root, "proc/1/net/ipv6_route", "");
+        symlink("../../../../virtual/net/br0", root.join(CARD).join("net/eth0/master")).unwrap();
+        assert_eq!(uses()[0].1, "eth0 (part of br0)");
+    }
+}

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use croft_gpu::pci::{PciFunction, Space, Sriov};
+use croft_gpu::pci::{Link, PciFunction, Space, Sriov};
 use croft_gpu::usb::{Kind, UsbDevice};
 use croft_gpu::{HostFs, Inventory, ProbeError, chain, pci, usb};
 use tempfile::TempDir;
@@ -204,6 +204,49 @@ fn a_function_without_an_iommu_has_no_group_even_if_vfio_made_one_up() {
     host.write("sys/kernel/iommu_groups/17/name", "vfio-noiommu\n");
     let gpu = host.pci_probe().unwrap().devices.pop().unwrap();
     assert_eq!((gpu.driver.as_deref(), gpu.iommu_group), (Some("vfio-pci"), None));
+}
+
+#[test]
+fn a_driver_override_is_read_even_if_another_device_is_locked() {
+    let host = server();
+    host.write("sys/devices/pci0000:00/0000:41:00.0/driver_override", "vfio-pci\n");
+    host.write("sys/devices/pci0000:00/0000:01:10.2/driver_override", "(null)\n");
+    // A FIFO that nobody writes to holds its reader back as the kernel does while the device is locked.
+    let locked = host.path("sys/devices/pci0000:00/0000:01:00.0/driver_override");
+    rustix::fs::mknodat(rustix::fs::CWD, &locked, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    for _ in 0..2 {
+        let inventory = host.pci_probe().unwrap();
+        let overrides: Vec<_> = inventory.devices.iter().map(|function| function.driver_override.as_deref()).collect();
+        assert_eq!(overrides, [None, None, None, None, Some("vfio-pci")]);
+        let [error] = &inventory.errors[..] else { panic!("{:?}", texts(&inventory.errors)) };
+        assert_eq!((error.device.as_str(), error.what), ("pci 0000:01:00.0", "driver override"));
+        assert!(chain(error).contains("the device is locked"), "{}", chain(error));
+    }
+}
+
+#[test]
+fn a_link_is_measured_by_what_card_and_slot_can_do_together() {
+    let host = server();
+    let port = "sys/devices/pci0000:00/0000:00:00.0";
+    let gpu = format!("{port}/0000:42:00.0");
+    for (file, text) in BRIDGE.iter().chain(&[("current_link_width", "8"), ("max_link_width", "16")]) {
+        host.write(&format!("{gpu}/{file}"), format!("{text}\n"));
+    }
+    host.link("sys/bus/pci/devices/0000:42:00.0", "../../../devices/pci0000:00/0000:00:00.0/0000:42:00.0");
+    let look = || {
+        let inventory = host.pci_probe().unwrap();
+        let function = inventory.devices.iter().find(|function| function.address.bus == 0x42).unwrap();
+        assert_eq!(function.slot_path, "pci0000:00/00.0/00.0");
+        (function.link, texts(&inventory.errors))
+    };
+    assert_eq!(look().0, Some(Link { width: 8, max_width: 16 }), "nobody says what the slot can do");
+    host.write(&format!("{port}/max_link_width"), "8\n");
+    assert_eq!(look().0, Some(Link { width: 8, max_width: 8 }), "a wide card in a narrow slot");
+    host.write(&format!("{gpu}/current_link_width"), "0\n");
+    assert_eq!(look(), (None, vec![]), "no link of its own");
+    host.write(&format!("{gpu}/current_link_width"), "63\n");
+    let (link, errors) = look();
+    assert!(link.is_none() && errors[0].contains("63"), "a device that does not answer: {errors:?}");
 }
 
 /// A removed function whose entry is still listed: there, unknown, and never mistaken for an empty slot.

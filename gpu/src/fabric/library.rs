@@ -190,9 +190,9 @@ impl FabricLibrary {
         Ok(handle)
     }
 
-    /// # Safety is the caller's: `F` is the function's type in the header.
+    /// `F` must be the function's type in the header: it stands beside each call.
     fn get<F: Copy>(&self, name: &str) -> Result<F, FabricError> {
-        // SAFETY: every caller names the type next to the call.
+        // SAFETY: a symbol is only copied here; whoever calls it answers for its type.
         let symbol = unsafe { self.library.get::<F>(name.as_bytes()) };
         symbol.map(|symbol| *symbol).map_err(|error| FabricError::Library { why: error.to_string() })
     }
