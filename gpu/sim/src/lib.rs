@@ -4,6 +4,8 @@
 //!  <root>/sys, /proc, /dev        files that `kernel` keeps true          read through croft_gpu::HostFs
 //!  <root>/run/croft-sim/
 //!      nvidia.json                the driver's state of every board       read through libnvidia-ml.so.1 (gpu/nvml-sim)
+//!      hardware.json              what is plugged in; outlives a reboot
+//!      kernel.json                what the kernel knows since it was booted; the tree is made from it
 //!      lock                       held by whoever changes any of it
 //!      faults.json                what is to go wrong
 //!      clients/                   who has an NVML session open

@@ -14,7 +14,7 @@ use super::processes::{self, Process};
 use super::session::{Session, Stop, kernel, write_json};
 use super::sriov::{self, SriovManageError};
 use super::write::SimKernel;
-use super::{boot, reset, tree, usb, view};
+use super::{boot, drivers, reset, tree, usb, view};
 use crate::driver::{self, Errno};
 use crate::faults::{self, Answer};
 use crate::state::{GpuState, Nvidia, directory, uuid_of};
@@ -141,11 +141,20 @@ impl SimHost {
     /// EPERM: a driver that is no VFIO driver has another function of the group. ENODEV: nothing there for guests, or one of
     /// NVIDIA's functions that is no vGPU.
     pub fn open_vfio(&self, process: &Process, device: &str) -> io::Result<()> {
-        let session = Session::open(&self.root)?;
-        for file in vfio_files(&session.machine, device)? {
-            processes::open(&self.root, process, &file)?;
+        let mut session = Session::open(&self.root)?;
+        let file = vfio_file(&session.machine, device)?;
+        // vfio-pci resets what is opened: a GPU that remembers nothing without its driver loses its MIG mode here.
+        let group = file.rsplit('/').next().and_then(|group| group.parse().ok());
+        let members = session.machine.functions.iter().filter(|(_, function)| function.group == group);
+        let reset: Vec<_> =
+            members.filter(|(_, function)| function.is_on(drivers::VFIO_PCI)).map(|(at, _)| *at).collect();
+        for address in reset {
+            if let Some(gpu) = session.gpu(address) {
+                driver::reset(gpu);
+            }
         }
-        Ok(())
+        processes::open(&self.root, process, &file)?;
+        session.commit()
     }
 
     /// A process ends, and lets go of all that it had open.
@@ -191,16 +200,16 @@ pub fn sriov_manage(root: &Path, gpu: PciAddress, enable: bool) -> io::Result<Re
 }
 
 /// What a guest opens of a device: the file of its group.
-fn vfio_files(machine: &Machine, device: &str) -> Result<Vec<String>, Errno> {
+fn vfio_file(machine: &Machine, device: &str) -> Result<String, Errno> {
     if let Some(mdev) = machine.mdevs.get(device) {
-        return Ok(vec![format!("/dev/vfio/{}", mdev.group)]);
+        return Ok(format!("/dev/vfio/{}", mdev.group));
     }
     let address: PciAddress = device.parse().map_err(|_| Errno::NODEV)?;
     let function = machine.functions.get(&address).filter(|function| function.vfio.is_some()).ok_or(Errno::NODEV)?;
     let group = function.group.ok_or(Errno::NODEV)?;
     let viable = machine.members(group).all(|(_, member)| match &member.driver {
         None => true,
-        Some(driver) => member.vfio.is_some() || super::drivers::lets_group_be_used(driver),
+        Some(driver) => member.vfio.is_some() || drivers::lets_group_be_used(driver),
     });
     if !viable {
         return Err(Errno::PERM);
@@ -209,7 +218,7 @@ fn vfio_files(machine: &Machine, device: &str) -> Result<Vec<String>, Errno> {
     if machine.vgpu(address).is_some_and(|(_, view)| view.current == 0) {
         return Err(Errno::NODEV);
     }
-    Ok(vec![format!("/dev/vfio/{group}")])
+    Ok(format!("/dev/vfio/{group}"))
 }
 
 fn start(root: &Path, hardware: &Hardware, state: Nvidia) -> io::Result<()> {

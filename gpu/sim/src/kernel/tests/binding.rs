@@ -134,6 +134,20 @@ fn a_group_is_given_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_guest_that_opens_a_gpu_costs_it_the_mig_mode() {
+    let host = preset("devbox");
+    let mode = || crate::state::Nvidia::read(host.host.root()).unwrap().gpu(at(GPU)).unwrap().mig;
+    let mut nvidia = crate::state::Nvidia::open(host.host.root()).unwrap();
+    nvidia.gpu_mut(at(GPU)).unwrap().mig = crate::state::MigMode { current: true, pending: true };
+    nvidia.save().unwrap();
+    drop(nvidia);
+    host.to_vfio(GPU);
+    host.host.open_vfio(&guest(1), GPU).unwrap();
+    host.host.end(1).unwrap();
+    assert!(!mode().current && !mode().pending);
+}
+
+#[test]
 fn paths_that_take_no_writes_say_so() {
     let host = preset("devbox");
     assert_eq!(host.set(NIC, "vendor", "1"), Err(Errno::ACCESS));

@@ -28,6 +28,30 @@ fn every_preset_is_read_without_an_error() {
 }
 
 #[test]
+fn the_whole_look_at_a_host_finds_nothing_odd() {
+    use croft_gpu::fabric::FabricSource;
+    use croft_gpu::host::Host;
+    use croft_gpu::nvml::NvmlSource;
+    for name in PRESETS {
+        let host = preset(name);
+        let gpu = host.functions().into_iter().find(|function| function.class == 0x030200).unwrap().address;
+        host.manage(&gpu.to_string(), true);
+        host.host
+            .hold(&Process::new(77, "nvidia-persistenced", "nvidia-persistenced.service"), "/dev/nvidia0")
+            .unwrap();
+        let why = || "not asked".to_owned();
+        let nvml = NvmlSource::NoLibrary { why: why() };
+        let look = Host::probe(&host.fs, &nvml, &FabricSource::Unavailable { why: why() });
+        assert!(look.pci.errors.is_empty() && look.usb.errors.is_empty(), "{name}: {look:?}");
+        assert!(look.errors.is_empty(), "{name}: {:?}", look.errors);
+        let holders = &look.holders[&gpu.to_string()];
+        assert_eq!((holders[0].pid, holders[0].command.as_str()), (77, "nvidia-persiste"));
+        assert_eq!(holders[0].unit.as_deref(), Some("nvidia-persistenced.service"));
+        assert_eq!(look.vgpus.len(), host.virtual_functions(&gpu.to_string()).len(), "{name}");
+    }
+}
+
+#[test]
 fn a_guest_is_shown_less() {
     let hardware = SimHost::preset("devbox").unwrap();
     let host = machine(Hardware { flavour: Flavour::Guest, ..hardware });

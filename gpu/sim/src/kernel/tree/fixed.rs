@@ -1,14 +1,15 @@
 //! Files that stay as they are from one boot to the next.
 
-use super::{Entries, capability};
+use super::{Entries, PERMANENT, PERMANENT_MDEV, capability};
 use crate::kernel::drivers;
 use crate::kernel::hardware::{Iommu, Vfio};
 use crate::kernel::machine::Machine;
 
 pub(super) fn entries(machine: &Machine) -> Entries {
     let mut entries = Entries::default();
-    for directory in ["platform/devices", "pci/devices", "usb/devices", "usb/drivers"] {
-        entries.directory(format!("sys/bus/{directory}"));
+    let has_nvidia = machine.drivers.contains(drivers::NVIDIA);
+    for directory in PERMANENT.iter().filter(|directory| has_nvidia || !directory.contains("nvidia")) {
+        entries.directory(*directory);
     }
     entries.empty("sys/bus/pci/drivers_probe");
     entries.empty("sys/bus/pci/rescan");
@@ -26,7 +27,6 @@ pub(super) fn entries(machine: &Machine) -> Entries {
     if machine.iommu == Iommu::On {
         entries.directory("sys/class/iommu/dmar0");
     }
-    entries.directory("sys/kernel/iommu_groups");
     for (parameter, value) in [("disable_vga", "N"), ("disable_idle_d3", "N"), ("nointxmask", "N")] {
         entries.value(format!("sys/module/vfio_pci/parameters/{parameter}"), value);
     }
@@ -34,7 +34,7 @@ pub(super) fn entries(machine: &Machine) -> Entries {
     if machine.vfio == Vfio::GroupsAndDevices {
         entries.empty("dev/iommu");
     }
-    if machine.drivers.contains(drivers::NVIDIA) {
+    if has_nvidia {
         nvidia(&mut entries, machine);
     }
     entries
@@ -46,7 +46,6 @@ fn nvidia(entries: &mut Entries, machine: &Machine) {
     entries.value("sys/module/nvidia/version", version);
     let banner = format!("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build");
     entries.value("proc/driver/nvidia/version", banner);
-    entries.directory("proc/driver/nvidia/gpus");
     entries.text("proc/driver/nvidia-caps/mig-minors", capability::mig_minors());
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/config", 1, 0o400);
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/monitor", 2, 0o444);
@@ -54,7 +53,7 @@ fn nvidia(entries: &mut Entries, machine: &Machine) {
         entries.empty(format!("dev/{node}"));
     }
     if machine.flavour == crate::state::Flavour::VgpuMdev {
-        for directory in ["sys/class/mdev_bus", "sys/bus/mdev/devices", "sys/bus/mdev/drivers"] {
+        for directory in PERMANENT_MDEV {
             entries.directory(directory);
         }
     }

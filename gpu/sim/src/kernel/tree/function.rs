@@ -7,7 +7,7 @@ use super::config::config_space;
 use crate::boards::{BarSize, Space};
 use crate::kernel::machine::{Function, Machine};
 use crate::kernel::mdev;
-use crate::kernel::shape::{Facts, Shape};
+use crate::kernel::shape::Facts;
 use crate::state::Flavour;
 
 pub(super) fn entries(machine: &Machine, address: PciAddress, function: &Function) -> Entries {
@@ -24,7 +24,8 @@ pub(super) fn entries(machine: &Machine, address: PciAddress, function: &Functio
         entries.value(at("reset_method"), function.reset_methods.join(" "));
         entries.empty(at("reset"));
     }
-    sriov(&mut entries, &at, address, function);
+    sriov(&mut entries, &at, function);
+    uses(&mut entries, &at, address, function);
     if let Some(number) = function.vfio {
         entries.directory(at(&format!("vfio-dev/vfio{number}")));
     }
@@ -85,14 +86,13 @@ fn links(entries: &mut Entries, at: &impl Fn(&str) -> String, address: PciAddres
     }
 }
 
-fn sriov(entries: &mut Entries, at: &impl Fn(&str) -> String, address: PciAddress, function: &Function) {
+fn sriov(entries: &mut Entries, at: &impl Fn(&str) -> String, function: &Function) {
     // A virtual function is beside its physical one, below the same port.
     let beside = |address: PciAddress| format!("sys/devices/{}/{address}", function.above);
     if let Some(physical) = function.physical {
         entries.link(at("physfn"), &beside(physical));
     }
     let (Some(state), Some(shape)) = (&function.sriov, function.shape.sriov()) else { return };
-    debug_assert!(function.shape != Shape::Virtual { name: String::new() }, "{address}");
     entries.value(at("sriov_totalvfs"), shape.total);
     entries.value(at("sriov_numvfs"), state.functions.len());
     entries.value(at("sriov_offset"), shape.offset);
@@ -101,6 +101,36 @@ fn sriov(entries: &mut Entries, at: &impl Fn(&str) -> String, address: PciAddres
     entries.value(at("sriov_drivers_autoprobe"), u8::from(state.autoprobe));
     for (index, made) in state.functions.iter().enumerate() {
         entries.link(at(&format!("virtfn{index}")), &beside(*made));
+    }
+}
+
+/// What the drivers of network cards and drives make of them for the host itself. A drive's virtual functions have no
+/// namespace before somebody attaches one.
+fn uses(entries: &mut Entries, at: &impl Fn(&str) -> String, address: PciAddress, function: &Function) {
+    match function.driver.as_deref() {
+        Some("igb" | "igbvf") => {
+            let name = interface(address);
+            let [high, low] = [address.bus, address.device << 3 | address.function];
+            entries.value(at(&format!("net/{name}/address")), format!("02:00:00:00:{high:02x}:{low:02x}"));
+            entries.value(at(&format!("net/{name}/operstate")), "up");
+        }
+        Some("nvme") if !function.is_virtual() => {
+            let number = address.bus;
+            let disk = at(&format!("nvme/nvme{number}/nvme{number}n1"));
+            entries.value(format!("{disk}/dev"), format!("259:{number}"));
+            entries.value(format!("{disk}/size"), 1_875_385_008);
+            entries.link(format!("sys/block/nvme{number}n1"), &disk);
+        }
+        _ => {}
+    }
+}
+
+/// As systemd names them by where they are.
+fn interface(address: PciAddress) -> String {
+    let PciAddress { bus, device, function, .. } = address;
+    match function {
+        0 => format!("enp{bus}s{device}"),
+        _ => format!("enp{bus}s{device}f{function}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The files of a simulated machine: a pure function of what its kernel knows, and how the directory is brought to it.
 //!
 //! Nothing else writes below `sys`, `proc/driver` and `dev`. Each file and link is replaced by a rename, a device's entry in
-//! `/sys/bus` comes last and goes first: whoever reads meanwhile sees a device whole, or not.
+//! `/sys/bus` and the like comes last and goes first: whoever reads meanwhile sees a device whole, or not.
 
 mod capability;
 mod config;
@@ -19,6 +19,19 @@ use croft_gpu::pci::PciAddress;
 
 use super::machine::Machine;
 use crate::state::directory;
+
+/// Directories that a kernel has with nothing in them.
+const PERMANENT: [&str; 7] = [
+    "sys/block",
+    "sys/bus/pci/devices",
+    "sys/bus/platform/devices",
+    "sys/bus/usb/devices",
+    "sys/bus/usb/drivers",
+    "sys/kernel/iommu_groups",
+    "proc/driver/nvidia/gpus",
+];
+/// And with mediated devices.
+const PERMANENT_MDEV: [&str; 3] = ["sys/bus/mdev/devices", "sys/bus/mdev/drivers", "sys/class/mdev_bus"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -107,7 +120,7 @@ pub(crate) fn change(root: &Path, before: &Machine, after: &Machine) -> io::Resu
 }
 
 fn write(root: &Path, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
-    let (last, first): (Vec<_>, Vec<_>) = entries.iter().partition(|(path, _)| path.starts_with("sys/bus/"));
+    let (last, first): (Vec<_>, Vec<_>) = entries.iter().partition(|(path, _)| is_index(path));
     let unfinished = directory(root).join("entry.new");
     let mut unseen = Unseen::default();
     for (path, entry) in first.into_iter().chain(last) {
@@ -167,7 +180,7 @@ impl Unseen {
 
 /// And the directories that are empty then.
 fn remove(root: &Path, paths: Vec<String>) -> io::Result<()> {
-    let (first, last): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.starts_with("sys/bus/"));
+    let (first, last): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| is_index(path));
     for path in first.into_iter().rev().chain(last.into_iter().rev()) {
         let at = root.join(&path);
         match fs::symlink_metadata(&at) {
@@ -184,12 +197,21 @@ fn remove(root: &Path, paths: Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// A directory that still has something in it stays, which is no failure.
+/// A directory that still has something in it stays, which is no failure; so does one that is there when it is empty, too.
 fn prune(directory: &Path, root: &Path) {
     let mut at = directory.to_owned();
-    while at.starts_with(root) && at != root && fs::remove_dir(&at).is_ok() {
+    let stays = |at: &Path| {
+        at.strip_prefix(root)
+            .is_ok_and(|path| PERMANENT.iter().chain(&PERMANENT_MDEV).any(|kept| Path::new(kept) == path))
+    };
+    while at.starts_with(root) && at != root && !stays(&at) && fs::remove_dir(&at).is_ok() {
         at.pop();
     }
+}
+
+/// Where readers begin: an entry there must not be seen before what it leads to, nor after it.
+fn is_index(path: &str) -> bool {
+    ["sys/bus/", "sys/block/", "sys/class/"].iter().any(|index| path.starts_with(index))
 }
 
 /// Everything below a directory, the deepest last.
@@ -249,6 +271,7 @@ mod tests {
         assert!(root.path().join("sys/kernel/iommu_groups/7/type").exists());
         assert!(!root.path().join("sys/kernel/iommu_groups/7/devices").exists());
         remove(root.path(), vec!["sys/kernel/iommu_groups/7/type".to_owned()]).unwrap();
-        assert!(!root.path().join("sys").exists());
+        assert!(!root.path().join("sys/kernel/iommu_groups/7").exists());
+        assert!(root.path().join("sys/kernel/iommu_groups").exists(), "the kernel has it empty, too");
     }
 }
