@@ -15,6 +15,8 @@ pub struct HostView {
     pub labels: Labels,
     pub state: State,
     pub cordoned: bool,
+    /// By its own word it can start nothing now.
+    pub unready: Option<String>,
     pub capacity: Capacity,
     pub reserve: Resources,
     pub foreign: Resources,
@@ -50,6 +52,7 @@ impl HostView {
             labels: host.meta.labels.clone(),
             state: host.state,
             cordoned: host.cordoned,
+            unready: host.unready(),
             capacity: host.capacity.clone(),
             reserve: host.reserve,
             foreign: host.foreign,
