@@ -7,14 +7,17 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::clock::Wall;
+
+const BLOCK: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -101,23 +104,27 @@ fn parse(name: &str) -> Option<(Uuid, Option<u32>)> {
     }
 }
 
-/// Leaves the last `bytes` of a file that somebody else is appending to: what is written meanwhile may be cut, and the
-/// writer, which appends, goes on at the new end. Returns how much stays.
+/// Leaves the last `bytes` of a file that somebody else is appending to, who goes on at the new end. What is written in
+/// the last moment may be cut. Returns how much stays.
 fn keep_tail(path: &Path, bytes: u64) -> io::Result<u64> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let from = file.metadata()?.len().saturating_sub(bytes);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    (&file).take(bytes).read_to_end(&mut tail)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut block = vec![0; BLOCK];
+    let mut from = file.metadata()?.len().saturating_sub(bytes);
     // The first line is cut somewhere in the middle.
-    let line = tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    file.set_len(0)?;
-    append(path)?.write_all(&tail[line..])?;
-    Ok(u64::try_from(tail.len() - line).unwrap_or(bytes))
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).open(path)
+    let begun = file.read_at(&mut block, from)?;
+    from += block[..begun].iter().position(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+    let mut to = 0;
+    // Moved in place: the limit may be larger than the memory that an agent should take. A writer is not chased for ever.
+    while to < bytes.saturating_mul(2) {
+        let count = file.read_at(&mut block, from)?;
+        if count == 0 {
+            break;
+        }
+        file.write_all_at(&block[..count], to)?;
+        (from, to) = (from + count as u64, to + count as u64);
+    }
+    file.set_len(to)?;
+    Ok(to)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -157,6 +164,21 @@ mod tests {
         let tail = fs::read(dir.path().join(format!("{uid}.log"))).expect("read");
         assert_eq!(tail, b"line\n".repeat(10), "the last half of the limit, from the start of a line");
         assert_eq!(bytes(dir.path(), "unrelated.log"), Some(5000));
+    }
+
+    #[test]
+    fn the_end_of_a_log_of_many_blocks_is_kept_whole() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let uid = Uuid::now_v7();
+        let path = dir.path().join(format!("{uid}.log"));
+        let line = |number: usize| format!("line {number:08}\n");
+        fs::write(&path, (0..500_000).map(line).collect::<String>()).expect("write");
+        let limits = Limits { bytes: 5 << 20, ..Limits::default() };
+        sweep(dir.path(), limits, &HashSet::from([uid]), Wall(0)).expect("sweep");
+        let kept = fs::read_to_string(&path).expect("read");
+        let first = 500_000 - kept.len() / line(0).len();
+        assert!(kept.len() > 2 << 20 && kept.len() <= 5 << 19, "{}", kept.len());
+        assert_eq!(kept, (first..500_000).map(line).collect::<String>());
     }
 
     #[test]

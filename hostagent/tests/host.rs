@@ -380,3 +380,24 @@ async fn consoles_logs_and_ports_reach_the_plane() {
         assert!(error.contains(culprit), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_foreign_domains_hold_is_not_forgotten_because_nobody_can_look() {
+    let mut host = Host::start().await;
+    host.simulated.add_foreign("theirs", 2, 100, 1).expect("foreign");
+    let taken = async |host: &Host| {
+        let told = host.plane.lock().host.clone().ok_or("no report")?;
+        let vcpus = told.foreign.map_or(0, |foreign| foreign.vcpus);
+        if vcpus == 2 { Ok(()) } else { Err(format!("{vcpus} vCPUs are taken")) }
+    };
+    host.pass_until("counted", async || taken(&host).await).await;
+    host.agent.kill();
+    host.plane.lock().host = None;
+    host.simulated.set_unavailable(true);
+    host.start_agent().await;
+    host.synced().await;
+    host.pass(90).await;
+    assert_eq!(host.plane.lock().host, None, "the last report of the agent before stands");
+    host.simulated.set_unavailable(false);
+    host.pass_until("counted again", async || taken(&host).await).await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::condition::Condition;
+use crate::condition::{Condition, ConditionStatus};
 use crate::id::HostId;
 use crate::meta::Meta;
 
@@ -45,6 +45,12 @@ impl Host {
     pub fn name(&self) -> String {
         format!("hosts/{}", self.id)
     }
+
+    /// Why it cannot start anything now, by its own word, though it is heard from.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        unready(&self.conditions)
+    }
 }
 
 /// ```text
@@ -81,6 +87,16 @@ impl State {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
+}
+
+/// The condition by which an agent says whether its hypervisor answers.
+pub const HYPERVISOR_READY: &str = "HypervisorReady";
+
+/// What conditions say against placing anything there.
+#[must_use]
+pub fn unready(conditions: &[Condition]) -> Option<String> {
+    let fault = conditions.iter().find(|one| one.kind == HYPERVISOR_READY && one.status == ConditionStatus::False)?;
+    Some(format!("its hypervisor does not answer ({})", fault.message))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         state: State::Ready,
         cordoned: false,
+        unready: None,
         capacity: Capacity {
             cells: (0..cells).map(cell).collect(),
             vcpus: i64::from(2 * cells * cores),
@@ -191,4 +192,12 @@ fn spread_takes_the_emptiest_and_pack_the_fullest() {
     assert_eq!(placement::place(&hosts, &small()).unwrap().host.as_str(), "h2");
     let pack = Request { policy: Policy::Pack, ..small() };
     assert_eq!(placement::place(&hosts, &pack).unwrap().host.as_str(), "h1");
+}
+
+#[test]
+fn nothing_is_placed_where_the_hypervisor_does_not_answer() {
+    let mut view = host("h1", 1, 4, 32 * 1024);
+    view.unready = Some("its hypervisor does not answer (no socket)".to_owned());
+    let refused = placement::place([&view], &small()).unwrap_err();
+    assert!(refused.to_string().contains("no socket"), "{refused}");
 }

@@ -41,7 +41,7 @@ impl Bed {
         self.store.host_enrol("peer", &host, token, [number; 32], |_| Ok(String::new())).await.unwrap();
         let report = HostReport {
             capacity: Capacity::default(),
-            foreign: Resources::default(),
+            foreign: Some(Resources::default()),
             info: serde_json::json!({}),
             features: Vec::new(),
             conditions: Vec::new(),

@@ -108,7 +108,7 @@ fn large() -> HostReport {
             disk_gib: 1 << 40,
             disk_free_gib: 1 << 40,
         },
-        foreign: Resources::default(),
+        foreign: Some(Resources::default()),
         info: serde_json::Value::Null,
         features: Vec::new(),
         conditions: Vec::new(),

@@ -1,8 +1,10 @@
 //! Full disks, missing pages, firmware.
 
 use croft_hostagent::hypervisor::{Error, Hypervisor, OffReason, Power};
+use croft_hostagent::journal::{Journal, Record};
+use croft_hostagent::tasks::Tasks;
 use croft_proto::agent::v1::desired_image::Boot;
-use croft_proto::agent::v1::{DesiredImage, NumaPin};
+use croft_proto::agent::v1::{DesiredImage, NumaPin, Tombstone};
 use croft_proto::v1::image::Firmware;
 use croft_proto::v1::{DiskImage, disk_image::Format};
 use uuid::Uuid;
@@ -121,4 +123,27 @@ async fn bios_comes_up() {
     lab.libvirt.start(uid).await.unwrap();
     assert_eq!(lab.power(uid).await, Some(Power::Running));
     lab.clear(&[uid]).await;
+}
+
+/// Deleting instances is how a full disk is healed, so their tombstones must find room in the journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_to_the_last_byte_still_takes_tombstones() {
+    let Some(lab) = Lab::new().await else { return };
+    let dir = lab.dir.join("full");
+    run(&format!("mkdir {0}; mount -t tmpfs -o size=16m tmpfs {0}", dir.display()));
+    let open = || Journal::open(&dir.join("journal"), Tasks::default()).unwrap();
+    let journal = open().journal;
+    let uid = uid(&lab.instance("db", NO_TENANT));
+    let entry = journal.entry(uid, Record::default());
+    entry.persist().await.unwrap();
+    run(&format!("cat /dev/zero >{}/guests 2>/dev/null || true", dir.display()));
+    let tombstone = Tombstone { uid: uid.to_string(), force: true, ..Tombstone::default() };
+    entry.update(|record| record.bury(&tombstone, true)).await.unwrap();
+    assert!(open().records[0].1.is_buried());
+
+    // With space again, the room is kept again.
+    std::fs::remove_file(dir.join("guests")).unwrap();
+    entry.update(|record| record.restarts = 1).await.unwrap();
+    assert!(dir.join("journal/ballast").exists());
+    run(&format!("umount -l {}", dir.display()));
 }

@@ -86,6 +86,9 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
         let state = host.state.as_str();
         return fails(Predicate::HostState, format!("the host is {state}"), "bring its agent back");
     }
+    if let Some(why) = &host.unready {
+        return fails(Predicate::HostState, why.clone(), "see the agent's log there");
+    }
     if host.cordoned {
         return fails(
             Predicate::Cordon,

@@ -16,6 +16,8 @@ pub struct HostView {
     pub labels: Labels,
     pub state: State,
     pub cordoned: bool,
+    /// By its own word it can start nothing now.
+    pub unready: Option<String>,
     pub capacity: Capacity,
     pub reserve: Resources,
     pub foreign: Resources,
@@ -53,6 +55,7 @@ impl HostView {
             labels: host.meta.labels.clone(),
             state: host.state,
             cordoned: host.cordoned,
+            unready: host.unready(),
             capacity: host.capacity.clone(),
             reserve: host.reserve,
             foreign: host.foreign,

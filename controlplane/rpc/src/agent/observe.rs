@@ -37,7 +37,7 @@ impl Observer {
     async fn host(&self, observation: wire::HostObservation) -> Result<()> {
         let report = HostReport {
             capacity: convert::host::capacity_into(observation.capacity.unwrap_or_default()),
-            foreign: convert::host::foreign_into(observation.foreign.unwrap_or_default()),
+            foreign: observation.foreign.map(convert::host::foreign_into),
             info: convert::info::into(&observation.info.unwrap_or_default())?,
             features: self.features.clone(),
             conditions: convert::observed::conditions_into(observation.conditions),

@@ -4,7 +4,7 @@
 
 use croft_core::Result;
 use croft_core::condition::Condition;
-use croft_core::host::{Capacity, Host, LEASE, Resources, State};
+use croft_core::host::{Capacity, Host, LEASE, Resources, State, unready};
 use croft_core::id::HostId;
 
 use super::lease;
@@ -15,7 +15,8 @@ use crate::sql::sql;
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostReport {
     pub capacity: Capacity,
-    pub foreign: Resources,
+    /// `None`: it could not look, and what was known stays.
+    pub foreign: Option<Resources>,
     /// `HostInfo`, proto JSON.
     pub info: serde_json::Value,
     pub features: Vec<String>,
@@ -35,7 +36,9 @@ impl HostReport {
 
     /// Whether placement has to look again.
     fn moves(&self, host: &Host) -> bool {
-        self.capacity != host.capacity || self.foreign != host.foreign
+        self.capacity != host.capacity
+            || self.foreign.is_some_and(|foreign| foreign != host.foreign)
+            || unready(&self.conditions) != host.unready()
     }
 }
 
@@ -59,7 +62,7 @@ impl Store {
                      WHERE id = $1")
                 .bind(&id)
                 .bind(to_json(&report.capacity)?)
-                .bind(to_json(&report.foreign)?)
+                .bind(to_json(&report.foreign.unwrap_or(host.foreign))?)
                 .bind(to_json(&report.info)?)
                 .bind(to_json(&report.features)?)
                 .bind(to_json(&report.conditions)?)

@@ -294,7 +294,7 @@ pub fn report(cpus: i32) -> HostReport {
             disk_gib: 1000,
             disk_free_gib: 900,
         },
-        foreign: Resources::default(),
+        foreign: Some(Resources::default()),
         info: serde_json::json!({"agentVersion": "1"}),
         features: vec!["nocloud".to_owned()],
         conditions: Vec::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use croft_core::host::{Resources, State};
 use croft_core::{Clock, Error, Reason};
-use croft_store::{Command, Page};
+use croft_store::{Command, HostReport, Page};
 
 use crate::bed::{Bed, call, h, labels, refused, report, small, t};
 
@@ -79,10 +79,13 @@ async fn a_report_is_written_where_it_differs() {
     news.boot_id = "boot-2".to_owned();
     assert!(bed.store.host_report(&h("h1"), news.clone()).await.unwrap());
     assert_eq!(version().await, before, "placement does not look at boots");
-    news.foreign = Resources { vcpus: 1, memory_mib: 2, disk_gib: 3 };
+    news.foreign = Some(Resources { vcpus: 1, memory_mib: 2, disk_gib: 3 });
     assert!(bed.store.host_report(&h("h1"), news).await.unwrap());
     assert_eq!(version().await, before + 1);
     assert_eq!(bed.get_host("h1").await.foreign.disk_gib, 3);
+    let blind = HostReport { foreign: None, boot_id: "boot-3".to_owned(), ..report(8) };
+    assert!(bed.store.host_report(&h("h1"), blind).await.unwrap());
+    assert_eq!(bed.get_host("h1").await.foreign.disk_gib, 3, "not seen is not free");
     assert_eq!(refused(bed.store.host_report(&h("nobody"), report(8)).await), Error::not_found("hosts/nobody"));
 }
 
