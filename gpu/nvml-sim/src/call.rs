@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, io, process};
 
 use croft_gpu::pci::PciAddress;
@@ -56,7 +56,7 @@ pub fn init(name: &'static str) -> Result<(), Code> {
     let root: OsString = env::var_os("CROFT_SIM_ROOT").ok_or(DRIVER_NOT_LOADED)?;
     let root = PathBuf::from(root);
     strike(&root, name, None)?;
-    match Nvidia::read(&root) {
+    match read(&root) {
         Ok(state) if state.gpus.iter().any(|gpu| gpu.driver_loaded) => {}
         Ok(_) => return Err(DRIVER_NOT_LOADED),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DRIVER_NOT_LOADED),
@@ -117,7 +117,7 @@ pub struct Call {
 /// One GPU in the state as it was when the call came.
 #[derive(Debug)]
 pub struct View {
-    pub host: Nvidia,
+    pub host: Arc<Nvidia>,
     at: usize,
 }
 
@@ -147,14 +147,14 @@ impl View {
 
 impl Call {
     /// The whole host, for a call that is about no GPU.
-    pub fn host(&self) -> Result<Nvidia, Code> {
+    pub fn host(&self) -> Result<Arc<Nvidia>, Code> {
         strike(&self.root, self.name, None)?;
-        Ok(Nvidia::read(&self.root)?)
+        Ok(read(&self.root)?)
     }
 
     /// The same, once more in a call that waits.
-    pub fn host_again(&self) -> Result<Nvidia, Code> {
-        Ok(Nvidia::read(&self.root)?)
+    pub fn host_again(&self) -> Result<Arc<Nvidia>, Code> {
+        Ok(read(&self.root)?)
     }
 
     /// Which GPU a handle is, for [`Call::change`].
@@ -197,7 +197,7 @@ impl Call {
 
     /// Without asking whether a fault strikes: it had its chance in this call.
     pub fn look(&self, address: PciAddress) -> Result<View, Code> {
-        let host = Nvidia::read(&self.root)?;
+        let host = read(&self.root)?;
         let at = position(&host, address)?;
         Ok(View { host, at })
     }
@@ -227,6 +227,23 @@ impl Call {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+/// The state now. Whoever lists a GPU makes a hundred calls in a row: only what has changed is parsed.
+fn read(root: &Path) -> io::Result<Arc<Nvidia>> {
+    type Parsed = (Vec<u8>, Arc<Nvidia>);
+    static LAST: Mutex<Option<Parsed>> = Mutex::new(None);
+
+    let text = Nvidia::text(root)?;
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((same, state)) if *same == text => Ok(state.clone()),
+        _ => {
+            let state = Arc::new(Nvidia::parse(&text)?);
+            *last = Some((text, state.clone()));
+            Ok(state)
+        }
     }
 }
 

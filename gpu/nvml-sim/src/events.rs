@@ -1,5 +1,4 @@
 //! Events: Xid and ECC errors, to whoever waits for them.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_ulonglong};

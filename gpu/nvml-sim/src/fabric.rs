@@ -1,5 +1,4 @@
 //! NVLink and the fabric behind NVSwitch. In a guest with one whole board there is neither: captured.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::c_uint;
 

@@ -1,5 +1,4 @@
 //! GPU instances.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::c_uint;
 

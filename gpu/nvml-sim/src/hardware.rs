@@ -1,5 +1,4 @@
 //! What the board has and how it is: links, memory, ECC, modes that are not MIG.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::{c_uint, c_ulonglong};
 

@@ -1,5 +1,4 @@
 //! vGPUs of mixed framebuffer sizes, on one GPU or on one GPU instance.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use croft_gpu_sim::driver::{self, Return};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlGpuInstance_t, nvmlVgpuHeterogeneousMode_t};

@@ -1,5 +1,4 @@
 //! Which GPU it is, and where.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::{c_char, c_uint};
 

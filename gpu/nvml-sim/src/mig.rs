@@ -1,5 +1,4 @@
 //! MIG mode, and compute instances as devices of their own.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::c_uint;
 

@@ -1,5 +1,4 @@
 //! The library itself: starting it, its versions, and which GPUs there are.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,5 +1,4 @@
 //! vGPUs that a guest has open. One that is only configured on its function is none yet, to NVML.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::c_uint;
 
@@ -29,11 +28,13 @@ export! {
     }
 
     fn nvmlVgpuInstanceGetType(instance: nvmlVgpuInstance_t, vgpu_type: *mut nvmlVgpuTypeId_t) |call| {
-        Ok(vgpu_type.put(active(call, &call.host()?, instance)?.vgpu_type)?)
+        let host = call.host()?;
+        Ok(vgpu_type.put(active(call, &host, instance)?.vgpu_type)?)
     }
 
     fn nvmlVgpuInstanceGetGpuInstanceId(instance: nvmlVgpuInstance_t, gpu_instance: *mut c_uint) |call| {
-        Ok(gpu_instance.put(active(call, &call.host()?, instance)?.owner_gi.unwrap_or(NO_INSTANCE))?)
+        let host = call.host()?;
+        Ok(gpu_instance.put(active(call, &host, instance)?.owner_gi.unwrap_or(NO_INSTANCE))?)
     }
 }
 

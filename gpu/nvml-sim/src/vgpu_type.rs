@@ -1,5 +1,4 @@
 //! vGPU types: what a board can be cut into for guests, by the vGPU host driver's word.
-#![expect(clippy::missing_safety_doc, reason = "the contract is nvml.h's")]
 
 use std::ffi::{c_char, c_uint, c_ulonglong};
 
@@ -53,7 +52,8 @@ export! {
     }
 
     fn nvmlVgpuTypeGetName(id: nvmlVgpuTypeId_t, name: *mut c_char, size: *mut c_uint) |call| {
-        let (_, vgpu) = known(&call.host()?, id)?;
+        let host = call.host()?;
+        let (_, vgpu) = known(&host, id)?;
         let text = format!("NVIDIA {}", vgpu.name);
         let room = size.get()?;
         size.put(small(text.len() + 1))?;
@@ -62,7 +62,8 @@ export! {
 
     /// By the last letter: C for compute, Q for workstations.
     fn nvmlVgpuTypeGetClass(id: nvmlVgpuTypeId_t, class: *mut c_char, size: *mut c_uint) |call| {
-        let (_, vgpu) = known(&call.host()?, id)?;
+        let host = call.host()?;
+        let (_, vgpu) = known(&host, id)?;
         let text = if vgpu.name.ends_with('Q') { "Quadro" } else { "Compute" };
         let room = size.get()?;
         size.put(small(text.len() + 1))?;
@@ -70,7 +71,8 @@ export! {
     }
 
     fn nvmlVgpuTypeGetFramebufferSize(id: nvmlVgpuTypeId_t, bytes: *mut c_ulonglong) |call| {
-        let (_, vgpu) = known(&call.host()?, id)?;
+        let host = call.host()?;
+        let (_, vgpu) = known(&host, id)?;
         Ok(bytes.put(u64::from(vgpu.framebuffer_gib) << 30)?)
     }
 
