@@ -28,7 +28,10 @@ impl Session {
             match File::create_new(&path) {
                 Ok(lock) => {
                     lock.lock_shared()?;
-                    return Ok(Session { _lock: lock, path });
+                    // Before that, somebody may have taken it for what a dead process left.
+                    if path.exists() {
+                        return Ok(Session { _lock: lock, path });
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -85,8 +88,7 @@ fn sessions(root: &Path) -> io::Result<Vec<u32>> {
             Err(error) => return Err(error),
         };
         match file.try_lock() {
-            // Its process is gone; or it has just made the file and not locked it yet, and a session that begins now is not
-            // one that was there.
+            // Its process is gone, or has not locked it yet and will make another.
             Ok(()) => drop(fs::remove_file(&path)),
             Err(TryLockError::WouldBlock) => pids.push(pid),
             Err(TryLockError::Error(error)) => return Err(error),

@@ -34,9 +34,16 @@ impl Nvidia {
 
     /// The state as it is between two changes, without waiting for anybody.
     pub fn read(root: &Path) -> io::Result<Nvidia> {
-        let path = directory(root).join("nvidia.json");
-        let text = fs::read(&path)?;
-        serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+        Nvidia::parse(&Nvidia::text(root)?)
+    }
+
+    /// The same as it is written: for those who read often, and can tell by the text that nothing has changed.
+    pub fn text(root: &Path) -> io::Result<Vec<u8>> {
+        fs::read(directory(root).join("nvidia.json"))
+    }
+
+    pub fn parse(text: &[u8]) -> io::Result<Nvidia> {
+        serde_json::from_slice(text).map_err(|error| io::Error::other(format!("nvidia.json: {error}")))
     }
 }
 
