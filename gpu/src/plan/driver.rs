@@ -35,17 +35,37 @@ pub(super) fn leave(look: Look<'_>, function: &PciFunction) -> Result<Vec<Step>,
 
 /// The kernel takes the virtual functions down with their physical one's driver, without a word.
 fn without_functions(look: Look<'_>, function: &PciFunction) -> Result<Vec<Step>, Refusal> {
+    let mut steps = functions_away(look, function)?;
+    if let (false, Sriov::Physical { autoprobe: true, .. }) = (steps.is_empty(), &function.sriov) {
+        steps.push(Step::SetAutoprobe { physical: function.address, from: false, to: true });
+    }
+    Ok(steps)
+}
+
+/// The steps that take all virtual functions of an ordinary device away, if it has some; afterwards autoprobe is off. Undone,
+/// the functions are as they were: off every driver, or on VFIO's.
+pub(super) fn functions_away(look: Look<'_>, function: &PciFunction) -> Result<Vec<Step>, Refusal> {
+    let Sriov::Physical { functions, autoprobe, .. } = &function.sriov else { return Ok(Vec::new()) };
     let physical = function.address;
-    let functions = look.virtual_functions(function)?;
-    for vf in &functions {
+    let mut steps = Vec::new();
+    for vf in look.virtual_functions(function)? {
         unused(look, vf)?;
+        let address = vf.address;
+        steps.extend(vf.driver.clone().map(|driver| Step::Unbind { address, driver }));
+        if vf.driver_override.is_some() {
+            steps.push(Step::SetDriverOverride { address, from: vf.driver_override.clone(), to: None });
+        }
     }
     let from = u16::try_from(functions.len()).unwrap_or(u16::MAX);
-    Ok(if from == 0 { Vec::new() } else { vec![Step::SetVirtualFunctions { physical, from, to: 0 }] })
+    if from != 0 {
+        steps.extend(autoprobe.then_some(Step::SetAutoprobe { physical, from: true, to: false }));
+        steps.push(Step::SetVirtualFunctions { physical, from, to: 0 });
+    }
+    Ok(steps)
 }
 
 /// May this virtual function vanish? One on a driver of the host's may be the host's own network.
-pub(super) fn unused(look: Look<'_>, vf: &PciFunction) -> Result<(), Refusal> {
+fn unused(look: Look<'_>, vf: &PciFunction) -> Result<(), Refusal> {
     let owner = look.owner(&vf.address.to_string()).map(|owner| format!("is {owner}'s"));
     let held = look.holders(vf.address)?.first().map(|holder| format!("is held open by {}", super::look::who(holder)));
     let driven = (vf.driver.is_some() && !on_vfio(vf)).then(|| format!("is {}", on_driver(vf)));

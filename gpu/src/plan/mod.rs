@@ -29,6 +29,10 @@ pub mod usb;
 mod vgpu;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testing;
 
 use std::collections::BTreeMap;

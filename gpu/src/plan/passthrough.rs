@@ -309,8 +309,14 @@ mod tests {
         assert_eq!(nic().plan(vf).unwrap(), to_vfio("0000:01:10.0", None));
         // The physical function takes its virtual ones down with it, so these must be free.
         let pf = Wish::Passthrough { address: at("0000:01:00.0") };
-        let down = Step::SetVirtualFunctions { physical: at("0000:01:00.0"), from: 1, to: 0 };
-        assert_eq!(nic().plan(pf.clone()).unwrap(), [vec![down], to_vfio("0000:01:00.0", Some("igb"))].concat());
+        let physical = at("0000:01:00.0");
+        let down = [
+            Step::SetAutoprobe { physical, from: true, to: false },
+            Step::SetVirtualFunctions { physical, from: 1, to: 0 },
+            Step::SetAutoprobe { physical, from: false, to: true },
+        ];
+        let expected = [down.to_vec(), to_vfio("0000:01:00.0", Some("igb"))].concat();
+        assert_eq!(nic().plan(pf.clone()).unwrap(), expected);
         let refusal = nic().holder("0000:01:10.0", "qemu").plan(pf).unwrap_err();
         assert_eq!((refusal.reason, refusal.message.contains("qemu")), (Reason::VirtualFunctionsInUse, true));
     }

@@ -5,7 +5,7 @@
 
 use crate::pci::{PciAddress, PciFunction, Sriov};
 
-use super::driver::unused;
+use super::driver::functions_away;
 use super::look::{Look, on_driver, on_vfio};
 use super::refusal::{Reason, Refusal};
 use super::step::Step;
@@ -28,17 +28,14 @@ pub(super) fn plan(look: Look<'_>, physical: PciAddress, count: u16, autoprobe: 
     let now = u16::try_from(functions.len()).unwrap_or(u16::MAX);
     look.not_anothers(physical)?;
     let mut steps = Vec::new();
+    let mut probes = *probes;
     if now != count {
         drivable(function)?;
-        for vf in look.virtual_functions(function)? {
-            unused(look, vf)?;
-        }
-        if now != 0 {
-            steps.push(Step::SetVirtualFunctions { physical, from: now, to: 0 });
-        }
+        steps = functions_away(look, function)?;
+        probes = probes && steps.is_empty();
     }
-    if *probes != autoprobe {
-        steps.push(Step::SetAutoprobe { physical, from: *probes, to: autoprobe });
+    if probes != autoprobe {
+        steps.push(Step::SetAutoprobe { physical, from: probes, to: autoprobe });
     }
     if now != count && count != 0 {
         steps.push(Step::SetVirtualFunctions { physical, from: 0, to: count });
@@ -86,8 +83,10 @@ mod tests {
     #[test]
     fn a_count_goes_through_none() {
         assert_eq!(nic(&[]).plan(wish(3)).unwrap(), [autoprobe(false), count(0, 3)]);
-        assert_eq!(nic(&VFS).plan(wish(3)).unwrap(), [count(2, 0), autoprobe(false), count(0, 3)]);
-        assert_eq!(nic(&VFS).plan(wish(0)).unwrap(), [count(2, 0), autoprobe(false)]);
+        assert_eq!(nic(&VFS).plan(wish(3)).unwrap(), [autoprobe(false), count(2, 0), count(0, 3)]);
+        assert_eq!(nic(&VFS).plan(wish(0)).unwrap(), [autoprobe(false), count(2, 0)]);
+        let again = Wish::VirtualFunctions { physical: at(PF), count: 1, autoprobe: true };
+        assert_eq!(nic(&VFS).plan(again).unwrap(), [autoprobe(false), count(2, 0), autoprobe(true), count(0, 1)]);
         assert_eq!(nic(&VFS).plan(wish(2)).unwrap(), [autoprobe(false)]);
         let back = Wish::VirtualFunctions { physical: at(PF), count: 2, autoprobe: true };
         assert_eq!(nic(&VFS).plan(back).unwrap(), []);
@@ -111,7 +110,16 @@ mod tests {
         let refusal = crate::plan::plan(&host, &nobodys, &wish(0)).unwrap_err();
         assert!(refusal.message.contains("on igbvf"), "{refusal}");
         host.pci.devices[2].driver = Some("vfio-pci".to_owned());
-        assert!(crate::plan::plan(&host, &nobodys, &wish(0)).is_ok(), "bound for guests, and none has it");
+        host.pci.devices[2].driver_override = Some("vfio-pci".to_owned());
+        let address = at(VFS[1]);
+        let away = [
+            Step::Unbind { address, driver: "vfio-pci".to_owned() },
+            Step::SetDriverOverride { address, from: Some("vfio-pci".to_owned()), to: None },
+            autoprobe(false),
+            count(2, 0),
+        ];
+        let planned = crate::plan::plan(&host, &nobodys, &wish(0)).unwrap().steps;
+        assert_eq!(planned, away, "bound for guests, and none has it");
         assert_eq!(nic(&VFS).pci_error(VFS[0]).plan(wish(3)).unwrap_err().reason, Reason::DeviceNotSeen);
     }
 

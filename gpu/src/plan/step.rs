@@ -22,7 +22,7 @@ pub enum Step {
         address: PciAddress,
         driver: String,
     },
-    /// `drivers_probe`, and the `driver` link read back: the write alone proves nothing.
+    /// `drivers_probe` under a `driver_override` for the moment, and the `driver` link read back: the write alone proves nothing.
     Bind {
         address: PciAddress,
         driver: String,
