@@ -65,7 +65,9 @@ impl Principal {
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 /// Nouns that belong to the platform: tenants' roles see none of their verbs but those listed with them.
-const PLATFORM: [&str; 1] = ["hosts"];
+const PLATFORM: [&str; 2] = ["hosts", "devices"];
+/// Nouns that operators define and tenants see as far as they are granted.
+const GRANTED: [&str; 2] = ["networks", "pools"];
 const GUEST_ACCESS: [&str; 2] = ["instances.console", "instances.port_forward"];
 
 impl Role {
@@ -84,8 +86,8 @@ impl Role {
             Self::PlatformAdmin => true,
             // Reads everything; the inside of a guest is not "everything".
             Self::PlatformViewer => reads,
-            // Networks are the operators' to define, quota of the own tenant the parent's to set (checked by scope).
-            Self::TenantAdmin => tenants_own && (reads || noun != "networks"),
+            // Quota of the own tenant is the parent's to set (checked by scope).
+            Self::TenantAdmin => tenants_own && (reads || !GRANTED.contains(&noun)),
             Self::TenantOperator => {
                 tenants_own && (reads && noun != "tokens" && noun != "audit" || matches!(noun, "instances" | "images"))
             }
@@ -133,9 +135,10 @@ mod tests {
             assert!(!Role::TenantViewer.may(permission), "{permission}");
             assert!(!Role::PlatformViewer.may(permission), "{permission}");
         }
-        for permission in ["hosts.list", "hosts.fence", "networks.create", "host"] {
+        for permission in ["hosts.list", "hosts.fence", "devices.list", "networks.create", "pools.create", "host"] {
             assert!(!Role::TenantAdmin.may(permission), "{permission}");
         }
+        assert!(Role::TenantViewer.may("pools.list") && !Role::TenantOperator.may("pools.update"));
         assert!(Role::TenantAdmin.may("networks.list") && Role::TenantAdmin.may("tokens.create"));
         assert!(!Role::TenantOperator.may("tokens.list"));
         assert!(!Role::TenantAdmin.may_grant(Role::PlatformViewer));

@@ -1,7 +1,7 @@
 //! Resource names (AIP-122): `tenants/acme/instances/train-1` and back.
 
 use crate::error::{Error, Result};
-use crate::id::{HostId, NetworkId, OperationUid, TenantId, TokenId};
+use crate::id::{DeviceId, HostId, NetworkId, OperationUid, PoolId, TenantId, TokenId};
 
 /// Splits `name` along `pattern`, whose `{}` segments are returned: `parse("name", "tenants/acme", "tenants/{}")`.
 /// `field` is the request's field for the error.
@@ -40,6 +40,14 @@ pub fn network(field: &str, name: &str) -> Result<NetworkId> {
 
 pub fn token(field: &str, name: &str) -> Result<TokenId> {
     parse::<1>(field, name, "tokens/{}").map(|[id]| id.into())
+}
+
+pub fn pool(field: &str, name: &str) -> Result<PoolId> {
+    parse::<1>(field, name, "pools/{}").map(|[id]| id.into())
+}
+
+pub fn device(field: &str, name: &str) -> Result<(HostId, DeviceId)> {
+    parse::<2>(field, name, "hosts/{}/devices/{}").map(|[host, id]| (host.into(), id.into()))
 }
 
 pub fn instance(field: &str, name: &str) -> Result<(TenantId, String)> {
@@ -82,6 +90,8 @@ mod tests {
         assert_eq!(instance("name", "tenants/a/instances/i").unwrap(), ("a".into(), "i".to_owned()));
         assert_eq!(quota("name", "tenants/a/quotas/gpus/h100").unwrap(), ("a".into(), "gpus/h100".to_owned()));
         assert_eq!(image("name", "images/d").unwrap(), (None, "d".to_owned()));
+        let vf = device("name", "hosts/h1/devices/0000:41:00.1").unwrap();
+        assert_eq!(vf, ("h1".into(), "0000:41:00.1".into()));
         for wrong in ["", "tenants/", "tenants/a/instances", "tenants/a/instances/i/x", "hosts/a/instances/i"] {
             let error = instance("name", wrong).unwrap_err().to_string();
             assert!(error.contains("tenants/…/instances/…"), "{error}");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Atom;
+use super::{Atom, Kind};
 use crate::id::{DeviceId, PoolId};
 
 pub const REQUEST_ID_MAX: usize = 32;
@@ -59,6 +59,9 @@ pub struct Assignment {
     /// Of the request.
     pub id: String,
     pub device: DeviceId,
+    pub kind: Kind,
+    /// PCI: six hex digits.
+    pub class: String,
     /// Who it was: the agent refuses another card in the same slot.
     pub serial: String,
     pub pci_id: String,
@@ -82,4 +85,12 @@ pub struct Assignment {
     /// What it charges of `gpu_memory_mib`: nominal.
     pub charged_memory_mib: i64,
     pub fabric_partition: Option<i64>,
+}
+
+impl Assignment {
+    /// A virtual function of a network card: it is given with a MAC address of ours.
+    #[must_use]
+    pub fn is_network_function(&self) -> bool {
+        self.kind == Kind::VirtualFunction && self.class.starts_with("02")
+    }
 }

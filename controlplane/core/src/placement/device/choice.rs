@@ -55,6 +55,8 @@ pub fn blank(view: &DeviceView, id: &str, pool: Option<PoolId>) -> Assignment {
     Assignment {
         id: id.to_owned(),
         device: device.id.clone(),
+        kind: device.kind,
+        class: device.class.clone(),
         serial: device.serial.clone(),
         pci_id: device.pci_id.clone(),
         slot_path: device.slot_path.clone(),
