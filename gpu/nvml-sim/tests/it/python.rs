@@ -16,7 +16,8 @@ fn python(test: &str, board: &Board, captured: &str, needs: &str, script: &str) 
     if !probe.is_ok_and(|probe| probe.status.success()) {
         // Not by `eprintln`, which the harness swallows.
         let (name, sorry) = (interpreter.display(), "is not here (CROFT_TEST_PYTHON names another)");
-        writeln!(io::stderr(), "SKIPPED {test}: {name} with module {needs} {sorry}").unwrap();
+        let skipped = format!("SKIPPED {test}: {name} with module {needs} {sorry}\n");
+        io::stderr().write_all(skipped.as_bytes()).unwrap();
         return None;
     }
     let (root, library) = (guest(board, captured), library_directory());

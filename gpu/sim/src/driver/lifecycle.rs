@@ -77,3 +77,56 @@ fn forget_mig_mode(gpu: &mut GpuState) {
         gpu.mig.pending = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boards::H100_SXM_80GB;
+    use crate::driver::{activate_partition, create_gpu_instance, raise, set_mig_mode, tray};
+    use crate::state::{EventKind, FabricManager, Flavour};
+
+    fn carved() -> GpuState {
+        let mut gpu = GpuState::new(&H100_SXM_80GB, "0000:41:00.0".parse().unwrap(), 0);
+        set_mig_mode(&mut gpu, Flavour::VgpuVendor, true, 0).unwrap();
+        sriov_enabled(&mut gpu, &["0000:41:00.2".parse().unwrap()]);
+        create_gpu_instance(&mut gpu, 9, None).unwrap();
+        gpu.persistence = true;
+        gpu
+    }
+
+    #[test]
+    fn what_the_driver_made_goes_with_it_and_the_mode_stays() {
+        let mut gpu = carved();
+        unbound(&mut gpu);
+        assert!(gpu.instances.is_empty() && gpu.virtual_functions.is_empty() && !gpu.persistence && !gpu.driver_loaded);
+        bound(&mut gpu);
+        assert!(gpu.driver_loaded && gpu.mig.current);
+    }
+
+    #[test]
+    fn a_guests_reset_leaves_hopper_without_its_mode() {
+        let mut gpu = carved();
+        reset(&mut gpu);
+        assert!(gpu.mig.current && gpu.instances.is_empty(), "with the driver on it, which knows the mode");
+        unbound(&mut gpu);
+        reset(&mut gpu);
+        assert!(!gpu.mig.current && !gpu.mig.pending);
+    }
+
+    #[test]
+    fn after_a_reboot_nothing_is_left_but_what_boards_remember() {
+        let mut host = Nvidia::new(Flavour::VgpuVendor);
+        let gpu = carved();
+        let address = gpu.address;
+        host.fabric = Some(tray(FabricManager::SharedNvswitch, &[address]));
+        host.gpus.push(gpu);
+        activate_partition(&mut host, 0).unwrap();
+        raise(&mut host, address, EventKind::EccDoubleBit);
+        reboot(&mut host);
+        let mut fresh = GpuState::new(&H100_SXM_80GB, address, 0);
+        fresh.ecc.aggregate_uncorrected = 1;
+        fresh.ecc.remapped_rows_uncorrected = 1;
+        assert_eq!(host.gpus, [fresh]);
+        assert!(host.events.is_empty() && host.fabric.unwrap().partitions.iter().all(|partition| !partition.active));
+    }
+}
