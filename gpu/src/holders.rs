@@ -56,6 +56,31 @@ impl Files {
         files
     }
 
+    /// Of single devices, by address or mdev UUID, without a look at the whole host.
+    pub fn of_these(fs: &HostFs, devices: &BTreeSet<String>, errors: &mut Vec<ProbeError>) -> Files {
+        let mut files = Files::default();
+        let minors = nvidia_minors(fs, errors);
+        for name in devices {
+            let (bus, address) = if let Ok(address) = name.parse::<PciAddress>() {
+                for (minor, _) in minors.iter().filter(|(_, gpu)| *gpu == address) {
+                    files.add(format!("/dev/nvidia{minor}"), name);
+                }
+                ("pci", name)
+            } else {
+                ("mdev", name)
+            };
+            let (entry, device) = (format!("/sys/bus/{bus}/devices/{address}"), format!("{bus} {address}"));
+            match fs.link_name(&format!("{entry}/iommu_group")).if_present() {
+                Ok(group) => group.into_iter().for_each(|group| files.add(format!("/dev/vfio/{group}"), name)),
+                Err(error) => {
+                    errors.push(ProbeError { device: device.clone(), what: "IOMMU group", source: error.into() });
+                }
+            }
+            files.add_cdevs(fs, &entry, &device, name, errors);
+        }
+        files
+    }
+
     /// The newer way to open a device by itself, without its group: `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
     fn add_cdevs(&mut self, fs: &HostFs, entry: &str, device: &str, key: &str, errors: &mut Vec<ProbeError>) {
         match fs.entries(&format!("{entry}/vfio-dev")).if_present() {

@@ -70,7 +70,7 @@ fn vendor(fs: &HostFs, files: &str, types: &[SupportedVgpu]) -> Result<VgpuFunct
 
 /// Below a header line `1428  : NVIDIA H200X-141C`; drivers have also written `NVIDIA A40-2Q 558`. Nothing but the header:
 /// nothing can be made here now.
-fn parse_creatable(text: &str) -> Option<Vec<VgpuType>> {
+pub(crate) fn parse_creatable(text: &str) -> Option<Vec<VgpuType>> {
     let mut types = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let number = |text: &str| text.trim().parse::<u32>().ok();

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use croft_gpu::HostFs;
 use croft_gpu::apply::{
-    Applier, Carried, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing, StepError, Undone,
-    Work,
+    Applier, Carried, Culprit, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing, StepError,
+    Undone, Work,
 };
 use croft_gpu::plan::{Plan, Step};
 
@@ -20,6 +19,10 @@ struct Script {
 
 impl Executor for Script {
     fn carry_out(&self, work: &Work, _: Duration) -> Carried {
+        if let Work::Explain { .. } = work {
+            let culprit = Culprit::Peer { address: "0000:41:00.1".parse().unwrap(), driver: "snd".to_owned() };
+            return already_with(vec![culprit]);
+        }
         self.heard.lock().unwrap().push(work.clone());
         self.answers.lock().unwrap().pop_front().unwrap_or_else(changed)
     }
@@ -34,11 +37,15 @@ fn carried(ending: Ending) -> Carried {
 }
 
 fn changed() -> Carried {
-    carried(Ending::Done(Done { changed: true, reset_method: Some("flr".to_owned()) }))
+    carried(Ending::Done(Done { changed: true, reset_method: Some("flr".to_owned()), ..Done::default() }))
 }
 
 fn already() -> Carried {
-    Carried { found: None, ending: Ending::Done(Done::default()) }
+    already_with(vec![])
+}
+
+fn already_with(culprits: Vec<Culprit>) -> Carried {
+    Carried { found: None, ending: Ending::Done(Done { culprits, ..Done::default() }) }
 }
 
 fn failed() -> Carried {
@@ -59,14 +66,13 @@ fn plan() -> Plan {
 
 fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
     let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
-    let root = tempfile::tempdir().unwrap();
     let times = Mutex::new(0);
     let now = move || {
         let mut time = times.lock().unwrap();
         *time += 1;
         *time
     };
-    let applier = Applier::new(script.clone(), HostFs::at(root.path()).unwrap(), now);
+    let applier = Applier::new(script.clone(), now);
     let mut announced = Vec::new();
     let outcome = applier.apply(plan, &mut |work| announced.push(work.clone()));
     let heard = script.heard.lock().unwrap().clone();
@@ -124,7 +130,7 @@ fn an_undo_is_tried_again_and_then_given_up_with_a_list_of_what_is_left() {
     assert_eq!(heard.len(), 3 + 1 + 3, "nothing is undone below what could not be");
     let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
     let Undone::Not { left, .. } = &failure.undone else { panic!("{failure}") };
-    assert_eq!(*left, [steps[1].clone(), steps[0].clone()]);
+    assert_eq!(left.iter().map(|left| &left.step).collect::<Vec<_>>(), [&steps[1], &steps[0]]);
     assert!(failure.to_string().contains("unbind 0000:41:00.0 from nvidia"), "{failure}");
 }
 
@@ -136,7 +142,8 @@ fn a_stuck_helper_ends_everything_at_once() {
     assert_eq!(heard, forward(&steps[..2]), "not one more write");
     let Outcome::Stuck(stuck_at) = outcome else { panic!("{outcome:?}") };
     assert_eq!((stuck_at.index, stuck_at.pid), (1, 77));
-    assert_eq!(stuck_at.left, [steps[1].clone(), steps[0].clone()]);
+    assert_eq!(stuck_at.left.iter().map(|left| &left.step).collect::<Vec<_>>(), [&steps[1], &steps[0]]);
+    assert!(stuck_at.to_string().contains("0000:41:00.1"), "{stuck_at}");
     assert!(stuck_at.to_string().contains("process 77") && stuck_at.to_string().contains("reboot"), "{stuck_at}");
 
     let (outcome, heard) = apply(&plan(), [changed(), changed(), failed(), stuck()]);
@@ -163,4 +170,21 @@ fn every_reset_leaves_a_record() {
     }
     let (Outcome::Stuck(stuck), _) = apply(&reset, [carried(Ending::Stuck { pid: 5 })]) else { panic!() };
     assert!(matches!(&stuck.resets[0].outcome, ResetOutcome::Doubtful { why } if why.contains('5')));
+}
+
+#[test]
+fn a_culprit_is_looked_for_where_there_may_be_one() {
+    let failing = |errno| carried(Ending::Failed(StepError { errno, ..StepError::new("no") }));
+    // EBUSY, EPERM, and an effect that did not show; not ENODEV.
+    for (errno, found) in [(Some(16), true), (Some(1), true), (None, true), (Some(19), false)] {
+        let (Outcome::Failed(failure), _) = apply(&plan(), [failing(errno)]) else { panic!() };
+        assert_eq!(!failure.culprits.is_empty(), found, "{errno:?}");
+        assert_eq!(
+            failure.to_string().contains("0000:41:00.1, of the same IOMMU group, is on snd"),
+            found,
+            "{failure}"
+        );
+    }
+    let (Outcome::Failed(failure), _) = apply(&plan(), [carried(Ending::Overran)]) else { panic!() };
+    assert!(!failure.culprits.is_empty());
 }

@@ -12,7 +12,8 @@ const FOUND: &str = r#"echo '{"line":"found","standing":{"standing":"before"},"r
 const DONE: &str = r#"echo '{"line":"done","changed":true,"reset_method":null}';"#;
 
 fn helper(script: &str) -> ChildProcess {
-    let site = Site { root: "/".into(), simulated: true, nvml_library: None, lock_directory: None };
+    let site =
+        Site { root: "/".into(), simulated: true, nvml_library: None, fabric_library: None, lock_directory: None };
     ChildProcess::new("/bin/sh", ["-c", &format!("cat >/dev/null; {script}")], site)
 }
 
@@ -33,7 +34,7 @@ fn is_alive(pid: &str) -> bool {
 fn what_it_says_is_heard() {
     let Carried { found, ending } = carry_out(&format!("{FOUND}{DONE}"));
     assert!(found.is_some());
-    assert_eq!(ending, Ending::Done(Done { changed: true, reset_method: None }));
+    assert_eq!(ending, Ending::Done(Done { changed: true, ..Done::default() }));
     let refused = r#"echo '{"line":"failed","error":{"message":"no","errno":16,"nvml":null}}'"#;
     let Carried { found: None, ending: Ending::Failed(error) } = carry_out(refused) else { panic!() };
     assert!(error.suggests_a_holder());
@@ -45,7 +46,8 @@ fn what_it_says_is_heard() {
 fn it_is_told_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let heard = directory.path().join("heard");
-    let site = Site { root: "/".into(), simulated: true, nvml_library: None, lock_directory: None };
+    let site =
+        Site { root: "/".into(), simulated: true, nvml_library: None, fabric_library: None, lock_directory: None };
     let script = format!("cat >{}; {DONE}", heard.display());
     ChildProcess::new("/bin/sh", ["-c", &script], site).carry_out(&work(), Duration::from_secs(5));
     let request: croft_gpu::apply::Request = serde_json::from_slice(&fs::read(heard).unwrap()).unwrap();
@@ -70,7 +72,7 @@ fn one_that_dies_or_raves_is_a_failure_that_says_so() {
     assert!(error.message.contains("/nonexistent"), "{error}");
 }
 
-const SITE: &str = r#"{"root":"/","simulated":true,"nvml_library":null,"lock_directory":null}"#;
+const SITE: &str = r#"{"root":"/","simulated":true,"nvml_library":null,"fabric_library":null,"lock_directory":null}"#;
 
 #[test]
 fn the_deadline_ends_it_and_all_that_it_started() {

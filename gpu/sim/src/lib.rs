@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod boards;
 pub mod clients;
 pub mod driver;

@@ -8,9 +8,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::StepError;
+use super::library::Library;
+use super::tools::HostTools;
+use crate::fabric::Manager;
 use crate::gpu::{GpuInstance, Span};
 use crate::host::VgpuType;
 use crate::hostfs::HostFs;
+use crate::nvml::MigMode;
 use crate::pci::PciAddress;
 
 pub type Result<T> = std::result::Result<T, StepError>;
@@ -24,6 +28,8 @@ pub struct Site {
     pub simulated: bool,
     /// `None`: `libnvidia-ml.so.1` from the usual places.
     pub nvml_library: Option<PathBuf>,
+    /// `None`: `libnvfm.so.1` from the usual places.
+    pub fabric_library: Option<PathBuf>,
     /// Where helpers lock the device that they work on (`/run/croft/devices`), so that a helper which outlived its agent and
     /// the next agent's never write to one device together. `None`: no locks, for tests of one process.
     pub lock_directory: Option<PathBuf>,
@@ -45,6 +51,16 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
+    /// The machine itself, or a copied tree whose files nobody answers for.
+    pub fn host(site: &Site) -> Result<Access> {
+        Ok(Access {
+            nvml: Box::new(Library { path: site.nvml_library.clone() }),
+            fabric: Box::new(Manager { library: site.fabric_library.clone() }),
+            tools: Box::new(HostTools::default()),
+            ..Access::without_nvidia(HostFs::at(&site.root)?)
+        })
+    }
+
     /// A host without NVIDIA's driver: what needs it fails, and says so.
     #[must_use]
     pub fn without_nvidia(fs: HostFs) -> Access {
@@ -60,7 +76,7 @@ impl Access {
 
 /// NVML is opened for one use and closed after it: `sriov-manage` and changes of the MIG mode fail while anybody has a
 /// session open, this very process included.
-pub trait OpenNvml {
+pub trait OpenNvml: Send + Sync {
     fn open(&self) -> Result<Box<dyn NvmlVerbs + '_>>;
 }
 
@@ -68,8 +84,7 @@ pub trait OpenNvml {
 pub trait NvmlVerbs {
     fn persistence(&self, gpu: PciAddress) -> Result<bool>;
     fn set_persistence(&self, gpu: PciAddress, on: bool) -> Result<()>;
-    /// (current, pending)
-    fn mig_mode(&self, gpu: PciAddress) -> Result<(bool, bool)>;
+    fn mig_mode(&self, gpu: PciAddress) -> Result<MigMode>;
     /// The call's return code only says "accepted"; the answer here is the activation status, 0 for "effective".
     fn set_mig_mode(&self, gpu: PciAddress, on: bool) -> Result<u32>;
     fn gpu_instances(&self, gpu: PciAddress) -> Result<Vec<GpuInstance>>;
@@ -88,7 +103,7 @@ pub trait NvmlVerbs {
 }
 
 /// NVSwitch partitions.
-pub trait FabricManager {
+pub trait FabricManager: Send + Sync {
     /// `None`: there is no such partition.
     fn active(&self, partition: u32) -> Result<Option<bool>>;
     fn activate(&self, partition: u32) -> Result<()>;
@@ -96,7 +111,7 @@ pub trait FabricManager {
 }
 
 /// Programs that come with NVIDIA's driver and have no call in any library.
-pub trait Tools {
+pub trait Tools: Send + Sync {
     /// All virtual functions of one GPU, or none. Fails while somebody has an NVML session open.
     fn sriov_manage(&self, gpu: PciAddress, enable: bool) -> Result<()>;
 }

@@ -7,45 +7,47 @@
 //! ```
 //! A step that was true already is none of the plan's doing and is not undone. The step that failed is undone like the
 //! others: an error does not prove that nothing happened.
+//!
+//! Touches nothing of the host itself, not even to read: everything is asked of the executor.
 
 use std::thread;
 use std::time::Duration;
 
 use super::error::StepError;
 use super::executor::{Carried, Ending, Executor};
-use super::guard::culprits;
-use super::outcome::{Failure, Outcome, Stuck, Undone, overran};
+use super::guard::Culprit;
+use super::outcome::{Failure, Left, Outcome, Stuck, Undone, overran};
 use super::reset::{ResetOutcome, ResetRecord};
-use super::work::{Done, Remembered, Work};
-use crate::hostfs::HostFs;
+use super::work::{Done, Work};
 use crate::plan::{Plan, Step};
 
 /// How often an undo is tried, and how long it is waited in between: most of what is in the way leaves by itself.
 const UNDO_TRIES: usize = 3;
 const UNDO_PAUSE: Duration = Duration::from_millis(200);
 
+/// A look at all processes of a large host takes a second.
+const EXPLAINING: Duration = Duration::from_secs(10);
+
 /// Carries out plans. One plan at a time on one device: who calls sees to that.
 pub struct Applier {
     executor: Box<dyn Executor + Send + Sync>,
-    fs: HostFs,
     now: Box<dyn Fn() -> i64 + Send + Sync>,
     deadline: Box<dyn Fn(&Step) -> Duration + Send + Sync>,
 }
 
 impl std::fmt::Debug for Applier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Applier").field("fs", &self.fs).finish_non_exhaustive()
+        f.debug_struct("Applier").finish_non_exhaustive()
     }
 }
 
 impl Applier {
-    /// `fs` is only read, and only to name culprits. `now`: microseconds since 1970, for the record.
+    /// `now`: microseconds since 1970, for the record.
     pub fn new(
         executor: impl Executor + Send + Sync + 'static,
-        fs: HostFs,
         now: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> Applier {
-        Applier { executor: Box::new(executor), fs, now: Box::new(now), deadline: Box::new(Step::deadline) }
+        Applier { executor: Box::new(executor), now: Box::new(now), deadline: Box::new(Step::deadline) }
     }
 
     /// Other deadlines than the steps' own: for tests, that have less time.
@@ -57,80 +59,95 @@ impl Applier {
     /// Blocks, for as long as the steps' deadlines add up to at the worst. `before` hears of every step, done or undone,
     /// just before it is.
     pub fn apply(&self, plan: &Plan, before: &mut dyn FnMut(&Work)) -> Outcome {
-        let mut past = Past::default();
+        let mut resets = Vec::new();
+        // The last one first.
+        let mut done: Vec<Left> = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
             let work = Work::Do { step: step.clone() };
             before(&work);
             let started = (self.now)();
             let Carried { found, ending } = self.executor.carry_out(&work, (self.deadline)(step));
-            let touched = found.is_some();
-            past.note_reset(step, &ending, started, (self.now)());
-            if touched {
-                let remembered = found.map(|found| found.remembered).unwrap_or_default();
-                past.done.push((step.clone(), remembered));
+            resets.extend(record(step, &ending, started, (self.now)()));
+            // Without a word of what was found, nothing was touched.
+            if let Some(found) = found {
+                done.insert(0, Left { step: step.clone(), remembered: found.remembered });
             }
             let error = match ending {
                 Ending::Done(_) => continue,
                 Ending::Failed(error) => error,
                 Ending::Overran => overran(step, (self.deadline)(step)),
-                Ending::Stuck { pid } => return self.stuck(index, step, pid, past),
-            };
-            return self.back(index, step, error, past, before);
-        }
-        Outcome::Applied { resets: past.resets }
-    }
-
-    fn back(
-        &self,
-        index: usize,
-        step: &Step,
-        error: StepError,
-        mut past: Past,
-        before: &mut dyn FnMut(&Work),
-    ) -> Outcome {
-        let culprits = culprits(step, &self.fs);
-        let mut undone = Undone::Whole;
-        while let Some((done, remembered)) = past.done.last() {
-            match self.undo(done, remembered, before) {
-                Ok(()) => past.done.pop(),
-                Err(Trouble::Stuck { pid }) => {
-                    let done = done.clone();
-                    return self.stuck(index, &done, pid, past);
+                Ending::Stuck { pid } => {
+                    let culprits = self.explain(step, pid);
+                    let (step, left) = (step.clone(), done);
+                    return Outcome::Stuck(Box::new(Stuck { index, step, pid, culprits, left, resets }));
                 }
-                Err(Trouble::Failed(error)) => {
-                    undone = Undone::Not { error, left: past.left() };
-                    break;
+            };
+            let culprits = if error.suggests_a_holder() { self.explain(step, 0) } else { Vec::new() };
+            return match self.take_back(done, before) {
+                TakenBack::Undone(undone) => {
+                    let step = step.clone();
+                    Outcome::Failed(Box::new(Failure { index, step, error, culprits, undone, resets }))
+                }
+                TakenBack::Stuck { step, pid, left } => {
+                    Outcome::Stuck(Box::new(Stuck { index, step, pid, culprits, left, resets }))
                 }
             };
         }
-        let step = step.clone();
-        Outcome::Failed(Box::new(Failure { index, step, error, culprits, undone, resets: past.resets }))
+        Outcome::Applied { resets }
     }
 
-    fn undo(&self, step: &Step, remembered: &[Remembered], before: &mut dyn FnMut(&Work)) -> Result<(), Trouble> {
-        let work = Work::Undo { step: step.clone(), remembered: remembered.to_vec() };
-        let mut last = None;
-        for attempt in 0..UNDO_TRIES {
-            if attempt > 0 {
-                thread::sleep(UNDO_PAUSE);
+    /// Undoes what a plan left done, the first of the list first: at once, or long after, when what was in the way is gone.
+    pub fn take_back(&self, mut left: Vec<Left>, before: &mut dyn FnMut(&Work)) -> TakenBack {
+        while let Some(next) = left.first() {
+            match self.undo(next, before) {
+                Ok(()) => drop(left.remove(0)),
+                Err(Trouble::Failed(error)) => return TakenBack::Undone(Undone::Not { error, left }),
+                Err(Trouble::Stuck { pid }) => return TakenBack::Stuck { step: next.step.clone(), pid, left },
             }
+        }
+        TakenBack::Undone(Undone::Whole)
+    }
+
+    fn undo(&self, Left { step, remembered }: &Left, before: &mut dyn FnMut(&Work)) -> Result<(), Trouble> {
+        let work = Work::Undo { step: step.clone(), remembered: remembered.clone() };
+        let deadline = (self.deadline)(step);
+        for attempt in 1.. {
             before(&work);
-            last = Some(match self.executor.carry_out(&work, (self.deadline)(step)).ending {
+            let error = match self.executor.carry_out(&work, deadline).ending {
                 Ending::Done(_) => return Ok(()),
                 Ending::Stuck { pid } => return Err(Trouble::Stuck { pid }),
                 Ending::Failed(error) => error,
-                Ending::Overran => overran(&step.undo().unwrap_or_else(|| step.clone()), (self.deadline)(step)),
-            });
+                Ending::Overran => overran(&step.undo().unwrap_or_else(|| step.clone()), deadline),
+            };
+            if attempt == UNDO_TRIES {
+                return Err(Trouble::Failed(error));
+            }
+            thread::sleep(UNDO_PAUSE);
         }
-        Err(Trouble::Failed(last.unwrap_or_else(|| StepError::new("not tried"))))
+        unreachable!("the last attempt returns")
     }
 
-    fn stuck(&self, index: usize, step: &Step, pid: u32, past: Past) -> Outcome {
-        let mut culprits = culprits(step, &self.fs);
-        culprits.retain(|culprit| !matches!(culprit, super::Culprit::Process { pid: known, .. } if *known == pid));
-        let left = past.left();
-        Outcome::Stuck(Box::new(Stuck { index, step: step.clone(), pid, culprits, left, resets: past.resets }))
+    /// Nobody, where nobody can be found out: this explains a failure, and decides nothing. `helper`: not itself a culprit.
+    fn explain(&self, step: &Step, helper: u32) -> Vec<Culprit> {
+        let work = Work::Explain { step: step.clone() };
+        let Ending::Done(Done { mut culprits, .. }) = self.executor.carry_out(&work, EXPLAINING).ending else {
+            return Vec::new();
+        };
+        culprits.retain(|culprit| !matches!(culprit, Culprit::Process { pid, .. } if *pid == helper));
+        culprits
     }
+}
+
+/// What became of the way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    Undone(Undone),
+    /// The helper that undid `step`, the first of `left`, hangs in the kernel.
+    Stuck {
+        step: Step,
+        pid: u32,
+        left: Vec<Left>,
+    },
 }
 
 enum Trouble {
@@ -138,28 +155,14 @@ enum Trouble {
     Stuck { pid: u32 },
 }
 
-/// What a plan has done so far.
-#[derive(Default)]
-struct Past {
-    /// With what is to be put back.
-    done: Vec<(Step, Vec<Remembered>)>,
-    resets: Vec<ResetRecord>,
-}
-
-impl Past {
-    fn left(&self) -> Vec<Step> {
-        self.done.iter().rev().map(|(step, _)| step.clone()).collect()
-    }
-
-    fn note_reset(&mut self, step: &Step, ending: &Ending, started: i64, ended: i64) {
-        let Step::Reset { address, .. } = step else { return };
-        let doubt = |why: String| (None, ResetOutcome::Doubtful { why });
-        let (method, outcome) = match ending {
-            Ending::Done(Done { reset_method, .. }) => (reset_method.clone(), ResetOutcome::Clean),
-            Ending::Failed(error) => doubt(error.message.clone()),
-            Ending::Overran => doubt("it did not return in time".to_owned()),
-            Ending::Stuck { pid } => doubt(format!("it never returned; process {pid} hangs in it")),
-        };
-        self.resets.push(ResetRecord { device: *address, method, started, ended, outcome });
-    }
+fn record(step: &Step, ending: &Ending, started: i64, ended: i64) -> Option<ResetRecord> {
+    let Step::Reset { address, .. } = step else { return None };
+    let doubt = |why: String| (None, ResetOutcome::Doubtful { why });
+    let (method, outcome) = match ending {
+        Ending::Done(Done { reset_method, .. }) => (reset_method.clone(), ResetOutcome::Clean),
+        Ending::Failed(error) => doubt(error.message.clone()),
+        Ending::Overran => doubt("it did not return in time".to_owned()),
+        Ending::Stuck { pid } => doubt(format!("it never returned; process {pid} hangs in it")),
+    };
+    Some(ResetRecord { device: *address, method, started, ended, outcome })
 }

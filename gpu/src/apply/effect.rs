@@ -127,7 +127,8 @@ fn destroy_instance(nvml: &dyn NvmlVerbs, gpu: PciAddress, profile: &str, placem
 /// The list is read again just before: ids are local to the card and the driver, and what fits changes with every vGPU.
 fn set_vgpu_type(fs: &HostFs, function: PciAddress, type_name: &str) -> Result<()> {
     let directory = present(fs, function)? + "/nvidia";
-    let creatable = parse_creatable(&fs.read(&format!("{directory}/creatable_vgpu_types"))?);
+    let list = format!("{directory}/creatable_vgpu_types");
+    let creatable = fs.parse(&list, "a list of vGPU types", crate::vgpu::parse_creatable)?;
     let Some(found) = creatable.iter().find(|known| known.name == type_name) else {
         let names: Vec<&str> = creatable.iter().map(|known| known.name.as_str()).collect();
         let can = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -135,17 +136,6 @@ fn set_vgpu_type(fs: &HostFs, function: PciAddress, type_name: &str) -> Result<(
         return Err(StepError::errno(error, Errno::INVAL));
     };
     Ok(fs.write(&format!("{directory}/current_vgpu_type"), &found.id.to_string())?)
-}
-
-/// `1428 : NVIDIA H200X-141C`, after a header line.
-fn parse_creatable(text: &str) -> Vec<crate::host::VgpuType> {
-    let line = |line: &str| {
-        let (id, name) = line.split_once(':')?;
-        let name = name.trim();
-        let name = ["NVIDIA ", "GRID "].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
-        Some(crate::host::VgpuType { id: id.trim().parse().ok()?, name: name.to_owned() })
-    };
-    text.lines().filter_map(line).collect()
 }
 
 fn digit(on: bool) -> &'static str {

@@ -28,15 +28,19 @@ impl StepError {
         StepError { errno: Some(errno.raw_os_error()), ..StepError::new(message) }
     }
 
-    /// Is it such that a process with the device open explains it? Then it is worth a look who that is.
+    /// Is it such that a process with the device open explains it? Then it is worth a look who that is. Not where the host
+    /// said something else: a name beside an unrelated error sends people the wrong way.
     ///
-    /// EPERM is what NVIDIA's driver answers on a function that a guest has open, EIO on a type that no longer fits.
+    /// EPERM is what NVIDIA's driver answers on a function that a guest has open, EIO on a type that no longer fits. An effect
+    /// that did not show, or that did not come in time, has no code at all.
     #[must_use]
     pub fn suggests_a_holder(&self) -> bool {
         let errnos = [Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::AGAIN, Errno::IO, Errno::TXTBSY];
-        let codes = [code::IN_USE, code::NO_PERMISSION];
-        self.errno.is_some_and(|errno| errnos.iter().any(|holder| holder.raw_os_error() == errno))
-            || self.nvml.is_some_and(|code| codes.contains(&code))
+        match (self.errno, self.nvml) {
+            (Some(errno), _) => errnos.iter().any(|holder| holder.raw_os_error() == errno),
+            (None, Some(nvml)) => [code::IN_USE, code::NO_PERMISSION].contains(&nvml),
+            (None, None) => true,
+        }
     }
 
     pub(super) fn context(mut self, doing: impl std::fmt::Display) -> StepError {

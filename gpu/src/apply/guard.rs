@@ -14,6 +14,7 @@ use super::error::StepError;
 use super::standing;
 use super::words;
 use crate::error::IfPresent;
+use crate::holders::Files;
 use crate::host::Holder;
 use crate::hostfs::HostFs;
 use crate::pci::PciAddress;
@@ -110,12 +111,13 @@ pub fn culprits(step: &Step, fs: &HostFs) -> Vec<Culprit> {
     if let Some(address) = words::device(step) {
         devices.insert(address.to_string());
         devices.extend(standing::functions(fs, address).unwrap_or_default().iter().map(PciAddress::to_string));
-        if let Step::Bind { .. } | Step::Unbind { .. } | Step::Reset { .. } = step {
+        if let Step::Bind { driver, .. } | Step::Unbind { driver, .. } = step {
             let peers = peers(fs, address);
             devices.extend(peers.iter().map(|(peer, _)| peer.to_string()));
-            let blocking = |driver: &String| !is_vfio(driver);
+            // A group that is open keeps host drivers away, and a host driver keeps the group from being opened.
+            let in_the_way = |peer: &String| is_vfio(driver) && !is_vfio(peer);
             culprits.extend(peers.into_iter().filter_map(|(address, driver)| {
-                driver.filter(blocking).map(|driver| Culprit::Peer { address, driver })
+                driver.filter(in_the_way).map(|driver| Culprit::Peer { address, driver })
             }));
         }
     }
@@ -128,10 +130,15 @@ pub fn culprits(step: &Step, fs: &HostFs) -> Vec<Culprit> {
 }
 
 fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSet<Holder>> {
-    let mut all = all_holders(fs)?;
+    let mut errors = Vec::new();
+    let files = Files::of_these(fs, devices, &mut errors);
+    let all = crate::holders::find(fs, &files, &mut errors);
+    if let Some(error) = errors.into_iter().next() {
+        // Who was not seen may be there all the same.
+        return Err(error.into());
+    }
     let own = std::process::id();
-    let found = devices.iter().filter_map(|device| all.remove(device)).flatten();
-    Ok(found.filter(|holder| holder.pid != own).collect())
+    Ok(all.into_values().flatten().filter(|holder| holder.pid != own).collect())
 }
 
 fn peers(fs: &HostFs, address: PciAddress) -> Vec<(PciAddress, Option<String>)> {
@@ -149,8 +156,4 @@ fn peers(fs: &HostFs, address: PciAddress) -> Vec<(PciAddress, Option<String>)> 
 /// Drivers beside which the group can be given away (`driver_managed_dma`).
 fn is_vfio(driver: &str) -> bool {
     driver.contains("vfio") || ["pci-stub", "pcieport"].contains(&driver)
-}
-
-fn all_holders(_: &HostFs) -> Result<std::collections::BTreeMap<String, Vec<Holder>>> {
-    Ok(std::collections::BTreeMap::new())
 }

@@ -5,7 +5,7 @@
 //!  steps in order,     a deadline; kill;       `helper_main`, `perform`                              files, NVML,
 //!  undo in reverse     stuck or gone                                                                 Fabric Manager, tools
 //! ```
-//! - `applier`: forward, back, and the [`Outcome`]. Only reads the host, and only to name culprits.
+//! - `applier`: forward, back, and the [`Outcome`].
 //! - `executor`, `child`, `helper`, `locks`, `work`: the process that can be given up, and what is said to and by it.
 //! - `perform`, `standing`, `guard`, `effect`, `reset`: one step. `effect` is dull; the judgement is around it.
 //!
@@ -20,6 +20,7 @@ mod error;
 mod executor;
 mod guard;
 mod helper;
+mod library;
 mod locks;
 mod outcome;
 mod perform;
@@ -30,13 +31,14 @@ mod words;
 mod work;
 
 pub use access::{Access, FabricManager, NvmlVerbs, OpenNvml, Result, Site, Tools};
-pub use applier::Applier;
+pub use applier::{Applier, TakenBack};
 pub use child::ChildProcess;
 pub use error::StepError;
 pub use executor::{Carried, Ending, Executor, InProcess};
 pub use guard::Culprit;
 pub use helper::{helper_main, serve};
-pub use outcome::{Failure, Outcome, Stuck, Undone};
+pub use library::Library;
+pub use outcome::{Failure, Left, Outcome, Stuck, Undone};
 pub use reset::{ResetOutcome, ResetRecord};
 pub use tools::{HostTools, SRIOV_MANAGE};
 pub use work::{Done, Found, Line, Remembered, Request, Standing, Work};

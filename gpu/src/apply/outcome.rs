@@ -9,6 +9,7 @@ use super::error::StepError;
 use super::guard::Culprit;
 use super::reset::ResetRecord;
 use super::words;
+use super::work::Remembered;
 use crate::plan::Step;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,14 @@ pub enum Undone {
     /// The device is as it was before the plan.
     Whole,
     /// It is not: `left` is still done, the last of it first. That is doubt, and doubt means quarantine.
-    Not { error: StepError, left: Vec<Step> },
+    Not { error: StepError, left: Vec<Left> },
+}
+
+/// A step that is still done, and what its undo needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub step: Step,
+    pub remembered: Vec<Remembered>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +60,7 @@ pub struct Stuck {
     pub pid: u32,
     pub culprits: Vec<Culprit>,
     /// Steps of the plan that were done and stay done, the last one first.
-    pub left: Vec<Step>,
+    pub left: Vec<Left>,
     pub resets: Vec<ResetRecord>,
 }
 
@@ -63,7 +71,7 @@ impl fmt::Display for Failure {
         match &self.undone {
             Undone::Whole => f.write_str("; the device is as it was before"),
             Undone::Not { error, left } => {
-                let left: Vec<String> = left.iter().map(words::of).collect();
+                let left: Vec<String> = left.iter().map(|left| words::of(&left.step)).collect();
                 write!(f, "; and it could not be put back ({error}): still done: {}", left.join(", "))
             }
         }

@@ -16,6 +16,7 @@ pub fn perform(work: &Work, access: &Access, say: &mut dyn FnMut(Line)) {
     let result = match work {
         Work::Do { step } => forward(step, access, say),
         Work::Undo { step, remembered } => backward(step, remembered, access, say),
+        Work::Explain { step } => Ok(Done { culprits: guard::culprits(step, &access.fs), ..Done::default() }),
     };
     say(match result {
         Ok(done) => Line::Done(done),
@@ -34,11 +35,12 @@ fn forward(step: &Step, access: &Access, say: &mut dyn FnMut(Line)) -> Result<Do
     guard::nobody_has_it_open(step, &access.fs)?;
     say(Line::Found(Found { standing, remembered }));
     if let Step::Reset { address, methods } = step {
-        return Ok(Done { changed: true, reset_method: Some(reset::run(access, *address, methods)?) });
+        let reset_method = Some(reset::run(access, *address, methods)?);
+        return Ok(Done { changed: true, reset_method, ..Done::default() });
     }
     effect::carry_out(step, access)?;
     read_back(step, access)?;
-    Ok(Done { changed: true, reset_method: None })
+    Ok(Done { changed: true, ..Done::default() })
 }
 
 fn backward(step: &Step, remembered: &[Remembered], access: &Access, say: &mut dyn FnMut(Line)) -> Result<Done> {
@@ -61,7 +63,7 @@ fn backward(step: &Step, remembered: &[Remembered], access: &Access, say: &mut d
         read_back(&undo, access)?;
     }
     put_back(remembered, access)?;
-    Ok(Done { changed, reset_method: None })
+    Ok(Done { changed, ..Done::default() })
 }
 
 /// Steps that make a thing, or take one away. The others set what a device has in any case.

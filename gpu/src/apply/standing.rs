@@ -9,6 +9,7 @@ use super::work::{Remembered, Standing};
 use crate::error::IfPresent;
 use crate::gpu::{GpuInstance, Span};
 use crate::hostfs::HostFs;
+use crate::nvml::MigMode;
 use crate::pci::PciAddress;
 use crate::plan::Step;
 
@@ -36,11 +37,12 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
             Standing::of(&found, from, to, String::new)
         }
         Step::SetMigMode { gpu, to, .. } => match access.nvml.open()?.mig_mode(*gpu)? {
-            (current, pending) if current != pending => {
-                Standing::Between { found: format!("MIG mode {current} with {pending} pending") }
+            MigMode { current, pending } if current != pending => {
+                let word = |on| if on { "on" } else { "off" };
+                Standing::Between { found: format!("MIG mode is {}, and {} is pending", word(current), word(pending)) }
             }
-            (current, _) if current == *to => Standing::After,
-            _ => Standing::Before,
+            MigMode { current, .. } if current == *to => Standing::After,
+            MigMode { .. } => Standing::Before,
         },
         Step::CreateGpuInstance { gpu, profile, placement } => carved(access, *gpu, profile, *placement)?,
         Step::DestroyGpuInstance { gpu, profile, placement } => carved(access, *gpu, profile, *placement)?.reversed(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Site;
 use super::error::StepError;
+use super::guard::Culprit;
 use crate::plan::Step;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +23,15 @@ pub enum Work {
     Do { step: Step },
     /// Make the step's effect untrue, unless it is, read that back, and put back what was `remembered`.
     Undo { step: Step, remembered: Vec<Remembered> },
+    /// Touch nothing: say who may be the reason that the step failed.
+    Explain { step: Step },
 }
 
 impl Work {
     #[must_use]
     pub fn step(&self) -> &Step {
         match self {
-            Work::Do { step } | Work::Undo { step, .. } => step,
+            Work::Do { step } | Work::Undo { step, .. } | Work::Explain { step } => step,
         }
     }
 }
@@ -67,6 +70,9 @@ pub struct Done {
     pub changed: bool,
     /// The method by which the device was reset.
     pub reset_method: Option<String>,
+    /// The explanation that was asked for.
+    #[serde(default)]
+    pub culprits: Vec<Culprit>,
 }
 
 /// Where a device stands between a step not done and done.
