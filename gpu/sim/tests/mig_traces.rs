@@ -1,5 +1,6 @@
-//! Ten thousand random cuts and returns on each board, nearly full all the while: no state that the hardware could not be in,
-//! and each refusal true. The judge is written apart from the rules: it lays every instance out anew, each time.
+//! Ten thousand random cuts and returns on each board, nine of ten steps on one into which nothing more fits: no state that
+//! hardware could not be in, and each refusal true. The judge is written apart from the rules: it lays every instance out
+//! anew, each time.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are part of the test")]
 
 use std::collections::BTreeSet;
@@ -55,13 +56,6 @@ fn most_more(shape: &MigShape, layout: &Layout, profile: &'static MigProfile, fr
     fitting.map(|(at, more)| 1 + most_more(shape, &more, profile, at + 1)).max().unwrap_or(0)
 }
 
-/// How much of the ruler that is used most is used: seven 1g leave an eighth of the memory that nothing can have.
-fn share(shape: &MigShape, layout: &Layout) -> f64 {
-    let used = |of: fn(&MigProfile) -> u8| layout.iter().map(|(profile, _)| f64::from(of(profile))).sum::<f64>();
-    let memory = used(|profile| profile.memory_slices) / f64::from(shape.memory_slices);
-    memory.max(used(|profile| profile.compute_slices) / f64::from(shape.compute_slices))
-}
-
 struct Random(u64);
 
 impl Random {
@@ -78,26 +72,30 @@ fn trace(board: &Board) {
     gpu.mig = MigMode { current: true, pending: true };
     let shape = mig_shape(&gpu).unwrap();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut refused, mut asked, mut fullness) = (0, 0, 0.0);
+    let (mut refused, mut asked, mut full) = (0, 0, 0);
     let mut made = BTreeSet::new();
     for step in 0..STEPS {
         let before = layout(&gpu);
-        fullness += share(shape, &before);
         let all = shape.profiles.iter().flat_map(|profile| profile.starts.iter().map(move |&start| (profile, start)));
         let all: Vec<_> = all.collect();
         let fitting = all.iter().filter(|(profile, start)| possible(shape, &with(&before, profile, *start)));
         let fitting: Vec<_> = fitting.copied().collect();
+        full += usize::from(fitting.is_empty());
         // Only where nothing more fits is something given back, and not often, so that the board stays nearly full; but then one
         // or several, or soon there would be nothing but the smallest pieces.
-        if fitting.is_empty() && random.below(16) == 0 {
+        if fitting.is_empty() && random.below(80) == 0 {
             for _ in 0..=random.below(gpu.instances.len()) {
                 let id = gpu.instances[random.below(gpu.instances.len())].id;
                 destroy_gpu_instance(&mut gpu, id).unwrap();
             }
             continue;
         }
-        let among = if fitting.is_empty() || random.below(4) == 0 { &all } else { &fitting };
-        let (profile, start) = among[random.below(among.len())];
+        let largest = fitting.iter().max_by_key(|(profile, _)| profile.memory_slices);
+        let (profile, start) = match (random.below(4), largest) {
+            (0, _) | (_, None) => all[random.below(all.len())],
+            (1, Some(largest)) => *largest,
+            _ => fitting[random.below(fitting.len())],
+        };
         asked += 1;
         let fits = possible(shape, &with(&before, profile, start));
         match create_gpu_instance(&mut gpu, profile.id, Some(Span { start, size: profile.memory_slices })) {
@@ -125,7 +123,7 @@ fn trace(board: &Board) {
     }
     assert_eq!(made.len(), shape.profiles.len(), "{}: only {made:?} were ever made", board.name);
     assert!(refused * 5 >= asked, "{}: {refused} of {asked} refused", board.name);
-    assert!(fullness >= 0.9 * STEPS as f64, "{}: {fullness} of {STEPS} full", board.name);
+    assert!(full * 10 >= STEPS * 9, "{}: nothing more fitted at {full} of {STEPS} steps only", board.name);
 }
 
 fn names(layout: &Layout) -> Vec<String> {
