@@ -5,6 +5,9 @@ use std::fmt;
 use crate::MAX_SLICES;
 
 /// Does a profile take the board's media extension engines (`+me`)?
+///
+/// Profiles with all engines of the board (`+me.all`) count as such, too. That they leave no engine to any other instance is
+/// not counted here: no vGPU stands on them, and the driver has the last word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaExtension {
     Without,
@@ -57,6 +60,8 @@ pub struct Board {
     memory_slices: u8,
     compute_slices: u8,
     profiles: Vec<Profile>,
+    /// Indices into `profiles`.
+    largest_first: Vec<usize>,
 }
 
 /// A reported board that contradicts itself. Nothing is placed on it.
@@ -110,7 +115,9 @@ impl Board {
                 return Err(BoardError::Twice { profile: name() });
             }
         }
-        Ok(Board { memory_slices, compute_slices, profiles })
+        let mut largest_first: Vec<usize> = (0..profiles.len()).collect();
+        largest_first.sort_by_key(|&at| std::cmp::Reverse((profiles[at].compute_slices, profiles[at].memory_slices)));
+        Ok(Board { memory_slices, compute_slices, profiles, largest_first })
     }
 
     #[must_use]
@@ -126,6 +133,11 @@ impl Board {
     #[must_use]
     pub fn profiles(&self) -> &[Profile] {
         &self.profiles
+    }
+
+    /// The order in which profiles weigh: by compute slices, then memory; alike ones as they are listed.
+    pub(crate) fn largest_first(&self) -> &[usize] {
+        &self.largest_first
     }
 
     #[must_use]

@@ -9,7 +9,7 @@
 //!  compute  c0  c1  c2      c3  c4  c5      c6
 //! ```
 //!
-//! Owns: profiles and placements as data, occupancy, fit, and the names of the atoms a claim is stored as. Refuses to know
+//! Owns: profiles and placements as data, occupancy, fit, what a place spoils, and the names of the atoms a claim is stored as. Refuses to know
 //! any product: hosts report their boards' profiles, and this crate does arithmetic on them. No I/O, no dependencies.
 
 #![forbid(unsafe_code)]
@@ -17,10 +17,12 @@
 mod atom;
 mod board;
 mod occupancy;
+mod room;
 
 pub use atom::{Atom, ParseAtomError};
 pub use board::{Board, BoardError, MediaExtension, Placement, Profile};
 pub use occupancy::{Claim, Misfit, Occupancy};
+pub use room::{Loss, Room};
 
 /// Slices that fit the bit sets: more than any board has, and a report that says more is refused.
 pub const MAX_SLICES: u8 = 8;

@@ -109,16 +109,21 @@ impl Occupancy {
             return Err(Misfit::MemoryTaken(memory(taken).collect()));
         }
         let free = low_bits(board.compute_slices()) & !self.compute;
-        let compute = lowest(free, profile.compute_slices).ok_or(Misfit::ComputeShort {
-            needs: profile.compute_slices,
-            free: u8::try_from(free.count_ones()).unwrap_or(MAX_SLICES),
-        })?;
+        let compute = lowest(free, profile.compute_slices)
+            .ok_or(Misfit::ComputeShort { needs: profile.compute_slices, free: self.free(board).1 })?;
         let media = match profile.media {
             MediaExtension::Without => 0,
             MediaExtension::With if self.media == 0 => 1,
             MediaExtension::With => return Err(Misfit::MediaTaken),
         };
         Ok(Claim { placement, atoms: Occupancy { memory: slices, compute, media } })
+    }
+
+    /// Memory slices that are free, and how many compute slices and sets of media engines.
+    pub(crate) fn free(self, board: &Board) -> (u8, u8, u8) {
+        let count = |bits: u8| u8::try_from(bits.count_ones()).unwrap_or(MAX_SLICES);
+        let free = Occupancy::whole(board).without(self);
+        (free.memory, count(free.compute), count(free.media))
     }
 
     /// Every piece that would fit now, in the order of the board's profiles and their starts. They exclude each other:
