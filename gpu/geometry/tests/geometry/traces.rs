@@ -38,7 +38,11 @@ fn trace(listed: &Listed, seed: u64) {
             continue;
         }
         let among = if fitting.is_empty() || chance.below(4) == 0 { &all } else { &fitting };
-        let (at, wished) = among[chance.below(among.len())];
+        // Each profile as often as any other, however many places it has.
+        let kinds: Vec<usize> = among.iter().map(|piece| piece.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let at = kinds[chance.below(kinds.len())];
+        let places: Vec<u8> = among.iter().filter(|piece| piece.0 == at).map(|piece| piece.1).collect();
+        let wished = places[chance.below(places.len())];
         let profile = &board.profiles()[at];
         asked += 1;
         // Half of them leave the place to us, the others name it.
@@ -58,6 +62,7 @@ fn trace(listed: &Listed, seed: u64) {
         held.push((piece, claim.atoms));
         made.insert(&profile.name);
     }
+    println!("{name}: {refused} of {asked} refused, {full} of {STEPS} full");
     assert_eq!(made.len(), board.profiles().len(), "{name}: only {made:?} were ever made");
     assert!(refused * 5 >= asked, "{name}: {refused} of {asked} refused");
     assert!(full >= 0.9 * STEPS as f64, "{name}: {full} of {STEPS} full");
