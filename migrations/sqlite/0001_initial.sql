@@ -95,6 +95,8 @@ CREATE TABLE hosts (
     features TEXT NOT NULL,
     conditions TEXT NOT NULL,
     boot_id TEXT NOT NULL,
+    -- Of the last report that told of its devices.
+    devices_boot_id TEXT NOT NULL DEFAULT '',
     -- Raised by everything that placement looks at: a claim names the version that it was decided against.
     version BIGINT NOT NULL
 );
@@ -123,6 +125,64 @@ CREATE TABLE fenced (
     absent BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
     PRIMARY KEY (host, instance_uid)
+);
+
+-- ---- devices -------------------------------------------------------------------------------------------------------
+
+CREATE TABLE devices (
+    host TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+    device TEXT NOT NULL,
+    -- As the host told it.
+    body TEXT NOT NULL,
+    -- 1: a report that told of all devices did not tell of this one.
+    missing BIGINT NOT NULL DEFAULT 0 CHECK (missing IN (0, 1)),
+    -- By an operator, with what he said.
+    quarantine TEXT,
+    -- Rises with every release.
+    release_counter BIGINT NOT NULL DEFAULT 0 CHECK (release_counter >= 0),
+    create_time BIGINT NOT NULL,
+    update_time BIGINT NOT NULL,
+    PRIMARY KEY (host, device)
+);
+
+-- What each GPU is promised for. A claim names the version that it was decided against.
+CREATE TABLE gpu_modes (
+    host TEXT NOT NULL,
+    device TEXT NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('IDLE', 'PASSTHROUGH', 'VGPU', 'MIG_VGPU')),
+    -- What time-sliced vGPUs share, and have.
+    framebuffer_mib BIGINT NOT NULL,
+    framebuffer_used_mib BIGINT NOT NULL,
+    -- The size that time-sliced vGPUs of a GPU that cannot mix sizes have; 0: there are none.
+    vgpu_size_mib BIGINT NOT NULL CHECK (vgpu_size_mib >= 0),
+    -- 1: sizes may be mixed.
+    mixes BIGINT NOT NULL CHECK (mixes IN (0, 1)),
+    version BIGINT NOT NULL,
+    PRIMARY KEY (host, device),
+    FOREIGN KEY (host, device) REFERENCES devices (host, device) ON DELETE CASCADE,
+    CHECK (framebuffer_used_mib BETWEEN 0 AND framebuffer_mib),
+    CHECK (mode = 'VGPU' OR (framebuffer_used_mib = 0 AND vgpu_size_mib = 0))
+);
+
+CREATE TABLE pools (
+    id TEXT NOT NULL PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    matches TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    labels TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    create_time BIGINT NOT NULL,
+    update_time BIGINT NOT NULL
+);
+
+CREATE TABLE host_layouts (
+    host TEXT NOT NULL PRIMARY KEY REFERENCES hosts (id) ON DELETE CASCADE,
+    generation BIGINT NOT NULL,
+    devices TEXT NOT NULL,
+    -- What the host said of which generation.
+    told_generation BIGINT NOT NULL,
+    problems TEXT NOT NULL
 );
 
 -- ---- images and networks -------------------------------------------------------------------------------------------
@@ -279,6 +339,8 @@ CREATE TABLE operations (
     target_uid TEXT NOT NULL,
     verb TEXT NOT NULL,
     counter BIGINT NOT NULL,
+    -- Which part of the target; empty: all of it.
+    subject TEXT NOT NULL,
     actor TEXT NOT NULL,
     -- The target's, when the operation was accepted.
     labels TEXT NOT NULL,

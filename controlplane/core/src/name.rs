@@ -50,6 +50,11 @@ pub fn device(field: &str, name: &str) -> Result<(HostId, DeviceId)> {
     parse::<2>(field, name, "hosts/{}/devices/{}").map(|[host, id]| (host.into(), id.into()))
 }
 
+/// Of `hosts/{host}/layout`: the host.
+pub fn layout(field: &str, name: &str) -> Result<HostId> {
+    parse::<1>(field, name, "hosts/{}/layout").map(|[host]| host.into())
+}
+
 pub fn instance(field: &str, name: &str) -> Result<(TenantId, String)> {
     parse::<2>(field, name, "tenants/{}/instances/{}").map(|[tenant, id]| (tenant.into(), id.to_owned()))
 }

@@ -15,6 +15,8 @@ pub enum Verb {
     Stop,
     Reboot,
     Reset,
+    Attach,
+    Detach,
 }
 
 impl Verb {
@@ -27,6 +29,8 @@ impl Verb {
             Self::Stop => "stop",
             Self::Reboot => "reboot",
             Self::Reset => "reset",
+            Self::Attach => "attach",
+            Self::Detach => "detach",
         }
     }
 }
@@ -48,8 +52,10 @@ pub struct Operation {
     pub target_uid: InstanceUid,
     pub verb: Verb,
     /// The counter that the call raised (`power_generation` for create, start and stop; `reboot_generation`,
-    /// `reset_generation`; unused for delete): done when truth has caught up with it.
+    /// `reset_generation`; the generation for attach and detach; unused for delete): done when truth has caught up with it.
     pub counter: i64,
+    /// Which part of the target: the device request of an attach or detach. Empty: all of it.
+    pub subject: String,
     pub actor: String,
     /// The target's, when the operation was accepted.
     pub labels: Labels,

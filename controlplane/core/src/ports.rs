@@ -40,6 +40,17 @@ pub struct Admitted {
 pub trait Admission: Send + Sync + 'static {
     fn create<'a>(&'a self, call: Call, new: NewInstance) -> BoxFuture<'a, Result<Admitted>>;
 
+    /// One more device for an instance that exists: placed, claimed and charged like those that it was made with. `etag`:
+    /// empty matches everything.
+    fn attach<'a>(
+        &'a self,
+        call: Call,
+        tenant: TenantId,
+        id: String,
+        etag: String,
+        device: crate::device::Request,
+    ) -> BoxFuture<'a, Result<Admitted>>;
+
     /// The same predicates, without a claim.
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>>;
 }

@@ -23,7 +23,8 @@ mod bed;
 use std::sync::Arc;
 
 use croft_core::audit::Call;
-use croft_core::id::{HostId, InstanceUid};
+use croft_core::device::Request;
+use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::placement::Verdict;
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
 use croft_core::{Clock, Result};
@@ -34,7 +35,7 @@ use dirty::Dirty;
 pub use hooks::{Hooks, Meter, NoMeter};
 use janitor::Janitor;
 pub use leases::Leases;
-use placer::Placer;
+use placer::{Attach, Placer};
 pub use reconciler::INSTANCE_OVERDUE;
 
 /// Hosts that were heard from within the lease, as the sessions of this replica know them.
@@ -101,6 +102,17 @@ impl Engine {
 impl Admission for Handle {
     fn create<'a>(&'a self, call: Call, new: NewInstance) -> BoxFuture<'a, Result<Admitted>> {
         Box::pin(self.placer.create(call, new))
+    }
+
+    fn attach<'a>(
+        &'a self,
+        call: Call,
+        tenant: TenantId,
+        id: String,
+        etag: String,
+        device: Request,
+    ) -> BoxFuture<'a, Result<Admitted>> {
+        Box::pin(self.placer.attach(Attach { call, tenant, id, etag, device }))
     }
 
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>> {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use croft_core::audit::Call;
-use croft_core::id::{HostId, InstanceUid};
+use croft_core::device;
+use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::placement::view::Claim;
 use croft_core::placement::{self, HostView, Placement, Request, Verdict};
 use croft_core::ports::{Admitted, NewInstance};
@@ -51,6 +52,16 @@ struct Create {
     answer: oneshot::Sender<Result<Admitted>>,
 }
 
+/// One device more for an instance that exists.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    pub call: Call,
+    pub tenant: TenantId,
+    pub id: String,
+    pub etag: String,
+    pub device: device::Request,
+}
+
 impl Placer {
     /// The handle, and the actor to spawn.
     pub fn new(store: Store, hooks: Hooks, dirty: Arc<Dirty>) -> (Self, impl Future<Output = ()> + Send) {
@@ -65,6 +76,11 @@ impl Placer {
         let job = Job::Create(Box::new(Create { call, new, arrived: Instant::now(), answer }));
         self.jobs.send(job).map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    pub async fn attach(&self, attach: Attach) -> Result<Admitted> {
+        let _ = attach;
+        Err(stopping())
     }
 
     pub async fn explain(&self, new: NewInstance) -> Result<Vec<Verdict>> {
@@ -119,7 +135,7 @@ impl Fleet {
         let placement = placement::place(self.hosts.values(), request)?;
         let view =
             self.hosts.get(&placement.host).ok_or_else(|| Error::internal("placed on a host that is not there"))?;
-        let claim = view.claim(request, &placement.pins);
+        let claim = view.claim(request, &placement);
         Ok((placement, claim, view.version))
     }
 }

@@ -32,6 +32,11 @@ pub mod reason {
     pub const HOST_CORDONED: &str = "HostCordoned";
     pub const HOST_UNCORDONED: &str = "HostUncordoned";
     pub const HOST_DELETED: &str = "HostDeleted";
+    pub const DEVICE_QUARANTINED: &str = "DeviceQuarantined";
+    pub const DEVICE_RELEASED: &str = "DeviceReleased";
+    pub const DEVICE_CHANGED: &str = "DeviceStateChanged";
+    pub const DEVICE_ATTACHED: &str = "DeviceAttached";
+    pub const DEVICE_DETACHED: &str = "DeviceDetached";
 
     pub const ALL: &[&str] = &[
         INSTANCE_CREATED,
@@ -55,6 +60,11 @@ pub mod reason {
         HOST_CORDONED,
         HOST_UNCORDONED,
         HOST_DELETED,
+        DEVICE_QUARANTINED,
+        DEVICE_RELEASED,
+        DEVICE_CHANGED,
+        DEVICE_ATTACHED,
+        DEVICE_DETACHED,
     ];
 }
 

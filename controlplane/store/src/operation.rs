@@ -21,6 +21,7 @@ struct Row {
     target_uid: String,
     verb: String,
     counter: i64,
+    subject: String,
     actor: String,
     labels: String,
     annotations: String,
@@ -35,8 +36,8 @@ struct Row {
 macro_rules! select_operations {
     ($tail:literal) => {
         concat!(
-            "SELECT uid, tenant, target, target_uid, verb, counter, actor, labels, annotations, create_time, progress,
-                    done, failure_reason, failure_message, end_time
+            "SELECT uid, tenant, target, target_uid, verb, counter, subject, actor, labels, annotations, create_time,
+                    progress, done, failure_reason, failure_message, end_time
              FROM operations ",
             $tail
         )
@@ -54,6 +55,7 @@ impl TryFrom<Row> for Operation {
             target_uid: crate::instance::uid(&row.target_uid)?,
             verb: from_word::<Verb>(&row.verb, "operations.verb")?,
             counter: row.counter,
+            subject: row.subject,
             actor: row.actor,
             labels: from_json(&row.labels, "operations.labels")?,
             annotations: from_json(&row.annotations, "operations.annotations")?,
@@ -76,7 +78,7 @@ pub(crate) async fn write(conn: &mut AnyConnection, operations: &[Operation]) ->
         .collect::<Result<_>>()?;
     insert(
         conn,
-        "INSERT INTO operations (uid, tenant, target, target_uid, verb, counter, actor, labels, annotations,
+        "INSERT INTO operations (uid, tenant, target, target_uid, verb, counter, subject, actor, labels, annotations,
                                  create_time, progress, done, tenant_uid)",
         "",
         &rows,
@@ -87,6 +89,7 @@ pub(crate) async fn write(conn: &mut AnyConnection, operations: &[Operation]) ->
                 .cell(operation.target_uid)
                 .cell(operation.verb.as_str())
                 .cell(operation.counter)
+                .cell(&operation.subject)
                 .cell(&operation.actor)
                 .cell(labels)
                 .cell(annotations)

@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
-use croft_core::id::{AuditUid, HostId, ImageUid, InstanceUid, NetworkId, OperationUid, TenantId, TokenId};
+use croft_core::device::Atom;
+use croft_core::id::{
+    AuditUid, DeviceId, HostId, ImageUid, InstanceUid, NetworkId, OperationUid, PoolId, TenantId, TokenId,
+};
 use croft_core::{Result, Timestamp};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -32,7 +35,21 @@ macro_rules! text_columns {
         })*
     };
 }
-text_columns!(str, String, TenantId, HostId, NetworkId, TokenId, InstanceUid, ImageUid, OperationUid, AuditUid);
+text_columns!(
+    str,
+    String,
+    TenantId,
+    HostId,
+    NetworkId,
+    PoolId,
+    DeviceId,
+    TokenId,
+    InstanceUid,
+    ImageUid,
+    OperationUid,
+    AuditUid,
+    Atom
+);
 
 impl Column for i64 {
     type Sql = Self;

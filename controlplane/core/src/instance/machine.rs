@@ -288,6 +288,17 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
         }
         Verb::Reboot => seen.is_some_and(|seen| seen.reboot_generation >= operation.counter),
         Verb::Reset => seen.is_some_and(|seen| seen.reset_generation >= operation.counter),
+        Verb::Attach => {
+            if !wants(instance, &operation.subject) {
+                return Some(Some(superseded("the device was detached again")));
+            }
+            let answers = seen.is_some_and(|seen| seen.generation >= operation.counter);
+            let attached = seen.is_some_and(|seen| seen.attached_devices.contains(&operation.subject));
+            // What does not run, and what has no host, gets it with its next start.
+            instance.host().is_none() || answers && (attached || state.state == State::Stopped)
+        }
+        // Its request leaves the spec with the claim and the charge; a guest that failed does not keep it from that.
+        Verb::Detach => return (!requested(instance, &operation.subject)).then_some(None),
         Verb::Delete => false,
     };
     if reached {
@@ -303,6 +314,14 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
         };
         Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message })
     })
+}
+
+fn requested(instance: &Instance, device: &str) -> bool {
+    instance.spec.devices.iter().any(|request| request.id == device)
+}
+
+fn wants(instance: &Instance, device: &str) -> bool {
+    requested(instance, device) && !instance.intent.detaching.contains_key(device)
 }
 
 fn superseded(message: &str) -> Failure {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod machine;
 pub mod seed;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ impl Instance {
     }
 }
 
-/// The shape, fixed at creation.
+/// The shape, fixed at creation but for the devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     pub vcpus: i64,
@@ -129,6 +130,9 @@ pub struct Intent {
     pub reset_generation: i64,
     /// With `meta.delete_time`: pull the plug.
     pub delete_force: bool,
+    /// Device requests that are to leave, with the generation that said so: only a host that answers to that one can say
+    /// that they have left.
+    pub detaching: BTreeMap<String, i64>,
     /// Digest of the seed that the host fetches.
     pub seed_digest: String,
 }
@@ -184,6 +188,10 @@ pub struct Observed {
     pub power_generation: i64,
     pub reboot_generation: i64,
     pub reset_generation: i64,
+    /// Device requests that the guest has now.
+    pub attached_devices: Vec<String>,
+    /// Device requests that were to leave and have left: out of the guest, cleaned, on nobody's account.
+    pub released_devices: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use croft_core::id::{HostId, ImageUid, InstanceUid, NetworkId, TenantId};
+use croft_core::device::Layout;
+use croft_core::id::{DeviceId, HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use croft_core::image::Image;
 use croft_core::instance::Instance;
 use croft_core::network::{self, Network};
@@ -22,6 +23,10 @@ pub struct Desired {
     /// With the networks of its interfaces, the default one excluded.
     pub instances: Vec<(Instance, Image, Tenant, Vec<Network>)>,
     pub tombstones: Vec<Tombstone>,
+    pub disk_reserve_gib: i64,
+    pub layout: Layout,
+    /// Devices whose hardware of now is accepted, each with its counter.
+    pub releases: Vec<(DeviceId, i64)>,
 }
 
 /// What must not be there.
@@ -100,11 +105,22 @@ impl Store {
             let uid = instance::uid(&uid)?;
             tombstones.push(Tombstone { uid, generation: 0, force: true, stop_timeout: Duration::ZERO });
         }
+        let releases: Vec<(String, i64)> = sql("SELECT device, release_counter
+                                                FROM devices
+                                                WHERE host = $1 AND release_counter > 0
+                                                ORDER BY device")
+        .bind(id)
+        .all(&mut tx)
+        .await?;
+        let releases = releases.into_iter().map(|(device, counter)| (DeviceId(device), counter)).collect();
         Ok(Desired {
             epoch: host.epoch,
             revision,
             instances: staying.into_iter().map(|one| referred.join(one)).collect::<Result<_>>()?,
             tombstones,
+            disk_reserve_gib: host.reserve.disk_gib,
+            layout: super::layout::get(&mut tx, id).await?,
+            releases,
         })
     }
 }

@@ -4,15 +4,18 @@ pub(crate) mod claimed;
 pub(crate) mod desired;
 pub(crate) mod enrol;
 pub(crate) mod fence;
+pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod report;
 pub(crate) mod view;
+
+use std::collections::BTreeMap;
 
 use croft_core::audit::Call;
 use croft_core::event::Severity;
 use croft_core::host::{Host, Resources, State};
 use croft_core::id::HostId;
-use croft_core::meta::Meta;
+use croft_core::meta::{Labels, Meta};
 use croft_core::placement::view::Claim;
 use croft_core::{Error, Reason, Result, Timestamp};
 use sqlx::AnyConnection;
@@ -124,6 +127,18 @@ pub(crate) async fn get(conn: &mut AnyConnection, id: &HostId) -> Result<Option<
 
 pub(crate) async fn require(conn: &mut AnyConnection, id: &HostId) -> Result<Host> {
     get(conn, id).await?.ok_or_else(|| Error::not_found(format!("hosts/{id}")))
+}
+
+/// Labels of every host.
+pub(crate) async fn labels(conn: &mut AnyConnection) -> Result<BTreeMap<HostId, Labels>> {
+    let rows: Vec<(String, String)> = sql("SELECT id, labels FROM hosts").all(conn).await?;
+    rows.into_iter().map(|(id, labels)| Ok((HostId(id), from_json(&labels, "hosts.labels")?))).collect()
+}
+
+/// Placement has to look at it again.
+pub(crate) async fn moved(conn: &mut AnyConnection, id: &HostId) -> Result<()> {
+    sql("UPDATE hosts SET version = version + 1 WHERE id = $1").bind(id).run(conn).await?;
+    Ok(())
 }
 
 /// What operators set, and the version that placement goes by.

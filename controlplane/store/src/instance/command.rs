@@ -132,6 +132,7 @@ async fn carry_out(
         target_uid: instance.uid,
         verb: command.verb(),
         counter,
+        subject: String::new(),
         actor: call.principal.actor(),
         labels: instance.meta.labels.clone(),
         annotations: instance.meta.annotations.clone(),

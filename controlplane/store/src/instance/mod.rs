@@ -1,5 +1,6 @@
 //! Instances: the row, how it is read and written back.
 
+pub(crate) mod attach;
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod gone;

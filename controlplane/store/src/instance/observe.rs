@@ -169,6 +169,8 @@ fn absent(instance: &Instance) -> Observed {
         power_generation: 0,
         reboot_generation: 0,
         reset_generation: 0,
+        attached_devices: Vec::new(),
+        released_devices: Vec::new(),
     };
     match &instance.status.observed {
         None => blank,

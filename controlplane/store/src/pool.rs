@@ -1,0 +1,191 @@
+//! Pools that operators define. Who may have something of one is quota's to say.
+
+use croft_core::audit::Call;
+use croft_core::device::Pool;
+use croft_core::id::PoolId;
+use croft_core::meta::Meta;
+use croft_core::{Error, Reason, Result, Timestamp};
+use sqlx::AnyConnection;
+
+use crate::call::{About, Done};
+use crate::column::{from_json, to_json};
+use crate::open::Store;
+use crate::page::Page;
+use crate::sql::sql;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    uid: String,
+    description: String,
+    matches: String,
+    generation: i64,
+    labels: String,
+    annotations: String,
+    create_time: i64,
+    update_time: i64,
+}
+
+/// All of a pool's row, and the rest of the statement.
+macro_rules! select_pools {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, uid, description, matches, generation, labels, annotations, create_time, update_time
+             FROM pools ",
+            $tail
+        )
+    };
+}
+
+impl TryFrom<Row> for Pool {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: PoolId(row.id),
+            meta: Meta {
+                uid: row.uid,
+                generation: row.generation,
+                labels: from_json(&row.labels, "pools.labels")?,
+                annotations: from_json(&row.annotations, "pools.annotations")?,
+                create_time: Timestamp(row.create_time),
+                update_time: Timestamp(row.update_time),
+                delete_time: None,
+            },
+            description: row.description,
+            matches: from_json(&row.matches, "pools.matches")?,
+        })
+    }
+}
+
+pub(crate) async fn get(conn: &mut AnyConnection, id: &PoolId) -> Result<Option<Pool>> {
+    let row: Option<Row> = sql(select_pools!("WHERE id = $1")).bind(id).optional(conn).await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+async fn require(conn: &mut AnyConnection, id: &PoolId) -> Result<Pool> {
+    get(conn, id).await?.ok_or_else(|| Error::not_found(format!("pools/{id}")))
+}
+
+async fn now(store: &Store, done: Done<Pool>) -> Result<Done<Pool>> {
+    if let Done::Replayed(then) = &done
+        && let Some(now) = store.pool_get(&then.id).await?.filter(|now| now.meta.uid == then.meta.uid)
+    {
+        return Ok(Done::Replayed(now));
+    }
+    Ok(done)
+}
+
+impl Store {
+    /// `matches` was checked ([`croft_core::device::PoolMatch::check`]); what it names need not exist yet.
+    pub async fn pool_create(&self, call: &Call, pool: Pool) -> Result<Done<Pool>> {
+        let done = self
+            .mutate(call, About::platform(pool.name()), move |tx| {
+                Box::pin(async move {
+                    if get(&mut tx.conn, &pool.id).await?.is_some() {
+                        return Err(Error::AlreadyExists { name: pool.name() });
+                    }
+                    sql("INSERT INTO pools (id, uid, description, matches, generation, labels, annotations, create_time,
+                                            update_time)
+                         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+                    .bind(&pool.id)
+                    .bind(&pool.meta.uid)
+                    .bind(&pool.description)
+                    .bind(to_json(&pool.matches)?)
+                    .bind(pool.meta.generation)
+                    .bind(to_json(&pool.meta.labels)?)
+                    .bind(to_json(&pool.meta.annotations)?)
+                    .bind(pool.meta.create_time)
+                    .bind(pool.meta.update_time)
+                    .run(&mut tx.conn)
+                    .await?;
+                    Ok(pool)
+                })
+            })
+            .await?;
+        now(self, done).await
+    }
+
+    pub async fn pool_get(&self, id: &PoolId) -> Result<Option<Pool>> {
+        get(&mut *self.reader().await?, id).await
+    }
+
+    /// By id.
+    pub async fn pool_list(&self, page: &Page) -> Result<(Vec<Pool>, Option<String>)> {
+        let after = page.after::<1>("pools")?.map(|[id]| id).unwrap_or_default();
+        let mut rows: Vec<Row> = sql(select_pools!("WHERE id > $1 ORDER BY id LIMIT $2"))
+            .bind(after)
+            .bind(page.fetch())
+            .all(&mut *self.reader().await?)
+            .await?;
+        let next = page.cut("pools", &mut rows, |row| [row.id.clone()]);
+        Ok((rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?, next))
+    }
+
+    /// By id.
+    pub async fn pool_all(&self) -> Result<Vec<Pool>> {
+        let rows: Vec<Row> = sql(select_pools!("ORDER BY id")).all(&mut *self.reader().await?).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Of what `change` does, description, labels, annotations and the match count. What is held stays held, also where the
+    /// pool no longer matches it.
+    pub async fn pool_update(
+        &self,
+        call: &Call,
+        id: &PoolId,
+        etag: &str,
+        change: impl FnOnce(&mut Pool) -> Result<()> + Send + 'static,
+    ) -> Result<Done<Pool>> {
+        let (id, etag) = (id.clone(), etag.to_owned());
+        let done = self
+            .mutate(call, About::platform(format!("pools/{id}")), move |tx| {
+                Box::pin(async move {
+                    let mut pool = require(&mut tx.conn, &id).await?;
+                    pool.meta.check_etag(&etag, &pool.name())?;
+                    change(&mut pool)?;
+                    pool.meta.generation += 1;
+                    pool.meta.update_time = tx.now;
+                    sql("UPDATE pools
+                         SET description = $2, matches = $3, generation = $4, labels = $5, annotations = $6,
+                             update_time = $7
+                         WHERE id = $1")
+                    .bind(&id)
+                    .bind(&pool.description)
+                    .bind(to_json(&pool.matches)?)
+                    .bind(pool.meta.generation)
+                    .bind(to_json(&pool.meta.labels)?)
+                    .bind(to_json(&pool.meta.annotations)?)
+                    .bind(pool.meta.update_time)
+                    .run(&mut tx.conn)
+                    .await?;
+                    Ok(pool)
+                })
+            })
+            .await?;
+        now(self, done).await
+    }
+
+    /// Refused while an instance holds something of it.
+    pub async fn pool_delete(&self, call: &Call, id: &PoolId, etag: &str) -> Result<()> {
+        let (id, etag) = (id.clone(), etag.to_owned());
+        self.mutate(call, About::platform(format!("pools/{id}")), move |tx| {
+            Box::pin(async move {
+                let pool = require(&mut tx.conn, &id).await?;
+                pool.meta.check_etag(&etag, &pool.name())?;
+                let holders = sql("SELECT COUNT(*) FROM charges WHERE resource = $1")
+                    .bind(format!("devices/{id}"))
+                    .number(&mut tx.conn)
+                    .await?;
+                if holders > 0 {
+                    let message = format!("{holders} instances hold devices of {}; delete these first", pool.name());
+                    return Err(Error::precondition(Reason::PoolInUse, pool.name(), message));
+                }
+                sql("DELETE FROM pools WHERE id = $1").bind(&id).run(&mut tx.conn).await?;
+                Ok(())
+            })
+        })
+        .await?;
+        Ok(())
+    }
+}
