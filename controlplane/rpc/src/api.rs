@@ -45,6 +45,7 @@ pub struct Inner {
     pub crowd: Crowd,
     pub refusals: Refusals,
     pub enrolments: crate::agent::Refused,
+    pub catalogue: crate::catalogue::Catalogue,
 }
 
 impl Api {
@@ -56,6 +57,7 @@ impl Api {
             crowd: Crowd::default(),
             refusals: Refusals::default(),
             enrolments: crate::agent::Refused::default(),
+            catalogue: crate::catalogue::Catalogue::default(),
         }))
     }
 }

@@ -12,7 +12,9 @@ pub mod agent;
 mod api;
 pub mod auth;
 mod caller;
+mod catalogue;
 pub mod convert;
+mod device;
 mod event;
 mod filter;
 mod host;
@@ -25,6 +27,7 @@ mod mutation;
 mod network;
 mod operation;
 mod page;
+mod pool;
 mod quota;
 mod random;
 mod scope;
@@ -36,12 +39,14 @@ mod watch;
 
 use croft_proto::agent::v1::agent_server::AgentServer;
 use croft_proto::agent::v1::enrolment_server::EnrolmentServer;
+use croft_proto::v1::devices_server::DevicesServer;
 use croft_proto::v1::events_server::EventsServer;
 use croft_proto::v1::hosts_server::HostsServer;
 use croft_proto::v1::images_server::ImagesServer;
 use croft_proto::v1::instances_server::InstancesServer;
 use croft_proto::v1::networks_server::NetworksServer;
 use croft_proto::v1::operations_server::OperationsServer;
+use croft_proto::v1::pools_server::PoolsServer;
 use croft_proto::v1::quotas_server::QuotasServer;
 use croft_proto::v1::tenants_server::TenantsServer;
 use croft_proto::v1::tokens_server::TokensServer;
@@ -70,6 +75,8 @@ pub fn services(deps: Deps) -> Routes {
         .add_service(ImagesServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(NetworksServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(HostsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(DevicesServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(PoolsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(InstancesServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(OperationsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(EventsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))

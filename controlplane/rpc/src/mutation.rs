@@ -219,6 +219,14 @@ mutation!(StartInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(StopInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(RebootInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(ResetInstanceRequest, validate_only, |it| it.name.clone());
+mutation!(AttachDeviceRequest, validate_only, |it| it.name.clone());
+mutation!(DetachDeviceRequest, validate_only, |it| it.name.clone());
+mutation!(QuarantineDeviceRequest, |it| it.name.clone());
+mutation!(ReleaseDeviceRequest, |it| it.name.clone());
+mutation!(CreatePoolRequest, validate_only, |it| format!("pools/{}", it.pool_id));
+mutation!(UpdatePoolRequest, validate_only, |it| name_of(&it.pool, |pool| &pool.name));
+mutation!(DeletePoolRequest, validate_only, |it| it.name.clone());
+mutation!(SetHostLayoutRequest, validate_only, |it| name_of(&it.layout, |layout| &layout.name));
 
 mutation!(CreateImageRequest, validate_only, |it| match it.parent.as_str() {
     "" => format!("images/{}", it.image_id),

@@ -78,5 +78,7 @@ fn parse(field: &str, quota: &str) -> Result<(TenantId, String)> {
     if is_resource(&resource) {
         return Ok((tenant, resource));
     }
-    Err(Error::invalid(field, format!("`{resource}` is no resource that is counted; these are: {}", PLAIN.join(", "))))
+    let plain = PLAIN.join(", ");
+    let devices = "gpus, gpus/{model}, gpu_slices/{model}/{profile}, gpu_memory_mib, devices/{pool}";
+    Err(Error::invalid(field, format!("`{resource}` is no resource that is counted; these are: {plain}, {devices}")))
 }

@@ -39,8 +39,9 @@ pub fn status(error: Error) -> Status {
         Error::Invalid(violations) => {
             note_left_out(&mut metadata, violations.len());
             let shown = violations.iter().take(DETAILS_MAX);
-            let shown = shown
-                .map(|v| FieldViolation::new(clip(&v.field, DETAIL_TEXT_MAX), clip(&v.description, DETAIL_TEXT_MAX)));
+            // A single one may say at length what there is instead.
+            let room = (DETAILS_MAX * DETAIL_TEXT_MAX / 2 / shown.len().max(1)).max(DETAIL_TEXT_MAX);
+            let shown = shown.map(|v| FieldViolation::new(clip(&v.field, DETAIL_TEXT_MAX), clip(&v.description, room)));
             details.set_bad_request(shown.collect::<Vec<_>>());
         }
         Error::Precondition { reason, subject, message } => {
@@ -84,6 +85,11 @@ pub fn code(reason: Reason) -> Code {
         | Reason::ImageInUse
         | Reason::NetworkInUse
         | Reason::NetworkNotGranted
+        | Reason::DeviceNotGranted
+        | Reason::DeviceFaulty
+        | Reason::DeviceInUse
+        | Reason::DeviceNeedsStop
+        | Reason::PoolInUse
         | Reason::HostNotEmpty
         | Reason::FenceNotConfirmed
         | Reason::InstanceDeleting
@@ -167,7 +173,8 @@ fn note_left_out(metadata: &mut HashMap<String, String>, all: usize) {
 
 /// `tenants/a/instances/b` is a `croft.dev/Instance`.
 fn resource_type(name: &str) -> String {
-    let collection = name.rsplit('/').nth(1).unwrap_or_default();
+    // `quotas/gpus/h100` and `quotas/devices/nic`: the resource has a slash of its own.
+    let collection = if name.contains("/quotas/") { "quotas" } else { name.rsplit('/').nth(1).unwrap_or_default() };
     let noun = match collection {
         "tenants" => "Tenant",
         "quotas" => "Quota",
@@ -175,10 +182,11 @@ fn resource_type(name: &str) -> String {
         "images" => "Image",
         "networks" => "Network",
         "hosts" => "Host",
+        "devices" => "Device",
+        "pools" => "Pool",
         "instances" => "Instance",
         "operations" => "Operation",
-        // `quotas/gpus/h100`: the resource has a slash of its own.
-        _ if name.contains("/quotas/") => "Quota",
+        _ if name.ends_with("/layout") => "HostLayout",
         _ => "Resource",
     };
     format!("{}/{noun}", croft_proto::DOMAIN)

@@ -12,7 +12,10 @@ pub const NUMA_PINNING: &str = "numa.pin";
 /// Boots through a legacy BIOS.
 pub const BIOS: &str = "firmware.bios";
 
-pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS];
+/// Holds the devices that were assigned before it starts the VM, and gives them back clean.
+pub const DEVICES: &str = "devices.v1";
+
+pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS, DEVICES];
 
 #[cfg(test)]
 mod tests {

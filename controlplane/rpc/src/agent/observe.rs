@@ -3,7 +3,7 @@
 use croft_core::id::HostId;
 use croft_core::{Error, Result};
 use croft_proto::agent::v1 as wire;
-use croft_store::HostReport;
+use croft_store::{DeviceReport, HostReport};
 
 use crate::api::Api;
 use crate::convert;
@@ -34,7 +34,14 @@ impl Observer {
         Ok(())
     }
 
-    async fn host(&self, observation: wire::HostObservation) -> Result<()> {
+    async fn host(&self, mut observation: wire::HostObservation) -> Result<()> {
+        let devices = DeviceReport {
+            // A look that failed says nothing of any device.
+            devices: observation.devices_seen.then(|| convert::device::report_into(observation.devices.split_off(0))),
+            boot_id: self.boot_id.clone(),
+            layout_generation: observation.layout_generation,
+            layout_problems: convert::layout::problems_into(observation.layout_problems.split_off(0)),
+        };
         let report = HostReport {
             capacity: convert::host::capacity_into(observation.capacity.unwrap_or_default()),
             foreign: observation.foreign.map(convert::host::foreign_into),
@@ -43,7 +50,9 @@ impl Observer {
             conditions: convert::observed::conditions_into(observation.conditions),
             boot_id: self.boot_id.clone(),
         };
-        if self.api.store().host_report(&self.host, report).await? {
+        let host_moved = self.api.store().host_report(&self.host, report).await?;
+        let devices_moved = self.api.store().device_report(&self.host, devices).await?;
+        if host_moved || devices_moved {
             self.api.deps.wake.hosts();
         }
         Ok(())

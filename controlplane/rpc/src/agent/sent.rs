@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use croft_core::Result;
-use croft_core::host::Host;
 use croft_proto::agent::v1 as wire;
 use croft_store::Desired;
 use wire::plane_message::Kind;
@@ -25,8 +24,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn new(host: &Host, desired: Desired) -> Result<Self> {
-        let policy = wire::HostPolicy { disk_reserve_gib: host.reserve.disk_gib };
+    pub fn new(desired: Desired) -> Result<Self> {
+        let policy = policy(&desired);
         let mut instances = BTreeMap::new();
         for (instance, image, tenant, networks) in &desired.instances {
             let object = convert::desired::out(instance, image, tenant, networks)?;
@@ -39,6 +38,19 @@ impl Wanted {
         });
         let tombstones = tombstones.collect();
         Ok(Self { epoch: desired.epoch, revision: desired.revision, policy, instances, tombstones })
+    }
+}
+
+fn policy(desired: &Desired) -> wire::HostPolicy {
+    let release = |(device, counter): &(croft_core::id::DeviceId, i64)| wire::DeviceRelease {
+        device: device.to_string(),
+        counter: *counter,
+    };
+    wire::HostPolicy {
+        disk_reserve_gib: desired.disk_reserve_gib,
+        layout_generation: desired.layout.generation,
+        layout: desired.layout.devices.iter().map(convert::layout::device_out).collect(),
+        releases: desired.releases.iter().map(release).collect(),
     }
 }
 
@@ -59,7 +71,7 @@ impl Sent {
                 revision: wanted.revision,
                 instances: wanted.instances.values().cloned().collect(),
                 tombstones: wanted.tombstones.values().cloned().collect(),
-                policy: Some(wanted.policy),
+                policy: Some(wanted.policy.clone()),
             }),
         };
         self.0 = Some(wanted);
@@ -128,7 +140,10 @@ mod tests {
         let mut sent = Sent::default();
         sent.next(wanted(1, 10, &[("a", 1)], &[]));
         assert!(matches!(sent.next(wanted(2, 11, &[], &["a"])), Some(Kind::Sync(sync)) if sync.epoch == 2));
-        let roomier = Wanted { policy: wire::HostPolicy { disk_reserve_gib: 50 }, ..wanted(2, 12, &[], &["a"]) };
+        let roomier = Wanted {
+            policy: wire::HostPolicy { disk_reserve_gib: 50, ..Default::default() },
+            ..wanted(2, 12, &[], &["a"])
+        };
         assert!(matches!(sent.next(roomier), Some(Kind::Sync(_))));
     }
 }

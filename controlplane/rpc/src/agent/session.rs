@@ -151,8 +151,7 @@ async fn tell(api: &Api, host: &HostId, session: &Session, outbox: &Outbox) -> R
     let mut sent = Sent::default();
     let mut tunnels = session.open_tunnels.lock().await;
     loop {
-        let row = api.store().host_get(host).await?.ok_or_else(|| Error::not_found(format!("hosts/{host}")))?;
-        let wanted = Wanted::new(&row, api.store().host_desired(host).await?)?;
+        let wanted = Wanted::new(api.store().host_desired(host).await?)?;
         let revision = wanted.revision;
         if let Some(message) = sent.next(wanted) {
             send(outbox, message).await?;

@@ -8,7 +8,7 @@ use croft_core::{Error, Result};
 use croft_proto::agent::v1 as agent;
 use sha2::{Digest as _, Sha256};
 
-use super::{image, instance as wire};
+use super::{desired_device, image, instance as wire};
 use crate::agent::features;
 
 /// `networks`: those of its interfaces, the tenant's own NAT excepted.
@@ -41,6 +41,7 @@ pub fn out(
         disks: disks(instance),
         interfaces: interfaces(instance, tenant, networks)?,
         seed_digest: intent.seed_digest.clone(),
+        devices: desired_device::out(instance),
     })
 }
 
@@ -63,6 +64,7 @@ fn required(instance: &Instance, image: &Image) -> Vec<String> {
         (features::NUMA_PINNING, pinned),
         // A kernel that is booted directly needs no firmware.
         (features::BIOS, !kernel && image.firmware == Firmware::Bios),
+        (features::DEVICES, instance.placement.as_ref().is_some_and(|placement| !placement.devices.is_empty())),
     ];
     needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature.to_owned()).collect()
 }
@@ -120,7 +122,11 @@ fn interfaces(instance: &Instance, tenant: &Tenant, networks: &[Network]) -> Res
 /// Locally administered, and the same for ever: a guest names its interfaces after it.
 #[must_use]
 pub fn mac(instance_uid: &str, index: usize) -> String {
-    let digest = Sha256::digest(format!("{instance_uid}/{index}"));
+    local_mac(&format!("{instance_uid}/{index}"))
+}
+
+pub(super) fn local_mac(of: &str) -> String {
+    let digest = Sha256::digest(of);
     let tail: Vec<_> = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     format!("02:{}", tail.join(":"))
 }

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use croft_core::Timestamp;
+use croft_core::device::{Assignment, Kind};
 use croft_core::id::{ImageUid, InstanceUid};
 use croft_core::image::{DiskImage, File, Format};
 use croft_core::instance::{CloudInit, Cpu, Disk, Instance, Intent, Interface, Power, Restart, Spec, State, Status};
@@ -33,6 +35,7 @@ fn instance(networks: &[&str]) -> Instance {
             cloud_init: CloudInit::default(),
             host_selector: Labels::new(),
             policy: Policy::Spread,
+            devices: Vec::new(),
         },
         intent: Intent {
             power: Power::Running,
@@ -43,9 +46,10 @@ fn instance(networks: &[&str]) -> Instance {
             reboot_generation: 2,
             reset_generation: 1,
             delete_force: false,
+            detaching: BTreeMap::new(),
             seed_digest: "sha256:abc".into(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: Vec::new() }),
+        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
         status: Status {
             state: State::Pending,
             state_time: Timestamp(1),
@@ -143,4 +147,71 @@ fn patience_is_rounded_up() {
         (seconds(Duration::ZERO), seconds(Duration::from_millis(1)), seconds(Duration::from_secs(9))),
         (0, 1, 9)
     );
+}
+
+fn assigned(id: &str, kind: Kind, class: &str) -> Assignment {
+    Assignment {
+        id: id.into(),
+        device: format!("dev-{id}").as_str().into(),
+        kind,
+        class: class.into(),
+        serial: "s1".into(),
+        pci_id: "8086:10ca".into(),
+        slot_path: "pci0000:00/01.0".into(),
+        pool: None,
+        model: String::new(),
+        atoms: Vec::new(),
+        companions: Vec::new(),
+        mig_profile: String::new(),
+        mig_start: 0,
+        mig_size: 0,
+        vgpu_type: String::new(),
+        function_index: None,
+        framebuffer_mib: 0,
+        charged_memory_mib: 0,
+        fabric_partition: None,
+    }
+}
+
+#[test]
+fn the_exact_pieces_are_told_and_required() {
+    let mut special = instance(&["default"]);
+    special.intent.detaching = BTreeMap::from([("usb".to_owned(), 4)]);
+    let companions = vec![("0000:41:00.1".into(), Vec::new())];
+    special.placement.as_mut().unwrap().devices = vec![
+        Assignment { companions, fabric_partition: Some(3), ..assigned("gpu", Kind::Gpu, "030200") },
+        Assignment {
+            mig_profile: "2g.20gb".into(),
+            mig_start: 2,
+            mig_size: 2,
+            vgpu_type: "H100XM-2-20C".into(),
+            function_index: Some(5),
+            ..assigned("slice", Kind::Gpu, "030200")
+        },
+        assigned("nic", Kind::VirtualFunction, "020000"),
+        assigned("disk", Kind::VirtualFunction, "010802"),
+        assigned("usb", Kind::Usb, ""),
+    ];
+    let desired = out(&special, &image(Firmware::Uefi), &tenant(), &[]).unwrap();
+    assert_eq!(desired.required_features, [features::DEVICES]);
+    let [gpu, slice, nic, disk, usb] = &desired.devices[..] else { panic!("{:?}", desired.devices) };
+    assert_eq!((gpu.device.as_str(), gpu.serial.as_str(), gpu.pci_id.as_str()), ("dev-gpu", "s1", "8086:10ca"));
+    let whole = |device: &agent::DesiredDevice| match &device.piece {
+        Some(agent::desired_device::Piece::Whole(whole)) => whole.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(whole(gpu).companions, ["0000:41:00.1"]);
+    assert_eq!((whole(gpu).fabric_partition, whole(gpu).mac.as_str()), (3, ""));
+    let vgpu = agent::desired_device::Vgpu {
+        r#type: "H100XM-2-20C".into(),
+        function_index: 5,
+        mig_profile: "2g.20gb".into(),
+        mig_start: 2,
+        mig_size: 2,
+    };
+    assert_eq!(slice.piece, Some(agent::desired_device::Piece::Vgpu(vgpu)));
+    assert!(whole(nic).mac.starts_with("02:") && whole(disk).mac.is_empty(), "only a network card has an address");
+    assert_eq!(whole(nic).fabric_partition, -1);
+    assert_eq!(usb.piece, Some(agent::desired_device::Piece::Usb(agent::desired_device::Usb {})));
+    assert_eq!((usb.detach, nic.detach), (true, false));
 }

@@ -18,7 +18,10 @@ use croft_core::{Result, name, network};
 use croft_proto::v1;
 use v1::instance_spec as wire;
 
-use super::{meta, time};
+use super::{meta, request, time};
+
+/// Where the device requests stand.
+pub const DEVICES: &str = "instance.spec.devices";
 
 #[must_use]
 pub fn out(instance: &Instance) -> v1::Instance {
@@ -61,6 +64,7 @@ fn spec_out(instance: &Instance) -> v1::InstanceSpec {
         }
         .into(),
         runtime: wire::Runtime::Kvm.into(),
+        devices: spec.devices.iter().map(request::out).collect(),
     }
 }
 
@@ -79,6 +83,11 @@ fn status_out(instance: &Instance) -> v1::InstanceStatus {
         state_time: Some(time::out(status.state_time)),
         start_time: seen.and_then(|seen| seen.start_time).map(time::out),
         restart_count: seen.map_or(0, |seen| i32::try_from(seen.restart_count).unwrap_or(i32::MAX)),
+        devices: instance
+            .placement
+            .iter()
+            .flat_map(|placement| placement.devices.iter().map(|one| request::assignment_out(&placement.host, one)))
+            .collect(),
     }
 }
 
@@ -118,6 +127,7 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         disks.push(Disk { size_gib: default_disk_gib });
     }
     let v1::Cpu { dedicated, single_numa_cell } = wire.cpu.unwrap_or_default();
+    let devices = request::list_into(DEVICES, wire.devices, violations);
     Spec {
         vcpus: i64::from(wire.vcpus),
         memory_mib: wire.memory_mib,
@@ -131,6 +141,7 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         cloud_init: cloud_init_into(wire.cloud_init.unwrap_or_default()),
         host_selector: wire.host_selector,
         policy,
+        devices,
     }
 }
 

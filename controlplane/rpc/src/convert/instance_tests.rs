@@ -41,9 +41,10 @@ fn kept(new: NewInstance) -> Instance {
             reboot_generation: 0,
             reset_generation: 0,
             delete_force: false,
+            detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: Vec::new() }),
+        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
         status: Status {
             state: State::Pending,
             state_time: Timestamp(2),
@@ -81,6 +82,8 @@ fn what_is_said_comes_back_but_for_the_secret() {
     spec.host_selector = BTreeMap::from([("rack".into(), "7".into())]);
     spec.placement_policy = wire::PlacementPolicy::Pack.into();
     spec.runtime = wire::Runtime::Kvm.into();
+    let gpu = v1::device_request::Wanted::Gpu(v1::device_request::WholeGpu { model: "h100_sxm_80gb".into() });
+    spec.devices = vec![v1::DeviceRequest { id: "train".into(), count: 1, wanted: Some(gpu) }];
     spec.cloud_init = Some(v1::CloudInit {
         user_data: "#!/bin/sh\necho secret\n".into(),
         network_config: "version: 2\n".into(),
@@ -115,6 +118,7 @@ fn everything_that_is_wrong_is_named_at_once() {
             boot_source: Some(wire::BootSource::Image("debian".into())),
             interfaces: vec![v1::NetworkInterface { network: "br0".into() }],
             cloud_init: Some(v1::CloudInit { user_data: "users: []".into(), ..Default::default() }),
+            devices: vec![v1::DeviceRequest::default()],
             ..Default::default()
         }),
         ..Default::default()
@@ -131,6 +135,7 @@ fn everything_that_is_wrong_is_named_at_once() {
             "instance.spec.placement_policy",
             "instance.spec.runtime",
             "instance.spec.image",
+            "instance.spec.devices[0]",
             "instance.spec.interfaces[0].network",
             "instance_id",
             "instance.metadata.labels[a b]",
@@ -169,6 +174,8 @@ fn the_status_is_what_the_host_last_said() {
         power_generation: 1,
         reboot_generation: 0,
         reset_generation: 0,
+        attached_devices: Vec::new(),
+        released_devices: Vec::new(),
     });
     let running = out(&instance).status.unwrap();
     assert_eq!((running.state(), running.observed_generation), (v1::instance_status::State::Running, 7));

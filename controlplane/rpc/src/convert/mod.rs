@@ -3,16 +3,21 @@
 //! What comes in is checked for shape and every complaint names its field; what goes out cannot fail.
 
 pub mod desired;
+pub mod desired_device;
+pub mod device;
 pub mod event;
 pub mod host;
 pub mod image;
 pub mod info;
 pub mod instance;
+pub mod layout;
 pub mod meta;
 pub mod network;
 pub mod observed;
 pub mod operation;
+pub mod pool;
 pub mod quota;
+pub mod request;
 pub mod tenant;
 pub mod time;
 pub mod token;

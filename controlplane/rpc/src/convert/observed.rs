@@ -1,9 +1,11 @@
 //! Truth as an agent tells it. An agent is believed about its own host and no further: what it sends is cut to what the
 //! plane is ready to keep, and what it sends for objects we cannot name is dropped.
 
+use croft_core::device::{PER_INSTANCE_MAX, REQUEST_ID_MAX};
 use croft_core::id::{HostId, ImageUid, InstanceUid};
 use croft_core::image::{Copy, CopyState};
 use croft_core::instance::{Address, Exit, ExitKind, Observed, Phase};
+use croft_core::validate::is_slug;
 use croft_proto::agent::v1 as agent;
 use croft_proto::v1;
 
@@ -32,8 +34,15 @@ pub fn into(wire: agent::InstanceObservation) -> Option<(InstanceUid, Observed)>
         power_generation: wire.power_generation,
         reboot_generation: wire.reboot_generation,
         reset_generation: wire.reset_generation,
+        attached_devices: requests_into(wire.attached_devices),
+        released_devices: requests_into(wire.released_devices),
     };
     Some((uid, observed))
+}
+
+/// Ids of device requests: what is no id was never asked for.
+fn requests_into(ids: Vec<String>) -> Vec<String> {
+    ids.into_iter().filter(|id| is_slug(id, REQUEST_ID_MAX)).take(PER_INSTANCE_MAX).collect()
 }
 
 #[must_use]
@@ -125,6 +134,8 @@ mod tests {
             power_generation: 4,
             reboot_generation: 5,
             reset_generation: 6,
+            attached_devices: vec!["gpu-0".into(), "no id".into()],
+            released_devices: vec!["nic".into()],
         };
         let (uid, observed) = into(wire).unwrap();
         assert_eq!(uid.to_string(), UID);
@@ -133,6 +144,7 @@ mod tests {
         assert_eq!((observed.power_generation, observed.reboot_generation, observed.reset_generation), (4, 5, 6));
         assert_eq!((observed.conditions.len(), observed.addresses[0].ip.as_str()), (1, "10.0.0.2"));
         assert_eq!(observed.start_time, Some(Timestamp(8)));
+        assert_eq!((observed.attached_devices, observed.released_devices), (vec!["gpu-0".into()], vec!["nic".into()]));
     }
 
     #[test]

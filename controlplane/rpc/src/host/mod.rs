@@ -2,6 +2,7 @@
 
 mod enrolment;
 mod fence;
+mod layout;
 mod update;
 
 use croft_core::audit::Call;
@@ -55,6 +56,20 @@ impl v1::hosts_server::Hosts for Api {
 
     async fn fence_host(&self, request: Request<v1::FenceHostRequest>) -> Result<Response<v1::Host>, Status> {
         mutate(self, request, fence::fence).await
+    }
+
+    async fn get_host_layout(
+        &self,
+        request: Request<v1::GetHostLayoutRequest>,
+    ) -> Result<Response<v1::HostLayout>, Status> {
+        read(self, request, layout::get).await
+    }
+
+    async fn set_host_layout(
+        &self,
+        request: Request<v1::SetHostLayoutRequest>,
+    ) -> Result<Response<v1::HostLayout>, Status> {
+        mutate(self, request, layout::set).await
     }
 
     async fn create_enrolment_token(

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use croft_core::audit::Call;
+use croft_core::instance::Instance;
 use croft_core::instance::check::STOP_TIMEOUT_MAX;
+use croft_core::operation::Operation;
 use croft_core::validate::Violations;
 use croft_core::{Result, name};
 use croft_proto::v1;
@@ -18,14 +20,19 @@ pub async fn run(api: Api, call: Call, instance: &str, etag: &str, command: Comm
     api.see(&call.principal, &tenant, instance).await?;
     let done = api.store().instance_command(&call, &tenant, &id, etag, command).await?;
     let (operation, instance) = done.into_inner();
-    if call.validate_only {
-        return Ok(convert::operation::validated(&operation));
+    Ok(begun(&api, call.validate_only, &operation, &instance))
+}
+
+/// Whoever carries it out is woken, and the caller gets what he can wait for.
+pub fn begun(api: &Api, validate_only: bool, operation: &Operation, instance: &Instance) -> v1::Operation {
+    if validate_only {
+        return convert::operation::validated(operation);
     }
     api.deps.wake.instance(instance.uid);
     if let Some(host) = instance.host() {
         api.deps.wake.host(host);
     }
-    Ok(convert::operation::out(&operation))
+    convert::operation::out(operation)
 }
 
 /// Of one stop, instead of the instance's own; 0 pulls the plug.

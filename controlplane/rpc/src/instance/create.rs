@@ -7,21 +7,16 @@ use croft_core::ports::{Admitted, NewInstance};
 use croft_core::{Error, Result, name};
 use croft_proto::v1;
 
+use super::command::begun;
 use crate::api::Api;
-use crate::convert;
+use crate::convert::instance::DEVICES;
+use crate::{catalogue, convert};
 
 pub async fn create(api: Api, call: Call, request: v1::CreateInstanceRequest) -> Result<v1::Operation> {
     let new = new_instance(&api, &call, request).await?;
     let validate_only = call.validate_only;
     let Admitted { operation, instance } = api.deps.admission.create(call, new).await?;
-    if validate_only {
-        return Ok(convert::operation::validated(&operation));
-    }
-    api.deps.wake.instance(instance.uid);
-    if let Some(host) = instance.host() {
-        api.deps.wake.host(host);
-    }
-    Ok(convert::operation::out(&operation))
+    Ok(begun(&api, validate_only, &operation, &instance))
 }
 
 /// Also what explain asks about: the same checks, the same defaults.
@@ -30,7 +25,10 @@ pub async fn new_instance(api: &Api, call: &Call, request: v1::CreateInstanceReq
     api.see(&call.principal, &tenant, &request.parent).await?;
     let instance = request.instance.unwrap_or_default();
     let default_disk_gib = default_disk(api, &tenant, instance.spec.as_ref()).await?;
-    convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)
+    let devices = instance.spec.iter().flat_map(|spec| spec.devices.clone()).collect::<Vec<_>>();
+    let new = convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)?;
+    catalogue::check(api, DEVICES, &devices).await?;
+    Ok(new)
 }
 
 /// The root disk of who names none is as large as the image needs it.

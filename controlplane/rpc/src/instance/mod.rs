@@ -3,6 +3,7 @@
 mod command;
 mod console;
 mod create;
+mod device;
 mod explain;
 mod port_forward;
 mod update;
@@ -106,6 +107,20 @@ impl v1::instances_server::Instances for Api {
             command::run(api, call, &request.name, &request.etag, Command::Reset).await
         })
         .await
+    }
+
+    async fn attach_device(
+        &self,
+        request: Request<v1::AttachDeviceRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        mutate(self, request, device::attach).await
+    }
+
+    async fn detach_device(
+        &self,
+        request: Request<v1::DetachDeviceRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        mutate(self, request, device::detach).await
     }
 
     async fn watch_instances(

@@ -8,8 +8,8 @@ use croft_core::{Result, name};
 use croft_proto::v1;
 
 use crate::api::Api;
-use crate::convert::instance::{out, restart_into, stop_timeout_into};
-use crate::convert::meta;
+use crate::convert::instance::{DEVICES, out, restart_into, stop_timeout_into};
+use crate::convert::{meta, request};
 use crate::mask::Fields;
 
 const ANEW: &str = "the shape of a VM is fixed when it is created; create another one";
@@ -31,6 +31,7 @@ const FIELDS: Fields = Fields {
         ("spec.host_selector", ANEW),
         ("spec.placement_policy", ANEW),
         ("spec.runtime", ANEW),
+        ("spec.devices", "use AttachDevice or DetachDevice"),
     ],
     output_only: &["status"],
 };
@@ -85,11 +86,19 @@ fn check_unchanged(sent: &v1::InstanceSpec, now: v1::InstanceSpec) -> Result<()>
         ("spec.host_selector", sent.host_selector.is_empty() || sent.host_selector == now.host_selector),
         ("spec.placement_policy", sent.placement_policy == 0 || sent.placement_policy == now.placement_policy),
         ("spec.runtime", sent.runtime == 0 || sent.runtime == now.runtime),
+        ("spec.devices", sent.devices.is_empty() || spread(&sent.devices) == now.devices),
     ];
     match same_or_out.into_iter().find(|(_, holds)| !holds) {
         None => Ok(()),
         Some((field, _)) => Err(FIELDS.unwritable(field)),
     }
+}
+
+/// As it is kept: a request with a count is as many single ones.
+fn spread(sent: &[v1::DeviceRequest]) -> Vec<v1::DeviceRequest> {
+    // What is wrong in itself differs from what is kept, which was right.
+    let requests = request::list_into(DEVICES, sent.to_vec(), &mut Violations::new());
+    requests.iter().map(request::out).collect()
 }
 
 /// User data is never given out, so it may be missing, or be the same as its digest says.
@@ -112,8 +121,14 @@ mod tests {
 
     use super::*;
 
+    fn gpus(count: i32) -> v1::DeviceRequest {
+        let wanted = v1::device_request::Wanted::Gpu(v1::device_request::WholeGpu::default());
+        v1::DeviceRequest { id: String::new(), count, wanted: Some(wanted) }
+    }
+
     fn now() -> v1::InstanceSpec {
         v1::InstanceSpec {
+            devices: spread(&[gpus(2)]),
             power: 1,
             vcpus: 2,
             memory_mib: 512,
@@ -126,6 +141,7 @@ mod tests {
     fn an_object_that_was_read_can_be_written_back() {
         assert_eq!(check_unchanged(&now(), now()), Ok(()));
         assert_eq!(check_unchanged(&v1::InstanceSpec::default(), now()), Ok(()));
+        assert_eq!(check_unchanged(&v1::InstanceSpec { devices: vec![gpus(2)], ..now() }, now()), Ok(()));
         let again = v1::CloudInit { user_data: "#!x".into(), ..Default::default() };
         assert_eq!(check_unchanged(&v1::InstanceSpec { cloud_init: Some(again), ..now() }, now()), Ok(()));
     }
@@ -137,6 +153,8 @@ mod tests {
         assert!(error.starts_with("instance.spec.vcpus: never changes; "), "{error}");
         let error = refused(v1::InstanceSpec { power: 2, ..now() });
         assert!(error.contains("StopInstance"), "{error}");
+        let error = refused(v1::InstanceSpec { devices: vec![gpus(3)], ..now() });
+        assert!(error.contains("AttachDevice"), "{error}");
         let other = v1::CloudInit { user_data: "#!y".into(), ..Default::default() };
         let error = refused(v1::InstanceSpec { cloud_init: Some(other), ..now() });
         assert!(error.starts_with("instance.spec.cloud_init"), "{error}");

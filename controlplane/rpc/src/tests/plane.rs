@@ -160,7 +160,7 @@ impl Admission for Placer {
             let request = placement::Request::from(&new.spec);
             let placed = placement::place(&views, &request).map(|placement| {
                 let view = views.iter().find(|view| view.id == placement.host).unwrap();
-                let claim = view.claim(&request, &placement.pins);
+                let claim = view.claim(&request, &placement);
                 (placement, claim, view.version)
             });
             let answers = self.0.instance_claim(vec![ClaimRequest { call, new, placed }]).await?;
