@@ -123,6 +123,7 @@ mod tests {
 
     use croft_core::meta::Labels;
     use croft_core::placement::HostView;
+    use croft_core::placement::device::DeviceViews;
 
     use super::*;
 
@@ -183,6 +184,9 @@ mod tests {
             dedicated: BTreeSet::new(),
             huge_claimed: BTreeMap::new(),
             instances: 0,
+            unready: None,
+            devices: DeviceViews::default(),
+            devices_seen: false,
         };
         // Plain arithmetic, which panics in a test that overflows.
         assert!(host.free().vcpus > 0 && host.free().memory_mib < 0);

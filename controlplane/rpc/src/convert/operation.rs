@@ -69,6 +69,7 @@ mod tests {
             target_uid: InstanceUid::new(Timestamp(1)),
             verb: Verb::Create,
             counter: 1,
+            subject: String::new(),
             actor: "token:t".into(),
             labels: Labels::from([("tier".into(), "front".into())]),
             annotations: Labels::new(),

@@ -4,14 +4,17 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use croft_core::audit::Call;
-use croft_core::id::{HostId, InstanceUid};
+use croft_core::device::Request;
+use croft_core::id::{HostId, InstanceUid, TenantId};
+use croft_core::instance::Spec;
+use croft_core::placement::device::Wishes;
 use croft_core::placement::{self, Verdict};
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
 use croft_core::time::ManualClock;
 use croft_core::{Error, Result, Timestamp};
 use croft_proto::agent::v1::agent_client::AgentClient;
 use croft_proto::v1;
-use croft_store::{ClaimAnswer, ClaimRequest, Options, Store};
+use croft_store::{AttachAnswer, AttachRequest, ClaimAnswer, ClaimRequest, Options, Store};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -153,11 +156,46 @@ impl Service<http::Request<Body>> for Connection {
 /// One at a time; the engine's places in batches, by the same functions.
 struct Placer(Store);
 
+impl Placer {
+    async fn request(&self, spec: &Spec) -> Result<placement::Request> {
+        let pools = self.0.pool_all().await?.into_iter().map(|pool| (pool.id, pool.matches)).collect();
+        let mut request = placement::Request::from(spec);
+        request.devices.pools = Arc::new(pools);
+        Ok(request)
+    }
+
+    async fn attach(
+        &self,
+        call: Call,
+        tenant: TenantId,
+        id: String,
+        etag: String,
+        device: Request,
+    ) -> Result<Admitted> {
+        let found = self.0.instance_get(&tenant, &id).await?;
+        let place = found.ok_or_else(|| Error::not_found(&id))?.placement.ok_or_else(|| Error::internal("no host"))?;
+        let view = self.0.host_view(&place.host).await?.ok_or_else(|| Error::internal("the host is gone"))?;
+        let pools = self.0.pool_all().await?.into_iter().map(|pool| (pool.id, pool.matches)).collect();
+        let wishes = Wishes { requests: vec![device.clone()], pools: Arc::new(pools), ..Wishes::default() };
+        let placed = placement::device::assign(&view, &wishes, &place.pins)
+            .map(|given| given.into_iter().next().map(|one| (one.clone(), view.devices.claims(&one), view.version)))
+            .map_err(|failure| Error::NoCapacity { message: failure.message, verdicts: Vec::new() });
+        let request = AttachRequest { call, tenant, id, etag, device, placed };
+        match self.0.instance_attach(request).await? {
+            AttachAnswer::Attached(done) => {
+                let (operation, instance) = done.into_inner();
+                Ok(Admitted { operation, instance })
+            }
+            AttachAnswer::Stale => Err(Error::internal("nobody else places here")),
+        }
+    }
+}
+
 impl Admission for Placer {
     fn create<'a>(&'a self, call: Call, new: NewInstance) -> BoxFuture<'a, Result<Admitted>> {
         Box::pin(async move {
             let views = self.0.host_views().await?;
-            let request = placement::Request::from(&new.spec);
+            let request = self.request(&new.spec).await?;
             let placed = placement::place(&views, &request).map(|placement| {
                 let view = views.iter().find(|view| view.id == placement.host).unwrap();
                 let claim = view.claim(&request, &placement);
@@ -172,10 +210,19 @@ impl Admission for Placer {
         })
     }
 
+    fn attach<'a>(
+        &'a self,
+        call: Call,
+        tenant: TenantId,
+        id: String,
+        etag: String,
+        device: Request,
+    ) -> BoxFuture<'a, Result<Admitted>> {
+        Box::pin(self.attach(call, tenant, id, etag, device))
+    }
+
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>> {
-        Box::pin(
-            async move { Ok(placement::explain(&self.0.host_views().await?, &placement::Request::from(&new.spec))) },
-        )
+        Box::pin(async move { Ok(placement::explain(&self.0.host_views().await?, &self.request(&new.spec).await?)) })
     }
 }
 
