@@ -34,7 +34,7 @@ pub fn give_back(host: &Host, wish: &Wish) -> Result<Option<Wish>, Refusal> {
             Wish::VirtualFunctions { physical: *physical, count, autoprobe: *autoprobe }
         }
         Wish::Mdev { parent, uuid, gpu_instance, .. } => {
-            Wish::NoMdev { parent: *parent, uuid: uuid.clone(), gpu_instance: gpu_instance.clone() }
+            Wish::NoMdev { parent: parent.clone(), uuid: uuid.clone(), gpu_instance: gpu_instance.clone() }
         }
         Wish::Vgpu { function, gpu_instance, .. } => {
             Wish::NoVgpu { function: *function, gpu_instance: gpu_instance.clone() }

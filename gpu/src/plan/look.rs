@@ -26,7 +26,14 @@ impl<'a> Look<'a> {
     pub fn function(self, address: PciAddress) -> Result<&'a PciFunction, Refusal> {
         self.readable(address)?;
         let function = self.host.pci.devices.iter().find(|function| function.address == address);
-        function.ok_or_else(|| Refusal::not_seen(address))
+        function.ok_or_else(|| self.bus_unread(address).unwrap_or_else(|| Refusal::not_seen(address)))
+    }
+
+    /// Of a bus that could not be looked at nothing is known to be gone.
+    fn bus_unread(self, address: PciAddress) -> Option<Refusal> {
+        let error = self.host.pci.errors.iter().find(|error| error.device == "pci")?;
+        let message = format!("{address} could not be looked for: {}", crate::chain(error));
+        Some(Refusal::new(Reason::DeviceNotSeen, address, message, "nothing is planned until the bus can be read"))
     }
 
     /// Nothing is planned on what an error names.
@@ -140,8 +147,9 @@ impl<'a> Look<'a> {
     }
 
     /// The mediated devices of a parent.
-    pub fn mdevs_on(self, parent: PciAddress) -> Result<Vec<&'a Mdev>, Refusal> {
-        Ok(self.mdevs(&parent.to_string())?.iter().filter(|mdev| mdev.parent == parent).collect())
+    pub fn mdevs_on(self, parent: impl std::fmt::Display) -> Result<Vec<&'a Mdev>, Refusal> {
+        let parent = parent.to_string();
+        Ok(self.mdevs(&parent)?.iter().filter(|mdev| mdev.parent == parent).collect())
     }
 
     pub fn mdev(self, uuid: &str) -> Result<Option<&'a Mdev>, Refusal> {
@@ -214,8 +222,11 @@ pub(super) fn on_driver(function: &PciFunction) -> String {
     function.driver.as_ref().map_or_else(|| "on no driver".to_owned(), |driver| format!("on {driver}"))
 }
 
-/// `qemu-system-x86_64 (pid 4711, machine-qemu.scope) by /dev/vfio/12`
+/// `qemu-system-x86_64 (pid 4711, machine-qemu.scope) by /dev/vfio/12`; the kernel's own uses have no process.
 pub(super) fn who(holder: &Holder) -> String {
+    if holder.pid == 0 {
+        return format!("the {}: {}", holder.command, holder.file);
+    }
     let unit = holder.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
     format!("{} (pid {}{unit}) by {}", holder.command, holder.pid, holder.file)
 }

@@ -70,16 +70,16 @@ pub enum Wish {
         #[serde(default)]
         autoprobe: bool,
     },
-    /// `type_name`: name or id of the type. With `gpu_instance`: backed by that piece of the parent's GPU.
+    /// `parent`: a PCI address, or the name of a maker that is no PCI function (`mtty`). `type_name`: name or id of the type. With `gpu_instance`: backed by that piece of the parent's GPU.
     Mdev {
-        parent: PciAddress,
+        parent: String,
         type_name: String,
         uuid: String,
         gpu_instance: Option<MigPiece>,
     },
     /// And no GPU instance below it, unless other vGPUs stand on that.
     NoMdev {
-        parent: PciAddress,
+        parent: String,
         uuid: String,
         gpu_instance: Option<MigPiece>,
     },
@@ -169,9 +169,9 @@ pub fn plan(host: &Host, owners: &Owners, wish: &Wish) -> Result<Plan, Refusal> 
         Wish::Return { homes } => give_back::plan_return(look, homes),
         Wish::VirtualFunctions { physical, count, autoprobe } => sriov::plan(look, *physical, *count, *autoprobe),
         Wish::Mdev { parent, type_name, uuid, gpu_instance } => {
-            mdev::plan(look, *parent, type_name, uuid, gpu_instance.as_ref())
+            mdev::plan(look, parent, type_name, uuid, gpu_instance.as_ref())
         }
-        Wish::NoMdev { parent, uuid, gpu_instance } => mdev::plan_none(look, *parent, uuid, gpu_instance.as_ref()),
+        Wish::NoMdev { parent, uuid, gpu_instance } => mdev::plan_none(look, parent, uuid, gpu_instance.as_ref()),
         Wish::Vgpu { function, type_name, gpu_instance } => {
             vgpu::plan(look, *function, type_name, gpu_instance.as_ref())
         }

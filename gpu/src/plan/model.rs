@@ -35,13 +35,14 @@ impl Model {
         fn devices<T: Clone>(of: &Inventory<T>) -> Inventory<T> {
             Inventory { devices: of.devices.clone(), errors: Vec::new() }
         }
-        let Host { pci, usb, gpus, mdevs, vgpus, fabric, holders, .. } = &self.host;
+        let Host { pci, usb, gpus, mdevs, vgpus, mdev_parents, fabric, holders, .. } = &self.host;
         let host = Host {
             pci: devices(pci),
             usb: devices(usb),
             gpus: devices(gpus),
             mdevs: mdevs.clone(),
             vgpus: vgpus.clone(),
+            mdev_parents: mdev_parents.clone(),
             fabric: fabric.clone(),
             holders: holders.clone(),
             errors: Vec::new(),
@@ -113,7 +114,7 @@ impl Model {
                 self.not_held(&uuid)?;
                 let at = self.host.mdevs.iter().position(|mdev| mdev.uuid == uuid).ok_or("no such mdev")?;
                 let parent = self.host.mdevs.remove(at).parent;
-                self.available(parent, 1)
+                self.available(&parent, 1)
             }
             Step::SetVgpuType { function, type_name } => self.set_type(function, &type_name),
             Step::ClearVgpuType { function, type_name } => {
@@ -307,18 +308,20 @@ impl Model {
         Ok(())
     }
 
-    fn create_mdev(&mut self, parent: PciAddress, type_id: String, uuid: String) -> Done {
-        let Some(VgpuFunction::Mdev { types }) = self.host.vgpus.get(&parent) else {
+    fn create_mdev(&mut self, parent: String, type_id: String, uuid: String) -> Done {
+        let Ok(VgpuFunction::Mdev { types }) = parent.parse().map(|parent: PciAddress| &self.host.vgpus[&parent])
+        else {
             return Err("no mdevs".to_owned());
         };
         let kind = types.iter().find(|kind| kind.id == type_id).ok_or("no such type")?;
         ensure!(kind.available > 0, "none available");
         ensure!(self.host.mdevs.iter().all(|mdev| mdev.uuid != uuid), "EEXIST");
-        self.host.mdevs.push(Mdev { uuid, parent, type_id, iommu_group: None });
-        self.available(parent, -1)
+        self.host.mdevs.push(Mdev { uuid, parent: parent.clone(), type_id, iommu_group: None });
+        self.available(&parent, -1)
     }
 
-    fn available(&mut self, parent: PciAddress, by: i32) -> Done {
+    fn available(&mut self, parent: &str, by: i32) -> Done {
+        let parent = parent.parse().map_err(|_| "no function")?;
         let Some(VgpuFunction::Mdev { types }) = self.host.vgpus.get_mut(&parent) else {
             return Err("no mdevs".to_owned());
         };

@@ -30,12 +30,10 @@ pub(super) fn plan(look: Look<'_>, address: PciAddress) -> Result<Vec<Step>, Ref
     }
     if going.iter().all(|function| on_vfio(function)) {
         // Nothing to do. If the journal does not give it to the asker, whoever has it open is a stranger.
-        let strangers = going.iter().filter(|function| look.owner(&function.address.to_string()).is_none());
-        return strangers
-            .map(|function| look.not_held(function.address))
-            .collect::<Result<(), _>>()
-            .map(|()| Vec::new());
+        let mut strangers = going.iter().filter(|function| look.owner(&function.address.to_string()).is_none());
+        return strangers.try_for_each(|function| look.not_held(function.address)).map(|()| Vec::new());
     }
+    placeable(look, function)?;
     let home =
         Home { driver: Some(VFIO_DRIVER.to_owned()), driver_override: Some(VFIO_DRIVER.to_owned()), persistence: None };
     let mut steps = Vec::new();
@@ -77,6 +75,12 @@ fn suitable(look: Look<'_>, function: &PciFunction) -> Result<(), Refusal> {
             return unsuitable(message, "wish for a vGPU on it");
         }
     }
+    Ok(())
+}
+
+/// What keeps a GPU from being given anew, and not from whoever has it.
+fn placeable(look: Look<'_>, function: &PciFunction) -> Result<(), Refusal> {
+    let address = function.address;
     let Some(gpu) = look.gpu(function)? else { return Ok(()) };
     look.healthy(gpu)?;
     let fabric =

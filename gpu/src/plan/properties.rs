@@ -71,7 +71,7 @@ fn wishes(host: &Host) -> Vec<Wish> {
     }
     for n in 0..3 {
         let uuid = format!("83b8f4f2-509f-382f-3c1e-e6bfe0fa100{n}");
-        wishes.push(Wish::Mdev { parent: at(NIC), type_name: "mtty-1".to_owned(), uuid, gpu_instance: None });
+        wishes.push(Wish::Mdev { parent: NIC.to_owned(), type_name: "mtty-1".to_owned(), uuid, gpu_instance: None });
     }
     wishes.extend((0..4).flat_map(|id| [true, false].map(|active| Wish::FabricPartition { id, active })));
     wishes
@@ -99,9 +99,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let stop = (0_usize..8, prop::bool::weighted(0.3)).prop_map(|(after, for_good)| Stop { after, for_good });
     prop::collection::vec(
         prop_oneof![
-            6 => (0_usize..4, number.clone(), stop.clone()).prop_map(|(asker, which, stop)| Event::Ask { asker, which, stop }),
-            3 => (number.clone(), stop).prop_map(|(which, stop)| Event::GiveBack { which, stop }),
-            1 => number.clone().prop_map(|which| Event::Open { which }),
+            6 => (0_usize..4, number, stop.clone()).prop_map(|(asker, which, stop)| Event::Ask { asker, which, stop }),
+            3 => (number, stop).prop_map(|(which, stop)| Event::GiveBack { which, stop }),
+            1 => number.prop_map(|which| Event::Open { which }),
             2 => number.prop_map(|which| Event::Close { which }),
         ],
         1..60,

@@ -105,12 +105,50 @@ impl Reason {
         Reason::UsbNotFound,
         Reason::UsbAmbiguous,
     ];
+
+    /// As serde writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::DeviceNotSeen => "DeviceNotSeen",
+            Reason::DeviceUnsuitable => "DeviceUnsuitable",
+            Reason::NoIommuGroup => "NoIommuGroup",
+            Reason::IommuGroupShared => "IommuGroupShared",
+            Reason::DeviceHeldOpen => "DeviceHeldOpen",
+            Reason::DeviceOwned => "DeviceOwned",
+            Reason::DriverUnsuitable => "DriverUnsuitable",
+            Reason::SriovUnsupported => "SriovUnsupported",
+            Reason::TooManyVirtualFunctions => "TooManyVirtualFunctions",
+            Reason::VirtualFunctionsInUse => "VirtualFunctionsInUse",
+            Reason::GpuModeInUse => "GpuModeInUse",
+            Reason::GpuModeWrong => "GpuModeWrong",
+            Reason::GpuModeUnknown => "GpuModeUnknown",
+            Reason::GpuUnhealthy => "GpuUnhealthy",
+            Reason::NotMigCapable => "NotMigCapable",
+            Reason::MigPending => "MigPending",
+            Reason::UnknownProfile => "UnknownProfile",
+            Reason::UnknownPlacement => "UnknownPlacement",
+            Reason::PlacementTaken => "PlacementTaken",
+            Reason::GpuInstanceAmbiguous => "GpuInstanceAmbiguous",
+            Reason::UnknownVgpuType => "UnknownVgpuType",
+            Reason::VgpuTypeMismatch => "VgpuTypeMismatch",
+            Reason::VgpuTypeNotCreatable => "VgpuTypeNotCreatable",
+            Reason::VgpuFunctionTaken => "VgpuFunctionTaken",
+            Reason::VgpuFrameworkMissing => "VgpuFrameworkMissing",
+            Reason::MdevUuidInvalid => "MdevUuidInvalid",
+            Reason::MdevUuidTaken => "MdevUuidTaken",
+            Reason::FabricManagerUnavailable => "FabricManagerUnavailable",
+            Reason::FabricPartitionUnknown => "FabricPartitionUnknown",
+            Reason::FabricPartitionOverlap => "FabricPartitionOverlap",
+            Reason::UsbNotFound => "UsbNotFound",
+            Reason::UsbAmbiguous => "UsbAmbiguous",
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The names of the variants are the words: serde writes the same.
-        std::fmt::Debug::fmt(self, f)
+        f.write_str(self.word())
     }
 }
 

@@ -66,12 +66,12 @@ pub enum Step {
         placement: Span,
     },
     CreateMdev {
-        parent: PciAddress,
+        parent: String,
         type_id: String,
         uuid: String,
     },
     RemoveMdev {
-        parent: PciAddress,
+        parent: String,
         type_id: String,
         uuid: String,
     },

@@ -205,6 +205,7 @@ impl HostBuilder {
             gpus: Inventory { devices: Vec::new(), errors: Vec::new() },
             mdevs: Vec::new(),
             vgpus: BTreeMap::new(),
+            mdev_parents: BTreeMap::new(),
             fabric: Fabric::None,
             holders: BTreeMap::new(),
             errors: Vec::new(),
@@ -262,7 +263,8 @@ impl HostBuilder {
     }
 
     pub fn mdev(mut self, parent: &str, type_id: &str, uuid: &str) -> Self {
-        let made = Mdev { uuid: uuid.to_owned(), parent: at(parent), type_id: type_id.to_owned(), iommu_group: None };
+        let made =
+            Mdev { uuid: uuid.to_owned(), parent: parent.to_owned(), type_id: type_id.to_owned(), iommu_group: None };
         self.0.mdevs.push(made);
         self
     }
@@ -281,6 +283,12 @@ impl HostBuilder {
 
     pub fn pci_error(mut self, address: &str) -> Self {
         self.0.pci.errors.push(probe_error(&format!("pci {address}")));
+        self
+    }
+
+    /// The whole bus could not be looked at.
+    pub fn bus_error(mut self) -> Self {
+        self.0.pci.errors.push(probe_error("pci"));
         self
     }
 
@@ -311,7 +319,7 @@ impl HostBuilder {
 
 fn probe_error(device: &str) -> ProbeError {
     let source = FsError::Garbage { path: "/sys/x".into(), value: "?".to_owned(), expected: "a driver" };
-    ProbeError { device: device.to_owned(), what: "driver", source: source.into() }
+    ProbeError { device: device.to_owned(), what: "driver".into(), source: source.into() }
 }
 
 pub fn nobodys() -> Owners {

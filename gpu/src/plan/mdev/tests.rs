@@ -1,17 +1,17 @@
 use super::*;
 use crate::gpu::VgpuSupport;
 use crate::plan::Wish;
-use crate::plan::testing::{HostBuilder, at, function, h100, owners, piece};
+use crate::plan::testing::{HostBuilder, at, function, h100, nobodys, owners, piece};
 
 const PARENT: &str = "0000:05:00.0";
 const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
 
 fn wish(type_name: &str) -> Wish {
-    Wish::Mdev { parent: at(PARENT), type_name: type_name.to_owned(), uuid: UUID.to_owned(), gpu_instance: None }
+    Wish::Mdev { parent: PARENT.to_owned(), type_name: type_name.to_owned(), uuid: UUID.to_owned(), gpu_instance: None }
 }
 
 fn none() -> Wish {
-    Wish::NoMdev { parent: at(PARENT), uuid: UUID.to_owned(), gpu_instance: None }
+    Wish::NoMdev { parent: PARENT.to_owned(), uuid: UUID.to_owned(), gpu_instance: None }
 }
 
 fn host() -> HostBuilder {
@@ -21,11 +21,11 @@ fn host() -> HostBuilder {
 }
 
 fn create() -> Step {
-    Step::CreateMdev { parent: at(PARENT), type_id: "mtty-1".to_owned(), uuid: UUID.to_owned() }
+    Step::CreateMdev { parent: PARENT.to_owned(), type_id: "mtty-1".to_owned(), uuid: UUID.to_owned() }
 }
 
 fn remove() -> Step {
-    Step::RemoveMdev { parent: at(PARENT), type_id: "mtty-1".to_owned(), uuid: UUID.to_owned() }
+    Step::RemoveMdev { parent: PARENT.to_owned(), type_id: "mtty-1".to_owned(), uuid: UUID.to_owned() }
 }
 
 #[test]
@@ -52,8 +52,12 @@ fn a_uuid_is_made_once() {
     let refusal = there().plan(wish("A100D-4C")).unwrap_err();
     assert_eq!((refusal.reason, refusal.message.contains(UUID)), (Reason::MdevUuidTaken, true));
     for bad in ["", "83B8F4F2-509f-382f-3c1e-e6bfe0fa1001", "83b8f4f2509f382f3c1ee6bfe0fa1001xxxx", &UUID[1..]] {
-        let wish =
-            Wish::Mdev { parent: at(PARENT), type_name: "Dual".to_owned(), uuid: bad.to_owned(), gpu_instance: None };
+        let wish = Wish::Mdev {
+            parent: PARENT.to_owned(),
+            type_name: "Dual".to_owned(),
+            uuid: bad.to_owned(),
+            gpu_instance: None,
+        };
         assert_eq!(host().plan(wish).unwrap_err().reason, Reason::MdevUuidInvalid, "{bad:?}");
     }
 }
@@ -86,12 +90,12 @@ fn on_a_gpu_instance_it_comes_after_and_goes_before() {
         HostBuilder::new().gpu(gpu, &[VF]).mdev_types(VF, &[("nvidia-700", "GRID H100XM-2-20C", 0)])
     };
     let wish = |gpu_instance| Wish::Mdev {
-        parent: at(VF),
+        parent: VF.to_owned(),
         type_name: "H100XM-2-20C".to_owned(),
         uuid: UUID.to_owned(),
         gpu_instance,
     };
-    let made = Step::CreateMdev { parent: at(VF), type_id: "nvidia-700".to_owned(), uuid: UUID.to_owned() };
+    let made = Step::CreateMdev { parent: VF.to_owned(), type_id: "nvidia-700".to_owned(), uuid: UUID.to_owned() };
     let carve = Step::CreateGpuInstance { gpu: at(GPU), profile: "2g.20gb".to_owned(), placement: two().placement };
     assert_eq!(host().plan(wish(Some(two()))).unwrap(), [carve.clone(), made.clone()]);
     assert_eq!(host().plan(wish(None)).unwrap_err().reason, Reason::VgpuTypeNotCreatable);
@@ -100,7 +104,7 @@ fn on_a_gpu_instance_it_comes_after_and_goes_before() {
     let mut there = host().mdev(VF, "nvidia-700", UUID).build();
     there.gpus.devices[0] = there.gpus.devices[0].clone().instance(3, "2g.20gb", 4, 2);
     let mine = owners("me", &[(UUID, "me")]).instance(GPU, two(), "me");
-    let none = Wish::NoMdev { parent: at(VF), uuid: UUID.to_owned(), gpu_instance: Some(two()) };
+    let none = Wish::NoMdev { parent: VF.to_owned(), uuid: UUID.to_owned(), gpu_instance: Some(two()) };
     let steps = crate::plan::plan(&there, &mine, &none).unwrap().steps;
     assert_eq!(steps, [made.undo().unwrap(), carve.undo().unwrap()]);
     there.mdevs.clear();
@@ -109,4 +113,29 @@ fn on_a_gpu_instance_it_comes_after_and_goes_before() {
         [carve.undo().unwrap()],
         "a crash between the two"
     );
+}
+
+#[test]
+fn a_maker_without_a_pci_function_is_known_by_its_name() {
+    let parent = || "mtty".to_owned();
+    let wish =
+        |gpu_instance| Wish::Mdev { parent: parent(), type_name: "mtty-1".into(), uuid: UUID.into(), gpu_instance };
+    let plan = |host: &crate::host::Host, wish: &Wish| crate::plan::plan(host, &nobodys(), wish).map(|plan| plan.steps);
+    let mut host = HostBuilder::new().build();
+    assert_eq!(plan(&host, &wish(None)).unwrap_err().reason, Reason::VgpuFrameworkMissing);
+    let kind = crate::host::MdevType { id: "mtty-1".into(), name: None, available: 1, device_api: "vfio-pci".into() };
+    host.mdev_parents.insert(parent(), vec![kind]);
+    let create = Step::CreateMdev { parent: parent(), type_id: "mtty-1".into(), uuid: UUID.into() };
+    assert_eq!(plan(&host, &wish(None)).unwrap(), std::slice::from_ref(&create));
+    let two = Some(piece("2g.20gb", 4, 2));
+    assert_eq!(plan(&host, &wish(two)).unwrap_err().reason, Reason::NotMigCapable);
+    host.mdevs.push(crate::host::Mdev {
+        uuid: UUID.into(),
+        parent: parent(),
+        type_id: "mtty-1".into(),
+        iommu_group: None,
+    });
+    assert_eq!(plan(&host, &wish(None)).unwrap(), []);
+    let none = Wish::NoMdev { parent: parent(), uuid: UUID.into(), gpu_instance: None };
+    assert_eq!(plan(&host, &none).unwrap(), [create.undo().unwrap()]);
 }

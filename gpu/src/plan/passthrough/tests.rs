@@ -102,6 +102,10 @@ fn what_is_there_already_needs_no_step_and_is_nobody_elses() {
     assert_eq!(host().holder(GPU, "qemu").plan_for(&owners("hers", &hers), wish()).unwrap(), []);
     let his = host().plan_for(&owners("his", &hers), wish()).unwrap_err();
     assert_eq!((his.reason, his.message.contains("hers")), (Reason::DeviceOwned, true));
+    // A fault keeps nobody from what he has.
+    let mut faulty = HostBuilder::new().gpu(h100(GPU).faulty("XidError"), &[]).build();
+    faulty.pci.devices[0].driver = Some("vfio-pci".to_owned());
+    assert_eq!(crate::plan::plan(&faulty, &owners("hers", &hers), &wish()).unwrap().steps, []);
     // A guest that the journal does not know has it.
     assert_eq!(host().holder(GPU, "qemu").plan(wish()).unwrap_err().reason, Reason::DeviceHeldOpen);
 }

@@ -244,6 +244,7 @@ fn nothing_is_given_back_that_is_not_the_askers_or_still_in_use() {
     let hers = Owners { asker: None, ..owners("her", &[(VFS[0], "her")]) };
     assert_eq!(refused(there(), &hers), Reason::DeviceOwned);
     assert_eq!(refused(there().pci_error(VFS[0]), &mine), Reason::DeviceNotSeen);
+    assert_eq!(refused(HostBuilder::new().bus_error(), &mine), Reason::DeviceNotSeen, "not seen, not gone");
     let faulty = HostBuilder::new().gpu(h100(GPU).faulty("XidError"), &VFS).carries(VFS[0], 1, TIME, None);
     assert!(faulty.plan_for(&mine, none(None)).is_ok(), "a fault keeps nobody from giving back");
 }
