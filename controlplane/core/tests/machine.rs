@@ -1,5 +1,8 @@
 //! The instance state machine: every input has an answer, and the wrong ones never happen.
 
+use std::collections::BTreeMap;
+
+use croft_core::device;
 use croft_core::host;
 use croft_core::id::{ImageUid, InstanceUid, OperationUid};
 use croft_core::instance::machine::{self, State, Verdict};
@@ -42,6 +45,7 @@ fn instance() -> Instance {
             reboot_generation: 0,
             reset_generation: 0,
             delete_force: false,
+            detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
         placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![] }),
@@ -70,6 +74,8 @@ fn seen(phase: Phase, power_generation: i64) -> Observed {
         power_generation,
         reboot_generation: 0,
         reset_generation: 0,
+        attached_devices: Vec::new(),
+        released_devices: Vec::new(),
     }
 }
 
@@ -81,6 +87,7 @@ fn operation(verb: Verb, counter: i64) -> Operation {
         target_uid: InstanceUid::new(NOW),
         verb,
         counter,
+        subject: String::new(),
         actor: "token:t".into(),
         labels: Labels::new(),
         annotations: Labels::new(),
@@ -176,7 +183,16 @@ proptest! {
 
     #[test]
     fn an_operation_ends_once_and_only_with_a_reason(instance in any_instance(), counter in 1..3_i64) {
-        for verb in [Verb::Create, Verb::Delete, Verb::Start, Verb::Stop, Verb::Reboot, Verb::Reset] {
+        for verb in [
+            Verb::Create,
+            Verb::Delete,
+            Verb::Start,
+            Verb::Stop,
+            Verb::Reboot,
+            Verb::Reset,
+            Verb::Attach,
+            Verb::Detach,
+        ] {
             for host in host::State::ALL {
                 let settled = machine::settle(&instance, Some(host), &[operation(verb, counter)]);
                 prop_assert!(settled.finished.len() <= 1);
@@ -262,4 +278,46 @@ fn the_table_has_a_row_for_every_state_in_order() {
         assert_eq!(State::parse(row.state.as_str()), Some(row.state));
         assert!(!row.crash_points.is_empty(), "{:?} has no crash test", row.state);
     }
+}
+
+#[test]
+fn an_attach_is_done_when_the_host_answers_to_it_and_the_guest_has_it() {
+    let mut instance = instance();
+    instance.meta.generation = 2;
+    instance.spec.devices =
+        vec![device::Request { id: "nic".to_owned(), wanted: device::Wanted::Pool { pool: "nics".into() } }];
+    let open = [Operation { subject: "nic".to_owned(), ..operation(Verb::Attach, 2) }];
+    let ended = |instance: &Instance| machine::settle(instance, Some(host::State::Ready), &open).finished;
+    let has = |generation, phase, devices: &[&str]| Observed {
+        generation,
+        attached_devices: devices.iter().map(|id| (*id).to_owned()).collect(),
+        ..seen(phase, 1)
+    };
+    for (truth, done) in [
+        (has(1, Phase::Running, &["nic"]), false),
+        (has(2, Phase::Running, &["other"]), false),
+        (has(2, Phase::Running, &["nic"]), true),
+    ] {
+        instance.status.observed = Some(truth);
+        assert_eq!(!ended(&instance).is_empty(), done, "{:?}", instance.status.observed);
+    }
+    instance.intent.power = Power::Stopped;
+    instance.status.observed = Some(has(2, Phase::Off, &[]));
+    assert!(ended(&instance)[0].1.is_none(), "it gets it with its next start");
+    instance.intent.detaching.insert("nic".to_owned(), 3);
+    assert_eq!(ended(&instance)[0].1.as_ref().unwrap().reason, "OPERATION_SUPERSEDED");
+}
+
+#[test]
+fn a_detach_is_done_when_its_request_has_left() {
+    let mut instance = instance();
+    instance.spec.devices =
+        vec![device::Request { id: "nic".to_owned(), wanted: device::Wanted::Pool { pool: "nics".into() } }];
+    instance.intent.detaching.insert("nic".to_owned(), 2);
+    instance.status.observed = Some(seen(Phase::Failed, 1));
+    let open = [Operation { subject: "nic".to_owned(), ..operation(Verb::Detach, 2) }];
+    let ended = |instance: &Instance| machine::settle(instance, Some(host::State::Ready), &open).finished;
+    assert!(ended(&instance).is_empty(), "a guest that failed does not end it");
+    instance.spec.devices.clear();
+    assert!(ended(&instance)[0].1.is_none());
 }

@@ -37,6 +37,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         huge_claimed: Default::default(),
         instances: 0,
         devices: Default::default(),
+        devices_seen: false,
     }
 }
 

@@ -25,6 +25,17 @@ pub struct Gpu {
     pub fabric_partitions: Vec<FabricPartition>,
 }
 
+impl Gpu {
+    /// What its time-sliced vGPUs share, in the nominal sizes of their types: four of 20 GiB fit on an 80 GiB board, though its
+    /// memory is some MiB short of that.
+    #[must_use]
+    pub fn shared_framebuffer_mib(&self) -> i64 {
+        let shared = self.vgpu_types.iter().filter(|one| one.mig_profile.is_empty());
+        let most = shared.map(|one| one.framebuffer_mib.saturating_mul(one.max_count)).max();
+        most.unwrap_or(0).max(self.memory_mib)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Mode {

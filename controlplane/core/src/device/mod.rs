@@ -16,7 +16,7 @@ pub use gpu::{BoardReport, FabricPartition, Gpu, MigInstance, MigProfile, Mode, 
 pub use layout::{DeviceLayout, Layout};
 pub use pool::{POOL_ID_MAX, Pool, PoolMatch};
 pub use record::{Holder, Promise, Record};
-pub use request::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, REQUEST_ID_MAX, Request, Wanted};
+pub use request::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, REQUEST_ID_MAX, Request, Wanted, check_requests};
 
 use crate::Timestamp;
 use crate::id::DeviceId;
@@ -50,6 +50,33 @@ pub struct Device {
     pub functions_count: u16,
     pub gpu: Option<Gpu>,
     pub last_reset: Option<Reset>,
+}
+
+impl Device {
+    /// Whether placement may take one for the other: what differs is only shown.
+    #[must_use]
+    pub fn places_like(&self, other: &Self) -> bool {
+        self.placed() == other.placed()
+    }
+
+    /// Without what is only shown.
+    fn placed(&self) -> Self {
+        let gpu = self.gpu.clone().map(|gpu| Gpu {
+            product_name: String::new(),
+            uuid: String::new(),
+            mig_enabled: false,
+            mig_instances: Vec::new(),
+            ..gpu
+        });
+        Self {
+            gpu,
+            vendor_name: String::new(),
+            device_name: String::new(),
+            functions_count: 0,
+            last_reset: None,
+            ..self.clone()
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use super::seed;
 use super::{ID_MAX, Spec};
+use crate::device::check_requests;
 use crate::meta::{Labels, check_labels};
 use crate::validate::{Violations, is_dns_name};
 
@@ -22,6 +23,7 @@ pub fn check(id: &str, spec: &Spec, user_data: &str, labels: &Labels, violations
     check_size(spec, violations);
     check_disks(spec, violations);
     check_interfaces(spec, violations);
+    check_requests("instance.spec.devices", &spec.devices, violations);
     check_labels("instance.spec.host_selector", &spec.host_selector, violations);
     check_cloud_init(spec, user_data, violations);
 }

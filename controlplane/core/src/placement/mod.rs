@@ -102,7 +102,7 @@ pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Reques
     for host in hosts {
         match fit::fit(host, request) {
             Ok(placement) => {
-                let score = rank::score(host, request);
+                let score = rank::score(host, request, &placement);
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
                     best = Some((score, placement));
                 }
@@ -122,7 +122,7 @@ pub fn explain(hosts: &[HostView], request: &Request) -> Vec<Verdict> {
     let (mut fitting, mut failing) = (Vec::new(), Vec::new());
     for host in hosts {
         match fit::fit(host, request) {
-            Ok(_) => fitting.push((rank::score(host, request), host)),
+            Ok(placement) => fitting.push((rank::score(host, request, &placement), host)),
             Err(failure) => failing.push(verdict(host, &failure)),
         }
     }

@@ -2,11 +2,16 @@
 
 use std::cmp::Reverse;
 
-use super::{HostView, Policy, Request};
+use super::{HostView, Placement, Policy, Request};
+use crate::device::{Assignment, Mode};
 
 /// Greater is better.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
+    /// Pieces of GPUs that others opened already: an untouched GPU is opened last.
+    joins: usize,
+    /// Hosts with GPUs are left to those that ask for one.
+    spares: bool,
     /// Thousandths of the scarcest resource left after the request: as they are to spread, reversed to pack.
     room: i64,
     /// Fewer neighbours to spread, more to pack.
@@ -16,12 +21,15 @@ pub struct Score {
 }
 
 #[must_use]
-pub fn score(host: &HostView, request: &Request) -> Score {
+pub fn score(host: &HostView, request: &Request, placement: &Placement) -> Score {
+    let held = |one: &&Assignment| host.devices.0.get(&one.device).is_some_and(|view| view.mode != Mode::Idle);
+    let joins = placement.devices.iter().filter(held).count();
+    let spares = request.devices.requests.is_empty() && host.devices.0.values().all(|view| view.gpu().is_none());
     let room = room(host, request);
     let id = Reverse(host.id.0.clone());
     match request.policy {
-        Policy::Spread => Score { room, neighbours: -host.instances, id },
-        Policy::Pack => Score { room: -room, neighbours: host.instances, id },
+        Policy::Spread => Score { joins, spares, room, neighbours: -host.instances, id },
+        Policy::Pack => Score { joins, spares, room: -room, neighbours: host.instances, id },
     }
 }
 

@@ -31,6 +31,8 @@ pub struct HostView {
     pub huge_claimed: BTreeMap<(i32, i64), i64>,
     pub instances: i64,
     pub devices: DeviceViews,
+    /// It has told of its devices since it started.
+    pub devices_seen: bool,
 }
 
 /// What one instance takes of a host; stored as its claim and given back as it was taken.
@@ -66,6 +68,7 @@ impl HostView {
             huge_claimed: BTreeMap::new(),
             instances: 0,
             devices: DeviceViews::default(),
+            devices_seen: false,
         }
     }
 

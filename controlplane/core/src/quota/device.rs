@@ -10,11 +10,11 @@
 //! A device needs at least one limit on the tenant *itself* among those that it is charged to. Every limit that is set, there
 //! and above, binds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Charges, Quota, admit};
-use crate::device::{Assignment, POOL_ID_MAX, Wanted};
-use crate::error::{Error, Reason, Result};
+use crate::device::{Assignment, POOL_ID_MAX, Request, Wanted};
+use crate::error::{Error, QuotaViolation, Reason, Result};
 use crate::id::TenantId;
 use crate::validate::is_slug;
 
@@ -112,52 +112,111 @@ fn limited(rows: &[Quota], tenant: &TenantId, resource: &str) -> bool {
     rows.iter().any(|row| row.tenant == *tenant && row.resource == resource && row.limit.is_some())
 }
 
-/// Of which models `wanted` may be, by quota, out of those that hosts report. What does not name a model has no say.
-/// Early and rough: the claim decides, with the charges of the exact piece.
-pub fn models(
+/// What a request may turn out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub model: String,
+    /// MIG profile or time-sliced type; `None`: all of the GPU.
+    pub slice: Option<String>,
+    pub memory_mib: i64,
+}
+
+impl Candidate {
+    #[must_use]
+    pub fn charges(&self) -> Charges {
+        let model = &self.model;
+        let pieces = match &self.slice {
+            None => vec![(GPUS.to_owned(), 1), (format!("{GPUS}/{model}"), 1)],
+            Some(slice) => vec![(format!("gpu_slices/{model}/{slice}"), 1)],
+        };
+        let memory = (GPU_MEMORY_MIB.to_owned(), self.memory_mib);
+        pieces.into_iter().chain([memory]).filter(|(_, amount)| *amount > 0).collect()
+    }
+}
+
+/// By request, the models that quota leaves room for; or what it refuses, whatever is chosen. `candidates`: of a request that
+/// is for a GPU. Early, so that nobody hears of room that he may not have; the claim decides, by the exact pieces.
+pub fn allowed(
     rows: &[Quota],
     tenant: &TenantId,
-    wanted: &Wanted,
-    known: &BTreeSet<String>,
-) -> Result<BTreeSet<String>> {
-    let of_model = |model: &String| -> (Vec<String>, Charges) {
-        match wanted {
-            Wanted::Gpu { .. } => {
-                let own = format!("{GPUS}/{model}");
-                (vec![GPUS.to_owned(), own.clone(), GPU_MEMORY_MIB.to_owned()], [(GPUS.to_owned(), 1), (own, 1)].into())
+    requests: &[Request],
+    candidates: impl Fn(&Wanted) -> Vec<Candidate>,
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let (mut sure, mut allowed) = (Charges::new(), BTreeMap::new());
+    for request in requests {
+        if let Wanted::Pool { pool } = &request.wanted {
+            let resource = format!("devices/{pool}");
+            if !limited(rows, tenant, &resource) {
+                return Err(not_granted(tenant, &resource));
             }
-            Wanted::Mig { profile, .. } | Wanted::Vgpu { type_name: profile } => {
-                let own = format!("gpu_slices/{model}/{profile}");
-                (vec![own.clone(), GPU_MEMORY_MIB.to_owned()], [(own, 1)].into())
-            }
-            Wanted::Pool { .. } => (Vec::new(), Charges::new()),
+            *sure.entry(resource).or_default() += 1;
+            continue;
         }
-    };
-    let named = match wanted {
-        Wanted::Gpu { model } | Wanted::Mig { model, .. } => model.as_ref(),
-        Wanted::Vgpu { .. } | Wanted::Pool { .. } => None,
-    };
-    let candidates: BTreeSet<String> = named.map_or_else(|| known.clone(), |model| [model.clone()].into());
-    let (mut granted, mut first) = (BTreeSet::new(), None);
-    for model in &candidates {
-        let (covering, charges) = of_model(model);
-        if !covering.iter().any(|resource| limited(rows, tenant, resource)) {
-            let specific = covering.iter().max_by_key(|resource| resource.len()).cloned().unwrap_or_default();
-            first = first.or(Some(not_granted(tenant, &specific)));
+        let candidates = candidates(&request.wanted);
+        for (resource, amount) in common(&candidates) {
+            *sure.entry(resource).or_default() += amount;
+        }
+        allowed.insert(request.id.clone(), models(rows, tenant, &candidates)?);
+    }
+    admit(rows, &sure)?;
+    Ok(allowed)
+}
+
+/// What every candidate charges, at the least.
+fn common(candidates: &[Candidate]) -> Charges {
+    let mut charges = candidates.iter().map(Candidate::charges);
+    let first = charges.next().unwrap_or_default();
+    charges.fold(first, |common, other| {
+        let least = |(resource, amount): (String, i64)| other.get(&resource).map(|own| (resource, amount.min(*own)));
+        common.into_iter().filter_map(least).collect()
+    })
+}
+
+/// Those of `candidates` that are granted and that there is room for.
+fn models(rows: &[Quota], tenant: &TenantId, candidates: &[Candidate]) -> Result<BTreeSet<String>> {
+    let (mut fitting, mut first) = (BTreeSet::new(), None);
+    for candidate in candidates {
+        let charges = candidate.charges();
+        if !charges.keys().any(|resource| limited(rows, tenant, resource)) {
+            let specific = charges.keys().max_by_key(|resource| resource.len()).cloned().unwrap_or_default();
+            first = first.or_else(|| Some(not_granted(tenant, &specific)));
             continue;
         }
         match admit(rows, &charges) {
-            Ok(()) => {
-                granted.insert(model.clone());
-            }
+            Ok(()) => drop(fitting.insert(candidate.model.clone())),
             // A limit that is reached is the better reason than one that is missing.
             Err(error) => first = Some(error),
         }
     }
-    match (granted.is_empty(), first) {
+    match (fitting.is_empty(), first) {
         (true, Some(error)) => Err(error),
-        _ => Ok(granted),
+        _ => Ok(fitting),
     }
+}
+
+/// After quota refused exact pieces: takes the models that it refused from the requests that may be of another one. `false`:
+/// there is no other one.
+pub fn narrow(
+    allowed: &mut BTreeMap<String, BTreeSet<String>>,
+    given: &[Assignment],
+    violations: &[QuotaViolation],
+) -> bool {
+    let largest = given.iter().filter(|one| !one.model.is_empty()).max_by_key(|one| one.charged_memory_mib);
+    let refused: BTreeSet<&str> = violations
+        .iter()
+        .filter_map(|violation| match violation.resource.split('/').collect::<Vec<_>>()[..] {
+            ["gpus" | "gpu_slices", model, ..] => Some(model),
+            [GPU_MEMORY_MIB] => largest.map(|one| one.model.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut narrowed = false;
+    for models in allowed.values_mut() {
+        for model in &refused {
+            narrowed |= models.len() > 1 && models.remove(*model);
+        }
+    }
+    narrowed
 }
 
 /// Also of pools, whose request names the resource.
@@ -196,11 +255,27 @@ mod tests {
         Quota { tenant: tenant.into(), resource: resource.into(), limit: Some(limit), used, generation: 1 }
     }
 
+    fn gpu(model: &str, memory_mib: i64) -> Candidate {
+        Candidate { model: model.to_owned(), slice: None, memory_mib }
+    }
+
+    fn both(_: &Wanted) -> Vec<Candidate> {
+        vec![gpu("h100_sxm_80gb", 81559), gpu("l40s_48gb", 46068)]
+    }
+
+    fn any(count: usize) -> Vec<Request> {
+        (0..count).map(|at| Request { id: format!("gpu-{at}"), wanted: Wanted::Gpu { model: None } }).collect()
+    }
+
+    fn set(models: &[&str]) -> BTreeSet<String> {
+        models.iter().map(|model| (*model).to_owned()).collect()
+    }
+
     #[test]
     fn devices_are_denied_without_a_limit_of_the_tenants_own() {
-        let known: BTreeSet<String> = ["h100_sxm_80gb", "l40s_48gb"].map(str::to_owned).into();
-        let any = Wanted::Gpu { model: None };
-        let models = |rows: &[Quota]| models(rows, &"acme".into(), &any, &known);
+        let models = |rows: &[Quota]| {
+            allowed(rows, &"acme".into(), &any(1), both).map(|mut allowed| allowed.remove("gpu-0").unwrap())
+        };
         let refused = |rows: &[Quota]| models(rows).unwrap_err().reason();
         assert_eq!(refused(&[]), Reason::DeviceNotGranted);
         assert_eq!(
@@ -208,12 +283,47 @@ mod tests {
             Reason::DeviceNotGranted,
             "an ancestor's limit grants nothing"
         );
-        assert_eq!(models(&[row("acme", "gpus", 5, 0)]).unwrap(), known);
+        assert_eq!(models(&[row("acme", "gpus", 5, 0)]).unwrap(), set(&["h100_sxm_80gb", "l40s_48gb"]));
         let of_one = [row("acme", "gpus/l40s_48gb", 1, 0)];
-        assert_eq!(models(&of_one).unwrap(), ["l40s_48gb".to_owned()].into());
+        assert_eq!(models(&of_one).unwrap(), set(&["l40s_48gb"]));
         let spent = [row("acme", "gpus/l40s_48gb", 1, 1)];
         assert_eq!(refused(&spent), Reason::QuotaExceeded);
         let above = [row("acme", "gpus", 5, 0), row("root", "gpus/l40s_48gb", 0, 0)];
-        assert_eq!(models(&above).unwrap(), ["h100_sxm_80gb".to_owned()].into(), "every limit binds");
+        assert_eq!(models(&above).unwrap(), set(&["h100_sxm_80gb"]), "every limit binds");
+        let memory = [row("acme", "gpu_memory_mib", 50_000, 0)];
+        assert_eq!(models(&memory).unwrap(), set(&["l40s_48gb"]));
+    }
+
+    #[test]
+    fn what_every_choice_would_charge_is_refused_before_a_host_is_asked() {
+        let rows = [row("acme", "gpus", 2, 1)];
+        let Err(Error::QuotaExceeded(violations)) = allowed(&rows, &"acme".into(), &any(2), both) else {
+            panic!("one is left")
+        };
+        assert_eq!((violations[0].resource.as_str(), violations[0].requested), ("gpus", 2));
+        let pool = Request { id: "nic".into(), wanted: Wanted::Pool { pool: "nic-vf".into() } };
+        let refused = |rows: &[Quota]| {
+            allowed(rows, &"acme".into(), std::slice::from_ref(&pool), both).map(drop).unwrap_err().reason()
+        };
+        assert_eq!(refused(&rows), Reason::DeviceNotGranted);
+        assert_eq!(refused(&[row("acme", "devices/nic-vf", 0, 0)]), Reason::QuotaExceeded);
+    }
+
+    #[test]
+    fn a_model_that_quota_refused_gives_way_to_another_one() {
+        let violation = |resource: &str| QuotaViolation {
+            tenant: "acme".into(),
+            resource: resource.to_owned(),
+            limit: 1,
+            used: 1,
+            requested: 1,
+        };
+        let both = set(&["h100_sxm_80gb", "l40s_48gb"]);
+        let mut allowed = BTreeMap::from([("gpu-0".to_owned(), both), ("mig-0".to_owned(), set(&["h100_sxm_80gb"]))]);
+        assert!(!narrow(&mut allowed, &[], &[violation("gpus")]), "any model counts there");
+        assert!(narrow(&mut allowed, &[], &[violation("gpus/h100_sxm_80gb")]));
+        assert_eq!(allowed["gpu-0"], set(&["l40s_48gb"]));
+        assert_eq!(allowed["mig-0"], set(&["h100_sxm_80gb"]), "named: it stays");
+        assert!(!narrow(&mut allowed, &[], &[violation("gpus/h100_sxm_80gb")]), "nothing is left to try");
     }
 }

@@ -4,6 +4,7 @@
 //! them in turn, the hardest wish first, and goes back when a later one finds nothing: two slices that fit beside each other
 //! are found whatever was tried before.
 
+mod catalogue;
 mod choice;
 mod pool;
 mod slice;
@@ -18,6 +19,7 @@ use super::{HostView, Pin};
 use crate::device::{Assignment, PoolMatch, Request, Wanted};
 use crate::id::PoolId;
 
+pub use catalogue::Catalogue;
 pub use view::{DeviceClaim, DeviceView, DeviceViews};
 
 /// The devices of one placement request, with what they refer to.
@@ -44,6 +46,10 @@ const ATTEMPTS: usize = 20_000;
 pub fn assign(host: &HostView, wishes: &Wishes, pins: &[Pin]) -> Result<Vec<Assignment>, Failure> {
     if wishes.requests.is_empty() {
         return Ok(Vec::new());
+    }
+    if !host.devices_seen {
+        let message = "the host has not told of its devices since it started".to_owned();
+        return fails(Predicate::DeviceHealth, message, "wait, or see what its agent logs");
     }
     let cells: BTreeSet<i32> = pins.iter().map(|pin| pin.cell).collect();
     let mut views = host.devices.clone();

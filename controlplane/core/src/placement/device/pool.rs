@@ -25,8 +25,13 @@ pub fn choices(
     let Some(matches) = wishes.pools.get(pool) else { return Err(nothing()) };
     let mut choices = Choices::default();
     for view in views.0.values().filter(|view| matches.holds(&host.id, &host.labels, &view.device)) {
-        // Whoever has the physical function whole has this one, too.
         let physical = view.device.physical.as_ref().and_then(|(id, _)| views.0.get(id));
+        if let Some(gpu) = physical.filter(|physical| physical.gpu().is_some()) {
+            let message = format!("{} is part of the GPU {}, which is given in slices", view.device.id, gpu.device.id);
+            choices.fail(Predicate::Pool, message, "ask for a vGPU type or a MIG profile");
+            continue;
+        }
+        // Whoever has the physical function whole has this one, too.
         if let Some(physical) = physical.filter(|physical| physical.taken.contains(&Atom::Whole)) {
             let message = format!("{} went with {}, which is taken whole", view.device.id, physical.device.id);
             choices.fail(Predicate::DeviceTaken, message, "wait for one, or add a host");

@@ -88,6 +88,10 @@ fn open(view: &DeviceView, gpu: &Gpu, mode: Mode) -> Result<u16, (Predicate, Str
     if gpu.mode == Mode::Foreign {
         return Err((Predicate::GpuMode, format!("{id} is left to others"), ANOTHER));
     }
+    if let Some(kept) = view.kept_for.filter(|kept| *kept != mode) {
+        let message = format!("{id} is kept for {} by the host's layout", kept.as_str());
+        return Err((Predicate::GpuMode, message, "an operator can change it (`croft host layout`)"));
+    }
     view.free_function().ok_or_else(|| {
         let total = view.device.functions_total;
         (Predicate::Functions, format!("{id}: all {total} virtual functions are taken"), ANOTHER)
@@ -164,9 +168,9 @@ fn share(
         let message = format!("{device} holds vGPUs of {} MiB and cannot mix sizes", view.vgpu_size_mib);
         return choices.fail(Predicate::Framebuffer, message, "ask for a type of that size, or wait for another GPU");
     }
-    let left = gpu.memory_mib - view.framebuffer_used_mib;
-    let like_it = view.framebuffer_used_mib / size.max(1);
-    if size > left || (view.vgpu_size_mib == size && like_it >= vgpu_type.max_count) {
+    let left = gpu.shared_framebuffer_mib() - view.framebuffer_used_mib;
+    let alike = view.framebuffer_used_mib / size.max(1);
+    if size > left || (!gpu.heterogeneous_capable && alike >= vgpu_type.max_count) {
         let message = format!("{device}: {size} MiB of framebuffer asked, {} left", left.max(0));
         return choices.fail(Predicate::Framebuffer, message, ANOTHER);
     }

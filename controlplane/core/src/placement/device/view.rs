@@ -26,17 +26,26 @@ pub struct DeviceView {
     pub framebuffer_used_mib: i64,
     /// The one size that time-sliced vGPUs of a homogeneous GPU have; 0: none yet.
     pub vgpu_size_mib: i64,
+    /// GPUs: of the row that says so. A claim rests on it.
+    pub version: i64,
+    /// GPUs: all that an operator lets it be made into; `None`: whatever is asked for.
+    pub kept_for: Option<Mode>,
 }
 
 /// What one assignment takes of one device; the store writes it as rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceClaim {
+    /// The request that it is for.
+    pub request: String,
     pub device: DeviceId,
     pub atoms: Vec<Atom>,
     /// GPUs: what it is promised for from now on.
     pub mode: Option<Mode>,
     pub framebuffer_mib: i64,
     pub vgpu_size_mib: i64,
+    /// GPUs: the version of the row that this was decided against. No part of what is held.
+    #[serde(skip)]
+    pub version: i64,
 }
 
 impl DeviceView {
@@ -51,6 +60,8 @@ impl DeviceView {
             mode: Mode::Idle,
             framebuffer_used_mib: 0,
             vgpu_size_mib: 0,
+            version: 0,
+            kept_for: None,
         }
     }
 
@@ -105,29 +116,24 @@ impl DeviceViews {
                 () => Mode::Passthrough,
             })
         };
+        let claim = |device: &DeviceId, atoms: &[Atom], mode| DeviceClaim {
+            request: assignment.id.clone(),
+            device: device.clone(),
+            atoms: atoms.to_vec(),
+            mode,
+            framebuffer_mib: 0,
+            vgpu_size_mib: 0,
+            version: self.0.get(device).map_or(0, |view| view.version),
+        };
         let own = DeviceClaim {
-            device: assignment.device.clone(),
-            atoms: assignment.atoms.clone(),
-            mode: gpu_mode(&assignment.device),
             framebuffer_mib: assignment.framebuffer_mib,
             vgpu_size_mib: assignment.framebuffer_mib,
+            ..claim(&assignment.device, &assignment.atoms, gpu_mode(&assignment.device))
         };
-        let along = assignment.companions.iter().map(|(device, atoms)| DeviceClaim {
-            device: device.clone(),
-            atoms: atoms.clone(),
-            mode: gpu_mode(device),
-            framebuffer_mib: 0,
-            vgpu_size_mib: 0,
-        });
+        let along = assignment.companions.iter().map(|(device, atoms)| claim(device, atoms, gpu_mode(device)));
         // A virtual function's physical one.
         let physical = self.0.get(&assignment.device).and_then(|view| view.device.physical.clone());
-        let above = physical.map(|(device, index)| DeviceClaim {
-            device,
-            atoms: vec![Atom::Function(index)],
-            mode: None,
-            framebuffer_mib: 0,
-            vgpu_size_mib: 0,
-        });
+        let above = physical.map(|(device, index)| claim(&device, &[Atom::Function(index)], None));
         std::iter::once(own).chain(along).chain(above).collect()
     }
 

@@ -40,13 +40,13 @@ fn gpus<'a>(
 fn no_gpu(wishes: &Wishes, id: &str, model: Option<&str>) -> Failure {
     let message = match (model, wishes.allowed_models.get(id)) {
         (Some(model), _) => format!("it has no {model}"),
-        (None, Some(models)) => {
+        (None, Some(models)) if !models.is_empty() => {
             format!(
                 "it has no GPU of a model that quota has room for ({})",
                 models.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
             )
         }
-        (None, None) => "it has no GPU".to_owned(),
+        (None, _) => "it has no GPU".to_owned(),
     };
     Failure { predicate: Predicate::DeviceModel, message, fix: "see `croft gpu list`".to_owned() }
 }
@@ -67,6 +67,10 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     let failure = |predicate, message, fix: &str| Failure { predicate, message, fix: fix.to_owned() };
     if let Some(why) = view.closed() {
         return Err(failure(Predicate::DeviceHealth, why, "mend it, or use another host"));
+    }
+    if let Some(kept) = view.kept_for.filter(|kept| *kept != Mode::Idle) {
+        let message = format!("{name} is kept for {} by the host's layout", kept.as_str());
+        return Err(failure(Predicate::GpuMode, message, "an operator can change it (`croft host layout`)"));
     }
     if view.device.kind != Kind::Usb && view.device.iommu_group.is_none() {
         let message = format!("{name} has no IOMMU group: nothing would keep a guest's DMA off the host");
