@@ -1,21 +1,16 @@
 //! One look at one bus: who is on it, read device by device.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{FsError, IfPresent, ProbeError};
 use crate::hostfs::HostFs;
 
 /// What one look found. A device that an error names and `devices` does not list *is there*, and nothing is known of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Inventory<T> {
     /// In the order of their addresses.
     pub devices: Vec<T>,
-    #[serde(serialize_with = "as_text")]
     pub errors: Vec<ProbeError>,
-}
-
-pub(crate) fn as_text<S: serde::Serializer>(errors: &[ProbeError], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(errors.iter().map(|error| crate::chain(error)))
 }
 
 /// Everything on a bus that `read` takes for a device (`None`: no device of its own, such as a USB interface).
@@ -27,7 +22,7 @@ pub(crate) fn probe<T>(
     bus: &'static str,
     read: impl Fn(Device<'_>) -> Option<Result<T, ProbeError>>,
 ) -> Result<Inventory<T>, ProbeError> {
-    let whole = |source: FsError| ProbeError { device: bus.to_owned(), what: "devices", source: source.into() };
+    let whole = |source: FsError| ProbeError { device: bus.to_owned(), what: "devices".into(), source: source.into() };
     let devices = format!("/sys/bus/{bus}/devices");
     let names = match fs.entries(&devices) {
         Ok(names) => names,
@@ -80,7 +75,7 @@ impl Device<'_> {
     }
 
     fn error(&self, what: &'static str, source: FsError) -> ProbeError {
-        ProbeError { device: format!("{} {}", self.bus, self.name), what, source: source.into() }
+        ProbeError { device: format!("{} {}", self.bus, self.name), what: what.into(), source: source.into() }
     }
 
     /// A fact without which nothing may be said of the device.
@@ -124,8 +119,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let entry = root.path().join("device");
         let fs = HostFs::at(root.path()).unwrap();
-        let failed =
-            || Err(ProbeError { device: "d".into(), what: "driver", source: fs.read("device/x").unwrap_err().into() });
+        let failed = || {
+            Err(ProbeError {
+                device: "d".into(),
+                what: "driver".into(),
+                source: fs.read("device/x").unwrap_err().into(),
+            })
+        };
         std::fs::create_dir(&entry).unwrap();
         assert_eq!(still_there(&fs, "device", Ok(1)).unwrap(), Some(1));
         assert!(still_there::<i32>(&fs, "device", failed()).is_err());

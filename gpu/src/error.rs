@@ -1,8 +1,11 @@
 //! What can go wrong while looking at a host.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::nvml::NvmlError;
 
@@ -61,8 +64,30 @@ pub struct ProbeError {
     /// `pci 0000:41:00.0`, `usb 1-2.3`; `pci` or `usb` for the whole bus.
     pub device: String,
     /// `driver`, `serial`, …
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     pub source: ProbeCause,
+}
+
+/// As it is sent from the process that looked: the causes as one text.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    device: String,
+    what: Cow<'static, str>,
+    why: String,
+}
+
+impl Serialize for ProbeError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let told = Told { device: self.device.clone(), what: self.what.clone(), why: chain(&self.source) };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Told { device, what, why } = Told::deserialize(deserializer)?;
+        Ok(ProbeError { device, what, source: ProbeCause::Part(why) })
+    }
 }
 
 /// Who did not tell.

@@ -73,7 +73,11 @@ impl Files {
             match fs.link_name(&format!("{entry}/iommu_group")).if_present() {
                 Ok(group) => group.into_iter().for_each(|group| files.add(format!("/dev/vfio/{group}"), name)),
                 Err(error) => {
-                    errors.push(ProbeError { device: device.clone(), what: "IOMMU group", source: error.into() });
+                    errors.push(ProbeError {
+                        device: device.clone(),
+                        what: "IOMMU group".into(),
+                        source: error.into(),
+                    });
                 }
             }
             files.add_cdevs(fs, &entry, &device, name, errors);
@@ -90,7 +94,7 @@ impl Files {
                 }
             }
             Err(error) => {
-                errors.push(ProbeError { device: device.to_owned(), what: "VFIO file", source: error.into() });
+                errors.push(ProbeError { device: device.to_owned(), what: "VFIO file".into(), source: error.into() });
             }
         }
     }
@@ -100,7 +104,7 @@ impl Files {
 pub(crate) fn find(fs: &HostFs, files: &Files, errors: &mut Vec<ProbeError>) -> BTreeMap<String, Vec<Holder>> {
     let mut holders: BTreeMap<String, Vec<Holder>> = BTreeMap::new();
     let mut whole = |source: ProbeCause| {
-        errors.push(ProbeError { device: "holders".to_owned(), what: "open files of all processes", source });
+        errors.push(ProbeError { device: "holders".to_owned(), what: "open files of all processes".into(), source });
     };
     let processes = match fs.entries("/proc") {
         Ok(names) => names,
@@ -176,8 +180,11 @@ fn parse_unit(cgroup: &str) -> Option<String> {
 /// Which `/dev/nvidia{minor}` is which GPU, as the driver writes it below `/proc`: NVML is not needed for it.
 pub(crate) fn nvidia_minors(fs: &HostFs, errors: &mut Vec<ProbeError>) -> Vec<(u32, PciAddress)> {
     const GPUS: &str = "/proc/driver/nvidia/gpus";
-    let failed =
-        |error: FsError| ProbeError { device: "holders".to_owned(), what: "NVIDIA's files", source: error.into() };
+    let failed = |error: FsError| ProbeError {
+        device: "holders".to_owned(),
+        what: "NVIDIA's files".into(),
+        source: error.into(),
+    };
     let names = match fs.entries(GPUS).if_present() {
         Ok(names) => names.unwrap_or_default(),
         Err(error) => {

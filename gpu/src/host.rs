@@ -13,7 +13,7 @@ use crate::pci::{PciAddress, PciFunction};
 use crate::usb::UsbDevice;
 
 /// What one look found. Devices that an error names are there, and nothing may be planned on them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Host {
     pub pci: Inventory<PciFunction>,
     pub usb: Inventory<UsbDevice>,
@@ -21,26 +21,28 @@ pub struct Host {
     pub mdevs: Vec<Mdev>,
     /// Per function: the vGPU files of its driver.
     pub vgpus: BTreeMap<PciAddress, VgpuFunction>,
+    /// What else makes mediated devices, by name, with the types it makes: parents that are no PCI functions.
+    pub mdev_parents: BTreeMap<String, Vec<MdevType>>,
     pub fabric: Fabric,
     /// Processes that have a device's file open, by PCI address, mdev UUID or USB port.
     pub holders: BTreeMap<String, Vec<Holder>>,
     /// What the parts without an inventory of their own could not tell: of one device (`pci 0000:41:00.4`, `mdev 8c2a…`), or
     /// the whole part (`mdev`, `holders`), and then of no device.
-    #[serde(serialize_with = "crate::bus::as_text")]
     pub errors: Vec<ProbeError>,
 }
 
 /// A mediated device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mdev {
     pub uuid: String,
-    pub parent: PciAddress,
+    /// A PCI address, or the name of a device that is none (`mtty`).
+    pub parent: String,
     pub type_id: String,
     pub iommu_group: Option<u32>,
 }
 
 /// What a function's driver says about vGPUs on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VgpuFunction {
     Mdev {
@@ -56,7 +58,7 @@ pub enum VgpuFunction {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MdevType {
     /// `nvidia-692`, `mtty-1`
     pub id: String,
@@ -76,7 +78,7 @@ pub struct VgpuType {
 }
 
 /// NVSwitch and who is in charge of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fabric {
     /// No NVSwitch on this machine.

@@ -16,14 +16,14 @@ pub(crate) fn find(
     holders: &mut BTreeMap<String, Vec<Holder>>,
     errors: &mut Vec<ProbeError>,
 ) {
-    let mut ask = |part: Result<Vec<(PciAddress, String)>, FsError>, what| match part {
+    let mut ask = |part: Result<Vec<(PciAddress, String)>, FsError>, what: &'static str| match part {
         Ok(uses) => {
             for (address, file) in uses {
                 let holder = Holder { pid: 0, command: "kernel".to_owned(), unit: None, file };
                 holders.entry(address.to_string()).or_default().push(holder);
             }
         }
-        Err(error) => errors.push(ProbeError { device: "holders".to_owned(), what, source: error.into() }),
+        Err(error) => errors.push(ProbeError { device: "holders".to_owned(), what: what.into(), source: error.into() }),
     };
     ask(disks(fs), "disks in use");
     ask(interfaces(fs, functions), "network interfaces in use");

@@ -5,7 +5,7 @@
 //!
 //! Root hubs are the controllers' own and are left out. Other hubs are listed as what they are: a guest cannot have them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::{self, Device, Inventory};
 use crate::error::{FsError, ProbeError};
@@ -13,7 +13,7 @@ use crate::hostfs::HostFs;
 use crate::names::{self, Names};
 
 /// One USB device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsbDevice {
     pub port: UsbPort,
     /// What the bus hangs on, usually a PCI function (`0000:00:14.0`). With the ports after the dash it outlives a reboot;
@@ -32,7 +32,7 @@ pub struct UsbDevice {
     pub kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Device,
@@ -60,6 +60,13 @@ impl std::fmt::Display for UsbPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ports: Vec<_> = self.ports.iter().map(u8::to_string).collect();
         write!(f, "{}-{}", self.bus, ports.join("."))
+    }
+}
+
+impl<'de> Deserialize<'de> for UsbPort {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        UsbPort::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no USB port")))
     }
 }
 

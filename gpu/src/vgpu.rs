@@ -28,8 +28,9 @@ pub(crate) fn function(
     types: &[SupportedVgpu],
 ) -> Result<Option<VgpuFunction>, ProbeError> {
     let entry = format!("/sys/bus/pci/devices/{address}");
-    let failed =
-        |what| move |source: FsError| ProbeError { device: format!("pci {address}"), what, source: source.into() };
+    let failed = |what: &'static str| {
+        move |source: FsError| ProbeError { device: format!("pci {address}"), what: what.into(), source: source.into() }
+    };
     if fs.has(&format!("{entry}/nvidia/current_vgpu_type")).map_err(failed("vGPU files"))? {
         return vendor(fs, &format!("{entry}/nvidia"), types).map(Some).map_err(failed("vGPU type"));
     }
@@ -97,27 +98,26 @@ fn mdev_type(fs: &HostFs, entry: &str, id: &str) -> Result<MdevType, FsError> {
     })
 }
 
-/// Every mediated device whose parent is a PCI function. (Those of other parents, such as the kernel's samples, belong to no
-/// device that could be given to anybody.)
+/// Every mediated device, whatever its parent is.
 pub(crate) fn mdevs(fs: &HostFs, errors: &mut Vec<ProbeError>) -> Vec<Mdev> {
     const DEVICES: &str = "/sys/bus/mdev/devices";
     let names = match fs.entries(DEVICES).if_present() {
         Ok(names) => names.unwrap_or_default(),
         Err(error) => {
-            errors.push(ProbeError { device: "mdev".to_owned(), what: "devices", source: error.into() });
+            errors.push(ProbeError { device: "mdev".to_owned(), what: "devices".into(), source: error.into() });
             return Vec::new();
         }
     };
     let mut mdevs = Vec::new();
     for uuid in names {
         match mdev(fs, &format!("{DEVICES}/{uuid}"), &uuid) {
-            Ok(mdev) => mdevs.extend(mdev),
+            Ok(mdev) => mdevs.push(mdev),
             // Removed between the listing and here.
             Err(error) if error.is_absent() && matches!(fs.has(&format!("{DEVICES}/{uuid}")), Ok(false)) => {}
             Err(error) => {
                 errors.push(ProbeError {
                     device: format!("mdev {uuid}"),
-                    what: "type and parent",
+                    what: "type and parent".into(),
                     source: error.into(),
                 });
             }
@@ -126,18 +126,50 @@ pub(crate) fn mdevs(fs: &HostFs, errors: &mut Vec<ProbeError>) -> Vec<Mdev> {
     mdevs
 }
 
-fn mdev(fs: &HostFs, entry: &str, uuid: &str) -> Result<Option<Mdev>, FsError> {
+fn mdev(fs: &HostFs, entry: &str, uuid: &str) -> Result<Mdev, FsError> {
     let target = fs.link(entry)?;
-    let above = target.parent().and_then(|parent| parent.file_name()).map(|name| name.to_string_lossy());
-    let Some(parent) = above.and_then(|name| name.parse::<PciAddress>().ok()) else { return Ok(None) };
+    let above = target.parent().and_then(|parent| parent.file_name()).and_then(|name| name.to_str());
+    let nowhere = || fs.garbage(entry, &target.to_string_lossy(), "a device below its parent");
+    let parent = above.ok_or_else(nowhere)?.to_owned();
     let group = fs.link_name(&format!("{entry}/iommu_group")).if_present()?;
     let garbage = |group: &String| fs.garbage(entry, group, "the number of an IOMMU group");
-    Ok(Some(Mdev {
+    Ok(Mdev {
         uuid: uuid.to_owned(),
         parent,
         type_id: fs.link_name(&format!("{entry}/mdev_type"))?,
         iommu_group: group.map(|group| group.parse().map_err(|_| garbage(&group))).transpose()?,
-    }))
+    })
+}
+
+/// Makers of mediated devices that are no PCI functions: the kernel's samples (`mtty`, `mbochs`), with the types they make.
+pub(crate) fn other_parents(fs: &HostFs, errors: &mut Vec<ProbeError>) -> BTreeMap<String, Vec<MdevType>> {
+    const PARENTS: &str = "/sys/class/mdev_bus";
+    let mut failed = |source: FsError| {
+        errors.push(ProbeError { device: "mdev".to_owned(), what: "parents".into(), source: source.into() });
+    };
+    let names = match fs.entries(PARENTS).if_present() {
+        Ok(names) => names.unwrap_or_default(),
+        Err(error) => {
+            failed(error);
+            return BTreeMap::new();
+        }
+    };
+    let mut parents = BTreeMap::new();
+    for name in names.into_iter().filter(|name| name.parse::<PciAddress>().is_err()) {
+        let entry = format!("{PARENTS}/{name}/mdev_supported_types");
+        let types = fs.entries(&entry).and_then(|ids| {
+            ids.iter().map(|id| mdev_type(fs, &format!("{entry}/{id}"), id)).collect::<Result<Vec<_>, _>>()
+        });
+        match types {
+            Ok(types) => {
+                parents.insert(name, types);
+            }
+            // Its driver left between the listing and here.
+            Err(error) if error.is_absent() && matches!(fs.has(&format!("{PARENTS}/{name}")), Ok(false)) => {}
+            Err(error) => failed(error),
+        }
+    }
+    parents
 }
 
 /// The vGPU files of all functions that have some.

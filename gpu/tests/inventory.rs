@@ -163,7 +163,7 @@ fn a_function_that_cannot_be_judged_is_an_error_and_not_a_free_device() {
             let inventory = host.pci_probe().unwrap();
             assert_eq!(inventory.devices.len(), 4, "the others are still read");
             let [error] = &inventory.errors[..] else { panic!("{:?}", texts(&inventory.errors)) };
-            assert_eq!((error.device.as_str(), error.what), ("pci 0000:01:00.0", what));
+            assert_eq!((error.device.as_str(), error.what.as_ref()), ("pci 0000:01:00.0", what));
             assert!(chain(error).contains(&format!("0000:01:00.0/{file} says {garbage:?}")), "{}", chain(error));
         }
     }
@@ -194,7 +194,7 @@ fn a_description_that_cannot_be_read_is_missed_and_reported() {
     let function = inventory.devices.iter().find(|function| function.address.bus == 0x41).unwrap();
     assert_eq!((function.numa_node, function.subsystem, function.driver.as_deref()), (None, None, Some("vfio-pci")));
     assert!(function.bars.is_empty() && function.reset_methods.is_empty());
-    let what: Vec<_> = inventory.errors.iter().map(|error| error.what).collect();
+    let what: Vec<_> = inventory.errors.iter().map(|error| error.what.as_ref()).collect();
     assert_eq!(what, ["subsystem", "NUMA node", "reset methods", "BARs"]);
 }
 
@@ -219,7 +219,7 @@ fn a_driver_override_is_read_even_if_another_device_is_locked() {
         let overrides: Vec<_> = inventory.devices.iter().map(|function| function.driver_override.as_deref()).collect();
         assert_eq!(overrides, [None, None, None, None, Some("vfio-pci")]);
         let [error] = &inventory.errors[..] else { panic!("{:?}", texts(&inventory.errors)) };
-        assert_eq!((error.device.as_str(), error.what), ("pci 0000:01:00.0", "driver override"));
+        assert_eq!((error.device.as_str(), error.what.as_ref()), ("pci 0000:01:00.0", "driver override"));
         assert!(chain(error).contains("the device is locked"), "{}", chain(error));
     }
 }
@@ -257,7 +257,7 @@ fn an_entry_that_leads_nowhere_is_an_error() {
     host.pci("nonsense", &BRIDGE);
     let inventory = host.pci_probe().unwrap();
     assert_eq!(inventory.devices.len(), 4);
-    let named: Vec<_> = inventory.errors.iter().map(|error| (error.device.as_str(), error.what)).collect();
+    let named: Vec<_> = inventory.errors.iter().map(|error| (error.device.as_str(), error.what.as_ref())).collect();
     assert_eq!(named, [("pci 0000:41:00.0", "vendor"), ("pci nonsense", "address")]);
 }
 
@@ -348,7 +348,7 @@ fn an_unreadable_usb_device_is_an_error_on_that_device() {
         let inventory = host.usb_probe().unwrap();
         assert_eq!(inventory.devices.len(), 1);
         let [error] = &inventory.errors[..] else { panic!("{:?}", texts(&inventory.errors)) };
-        assert_eq!((error.device.as_str(), error.what), ("usb 1-4", what));
+        assert_eq!((error.device.as_str(), error.what.as_ref()), ("usb 1-4", what));
     }
     let host = Host::new();
     for odd in ["1-", "1-2.", "x-1", "01-1", "1-999"] {

@@ -108,7 +108,7 @@ fn taken_away(step: &Step, fs: &HostFs) -> Result<BTreeSet<String>> {
 pub fn culprits(step: &Step, fs: &HostFs) -> Vec<Culprit> {
     let mut devices = BTreeSet::new();
     let mut culprits = Vec::new();
-    if let Some(address) = words::device(step) {
+    if let Some(address) = words::device(step).and_then(|device| device.parse::<PciAddress>().ok()) {
         devices.insert(address.to_string());
         devices.extend(standing::functions(fs, address).unwrap_or_default().iter().map(PciAddress::to_string));
         if let Step::Bind { driver, .. } | Step::Unbind { driver, .. } = step {

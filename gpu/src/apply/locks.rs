@@ -31,7 +31,7 @@ pub enum Locked {
 
 pub fn lock(directory: &Path, step: &Step) -> io::Result<Locked> {
     fs::create_dir_all(directory)?;
-    let name = words::device(step).map_or_else(|| "fabric".to_owned(), |address| address.to_string());
+    let name = words::device(step).unwrap_or_else(|| "fabric".to_owned());
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(directory.join(name))?;
     let deadline = Instant::now() + DYING;
     loop {

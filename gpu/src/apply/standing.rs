@@ -46,8 +46,8 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
         },
         Step::CreateGpuInstance { gpu, profile, placement } => carved(access, *gpu, profile, *placement)?,
         Step::DestroyGpuInstance { gpu, profile, placement } => carved(access, *gpu, profile, *placement)?.reversed(),
-        Step::CreateMdev { parent, type_id, uuid } => mediated(fs, *parent, type_id, uuid)?,
-        Step::RemoveMdev { parent, type_id, uuid } => mediated(fs, *parent, type_id, uuid)?.reversed(),
+        Step::CreateMdev { parent, type_id, uuid } => mediated(fs, parent, type_id, uuid)?,
+        Step::RemoveMdev { parent, type_id, uuid } => mediated(fs, parent, type_id, uuid)?.reversed(),
         Step::SetVgpuType { function, type_name } => vgpu_type(access, *function, type_name)?,
         Step::ClearVgpuType { function, type_name } => vgpu_type(access, *function, type_name)?.reversed(),
         Step::SetHeterogeneous { gpu, placement, from, to } => {
@@ -181,16 +181,19 @@ fn carved(access: &Access, gpu: PciAddress, profile: &str, placement: Span) -> R
     })
 }
 
-fn mediated(fs: &HostFs, parent: PciAddress, type_id: &str, uuid: &str) -> Result<Standing> {
+fn mediated(fs: &HostFs, parent: &str, type_id: &str, uuid: &str) -> Result<Standing> {
     let entry = format!("/sys/bus/mdev/devices/{uuid}");
     let Some(target) = fs.link(&entry).if_present()? else {
-        present(fs, parent)?;
+        if !fs.has(&format!("/sys/class/mdev_bus/{parent}"))? {
+            let gone = format!("{parent} makes no mediated devices on this host any more");
+            return Err(StepError::errno(gone, rustix::io::Errno::NODEV));
+        }
         return Ok(Standing::Before);
     };
     let above = target.parent().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     let found = (fs.link_name(&format!("{entry}/mdev_type"))?, above.unwrap_or_default());
     // As `nvidia-692`; the kernel calls the directory so, below the parent and from the device.
-    Ok(match found == (type_id.to_owned(), parent.to_string()) {
+    Ok(match found == (type_id.to_owned(), parent.to_owned()) {
         true => Standing::After,
         false => Standing::Other { found: format!("{uuid} is a {} of {}", found.0, found.1) },
     })

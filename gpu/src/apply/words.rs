@@ -41,8 +41,8 @@ pub fn of(step: &Step) -> String {
 
 /// The one device whose files a step writes; `None`: the fabric.
 #[must_use]
-pub fn device(step: &Step) -> Option<PciAddress> {
-    match step {
+pub fn device(step: &Step) -> Option<String> {
+    let address: Option<PciAddress> = match step {
         Step::SetDriverOverride { address, .. }
         | Step::Unbind { address, .. }
         | Step::Bind { address, .. }
@@ -54,8 +54,9 @@ pub fn device(step: &Step) -> Option<PciAddress> {
         | Step::CreateGpuInstance { gpu, .. }
         | Step::DestroyGpuInstance { gpu, .. }
         | Step::SetHeterogeneous { gpu, .. } => Some(*gpu),
-        Step::CreateMdev { parent, .. } | Step::RemoveMdev { parent, .. } => Some(*parent),
+        Step::CreateMdev { parent, .. } | Step::RemoveMdev { parent, .. } => return Some(parent.clone()),
         Step::SetVgpuType { function, .. } | Step::ClearVgpuType { function, .. } => Some(*function),
         Step::ActivateFabricPartition { .. } | Step::DeactivateFabricPartition { .. } => None,
-    }
+    };
+    address.map(|address| address.to_string())
 }

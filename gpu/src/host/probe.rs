@@ -26,6 +26,7 @@ impl Host {
         let usb = whole(usb::probe(fs));
         let mut errors = Vec::new();
         let mdevs = vgpu::mdevs(fs, &mut errors);
+        let mdev_parents = vgpu::other_parents(fs, &mut errors);
         let minors = holders::nvidia_minors(fs, &mut errors);
         let files = holders::Files::of(fs, &pci, &mdevs, &usb, &minors, &mut errors);
         let mut holders = holders::find(fs, &files, &mut errors);
@@ -59,7 +60,7 @@ impl Host {
             };
             gpus.devices.push(gpu);
         }
-        Host { fabric: fabric::read(&pci, fabric), pci, usb, gpus, mdevs, vgpus, holders, errors }
+        Host { fabric: fabric::read(&pci, fabric), pci, usb, gpus, mdevs, vgpus, mdev_parents, holders, errors }
     }
 }
 
@@ -78,7 +79,7 @@ fn ask_serial(fs: &HostFs, function: &mut PciFunction, held: bool) -> Result<(),
     }
     let failed = |source: crate::FsError| ProbeError {
         device: format!("pci {}", function.address),
-        what: "serial number",
+        what: "serial number".into(),
         source: source.into(),
     };
     function.serial = pci::serial_number(fs, function.address).map_err(failed)?;
@@ -206,5 +207,5 @@ fn silence(nvml: &NvmlSource) -> String {
 }
 
 fn unread(address: PciAddress, source: ProbeCause) -> ProbeError {
-    ProbeError { device: format!("gpu {address}"), what: "state", source }
+    ProbeError { device: format!("gpu {address}"), what: "state".into(), source }
 }

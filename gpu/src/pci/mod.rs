@@ -13,7 +13,7 @@ mod overrides;
 mod serial;
 mod slot;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use address::{ParsePciAddressError, PciAddress};
 pub use link::Link;
@@ -25,7 +25,7 @@ use crate::hostfs::HostFs;
 use crate::names::{self, Names};
 
 /// One PCI function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PciFunction {
     pub address: PciAddress,
     /// `pci0000:40/01.1/00.0`: where it is plugged in, without bus numbers. Stays when a card beside it is added.
@@ -71,7 +71,7 @@ impl PciFunction {
 }
 
 /// A base address register in use: one window into the device's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
     /// 0 to 5.
     pub index: u8,
@@ -79,7 +79,7 @@ pub struct Bar {
     pub space: Space,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Space {
     Io,
@@ -88,7 +88,7 @@ pub enum Space {
 }
 
 /// Where a function stands in SR-IOV.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sriov {
     None,
@@ -104,7 +104,7 @@ pub enum Sriov {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VirtualFunction {
     pub index: u16,
     pub address: PciAddress,

@@ -30,7 +30,7 @@ pub(super) fn fill(fs: &HostFs, inventory: &mut Inventory<PciFunction>) {
             Err(error) => failed(io::Error::new(error.kind(), error.to_string())),
         };
         let device = format!("pci {}", function.address);
-        inventory.errors.push(ProbeError { device, what: "driver override", source: failure.into() });
+        inventory.errors.push(ProbeError { device, what: "driver override".into(), source: failure.into() });
     }
 }
 

@@ -159,7 +159,7 @@ fn mediated() -> Scene {
     let shape = boards::A100_SXM_80GB.gpu.as_ref().unwrap();
     let id = shape.vgpu_types.iter().find(|known| matches!(known.kind, VgpuKind::TimeSliced { .. })).unwrap().id;
     let (type_id, uuid) = (format!("nvidia-{id}"), "8c2a6f0e-5a0b-4f0e-9d0c-0123456789ab".to_owned());
-    let create = Step::CreateMdev { parent, type_id, uuid };
+    let create = Step::CreateMdev { parent: parent.to_string(), type_id, uuid };
     let remove = create.undo().unwrap();
     let before = vec![Step::SriovManage { gpu, enable: true }];
     Scene { name: "a100_sxm_80gb: mdev".to_owned(), hardware, before, plan: vec![create.clone(), remove, create] }
