@@ -8,6 +8,7 @@ pub mod api;
 pub mod eventually;
 pub mod fleet;
 pub mod lab;
+pub mod lab_host;
 pub mod process;
 
 pub use api::{Api, Wanted};

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod closing;
 mod guest_image;
+mod lab_image;
 mod lanes;
 mod lint;
 mod markdown;
@@ -36,6 +37,12 @@ enum Command {
     Lint(lint::Options),
     /// Creates per second beside the raw commit rate; define and start beside virsh.
     Bench(bench::Options),
+    /// A GPU host without hardware: a real kernel in QEMU, every device path tried on it, and a table of how it went.
+    Lab {
+        /// The long form too: kills at more steps.
+        #[arg(long)]
+        full: bool,
+    },
     /// Build (or find in the cache) the Debian guest image and print its path.
     Image {
         /// Also copy it here.
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(options) => lanes::run(&options),
         Command::Lint(options) => lint::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Lab { full } => lanes::lab::command(full),
         Command::Image { out } => guest_image::command(out.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Packages => packages::command().map(|()| ExitCode::SUCCESS),
     };

@@ -46,6 +46,19 @@ pub(crate) const IMAGE: &[&str] = &[
     "ca-certificates",
 ];
 
+/// To make the lab's host (tests/lab/build.sh) and to speak to it. Its QEMU comes with it: no older one will do.
+pub(crate) const LAB: &[&str] = &[
+    "mmdebstrap",
+    "debian-archive-keyring",
+    "e2fsprogs",
+    "zstd",
+    "xz-utils",
+    "ca-certificates",
+    "openssh-client",
+    "iproute2",
+    "util-linux",
+];
+
 /// To lint.
 pub(crate) const LINT: &[&str] = &["git", "shellcheck"];
 
@@ -58,7 +71,7 @@ pub(crate) enum Ensured {
 
 /// `cargo xtask packages`.
 pub(crate) fn command() -> Result<()> {
-    match ensure(&[BUILD, HOST, IMAGE, LINT])? {
+    match ensure(&[BUILD, HOST, IMAGE, LAB, LINT])? {
         Ensured::AllThere => println!("every package is there"),
         Ensured::Installed(names) => println!("installed: {}", names.join(" ")),
     }

@@ -4,6 +4,7 @@
 
 mod cargo_tests;
 mod docs;
+pub(crate) mod lab;
 pub(crate) mod libvirt;
 mod pure;
 mod story;
@@ -34,6 +35,7 @@ enum Name {
     Pure,
     Story,
     Libvirt,
+    Lab,
     Docs,
 }
 
@@ -49,7 +51,7 @@ struct Lane {
     run: fn(&Options) -> Result<Ran>,
 }
 
-const LANES: [Lane; 4] = [pure::LANE, story::LANE, libvirt::LANE, docs::LANE];
+const LANES: [Lane; 5] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, docs::LANE];
 
 /// What a lane did.
 #[derive(Debug, Default)]

@@ -1,0 +1,208 @@
+//! A GPU host in one QEMU process: a real kernel with an IOMMU, SR-IOV, VFIO, mediated devices, USB and nested KVM.
+//!
+//! ```text
+//!  the test's network namespace:  control plane ◄── 10.0.2.2 ── [ lab host: systemd, libvirtd, agent ── guests ]
+//!                                 test ── ssh, QMP ───────────►
+//! ```
+//! Everything in it is emulated and slow, so nothing here waits for a fixed time, and every deadline is one that a slow
+//! machine meets. A boot that does not end is tried once more, and that is told: a second failure fails the test.
+
+mod device;
+pub mod machine;
+mod qmp;
+mod ssh;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub use device::{Granted, Wished};
+pub use ssh::Said;
+use ssh::Ssh;
+
+use crate::process;
+
+/// From power on to a login, on two emulated processors beside a build.
+const BOOT: Duration = Duration::from_secs(400);
+const TRIES: usize = 2;
+
+#[derive(Debug)]
+pub struct LabHost {
+    image: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    ssh: Ssh,
+    qemu: Child,
+    boot_id: String,
+    /// Boots that did not end and were tried again.
+    pub retries: usize,
+}
+
+/// What `cargo xtask lab` made; `None`: nobody did, and the test says that it did not run.
+pub fn image() -> Option<PathBuf> {
+    std::env::var_os("CROFT_LAB_IMAGE").map(PathBuf::from)
+}
+
+impl LabHost {
+    /// A new machine with an empty disk of its own. `dir/share` is what it sees, read-only, at /mnt/lab.
+    pub fn boot(image: &Path, dir: &Path) -> Self {
+        std::fs::create_dir_all(dir.join("share")).expect("the lab's directory");
+        let made = Command::new(image.join("emulator/bin/qemu-img"))
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&image.join("root.img"), &dir.join("root.qcow2")])
+            .status()
+            .expect("qemu-img");
+        assert!(made.success(), "qemu-img: {made}");
+        let port = process::free_port();
+        let ssh = Ssh::new(dir, port);
+        let qemu = start(image, dir, port, &ssh);
+        let (image, dir) = (image.to_owned(), dir.to_owned());
+        let mut lab = Self { image, dir, port, ssh, qemu, boot_id: String::new(), retries: 0 };
+        lab.come_up();
+        lab
+    }
+
+    /// Runs a script of bash as root, and returns what it printed. Its failure is one of the test.
+    pub fn sh(&self, script: &str) -> String {
+        let said = self.run(script);
+        assert!(said.success, "in the lab host: {script}\n{}{}\n{}", said.stdout, said.stderr, self.serial_end());
+        said.stdout.trim_end().to_owned()
+    }
+
+    /// The same of a script that may fail.
+    pub fn run(&self, script: &str) -> Said {
+        // One connection may be lost beside a busy machine; a script that did not start can be started again.
+        for _ in 0..3 {
+            if let Some(said) = self.ssh.attempt(script) {
+                return said;
+            }
+        }
+        panic!("the lab host does not answer: {script}\n{}", self.serial_end())
+    }
+
+    /// Asks until the script succeeds, and returns what it printed.
+    pub fn until(&self, deadline: Duration, what: &str, script: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let said = self.run(script);
+            if said.success {
+                return said.stdout.trim_end().to_owned();
+            }
+            assert!(began.elapsed() < deadline, "{what}: not within {deadline:?}: {}{}", said.stdout, said.stderr);
+            thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Shuts down and starts again, in order.
+    pub fn reboot(&mut self) {
+        // The connection goes before the answer comes.
+        let _ = self.ssh.attempt("systemctl reboot");
+        self.ssh.forget();
+        self.come_up();
+    }
+
+    /// Power off and on again, with no word to anybody inside.
+    pub fn power_cut(&mut self) {
+        self.power_off();
+        self.qemu = start(&self.image, &self.dir, self.port, &self.ssh);
+        self.come_up();
+    }
+
+    /// What happens to a machine's plugs: `device_add`, `device_del`, …
+    pub fn hand(&self, command: &str, arguments: Value) -> Value {
+        qmp::tell(&self.dir.join("qmp"), command, &arguments)
+    }
+
+    pub fn unplug_usb(&self, index: usize) {
+        self.hand("device_del", json!({ "id": format!("usb{index}") }));
+    }
+
+    /// The same device as before, at another port if need be.
+    pub fn plug_usb(&self, index: usize, port: usize) {
+        let serial = machine::USB_SERIALS[index];
+        let device = json!({
+            "driver": "usb-serial", "id": format!("usb{index}"), "bus": "xhci.0", "port": port.to_string(),
+            "chardev": format!("null{index}"), "serial": serial,
+        });
+        self.hand("device_add", device);
+    }
+
+    /// What the machine told on its serial line last.
+    pub fn serial_end(&self) -> String {
+        let text = std::fs::read(self.dir.join("serial.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// What the lab host sees at /mnt/lab.
+    pub fn share(&self) -> PathBuf {
+        self.dir.join("share")
+    }
+
+    fn come_up(&mut self) {
+        for attempt in 1..=TRIES {
+            if self.answers_within(BOOT) {
+                return;
+            }
+            println!("the lab host did not come up within {BOOT:?} (try {attempt} of {TRIES}):\n{}", self.serial_end());
+            if attempt < TRIES {
+                self.retries += 1;
+                self.power_off();
+                self.qemu = start(&self.image, &self.dir, self.port, &self.ssh);
+            }
+        }
+        panic!("the lab host did not come up in {TRIES} tries of {BOOT:?}\n{}", self.serial_end());
+    }
+
+    /// Another boot than the last one, with all that a boot starts.
+    fn answers_within(&mut self, deadline: Duration) -> bool {
+        const ASK: &str = "systemctl is-active -q multi-user.target && mountpoint -q /mnt/lab && \
+                           cat /proc/sys/kernel/random/boot_id";
+        let began = Instant::now();
+        while began.elapsed() < deadline {
+            if let Ok(Some(status)) = self.qemu.try_wait() {
+                let log = std::fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default();
+                panic!("QEMU ended by itself: {status}\n{log}");
+            }
+            match self.ssh.attempt(ASK) {
+                Some(said) if said.success && said.stdout.trim() != self.boot_id => {
+                    said.stdout.trim().clone_into(&mut self.boot_id);
+                    return true;
+                }
+                Some(_) => {}
+                None => self.ssh.forget(),
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        false
+    }
+
+    fn power_off(&mut self) {
+        self.ssh.forget();
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+impl Drop for LabHost {
+    fn drop(&mut self) {
+        self.power_off();
+    }
+}
+
+fn start(image: &Path, dir: &Path, port: u16, ssh: &Ssh) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("qemu.log")).expect("log");
+    // QEMU begins the file anew; what the boot before it said is looked at after a power cut.
+    let _ = std::fs::rename(dir.join("serial.log"), dir.join("serial.before.log"));
+    Command::new(image.join("emulator/bin/qemu-system-x86_64"))
+        .args(machine::arguments(image, dir, port, &ssh.public_key()))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("log"))
+        .stderr(log)
+        .spawn()
+        .expect("QEMU")
+}

@@ -1,0 +1,1 @@
+//! The lab host as a member of a fleet: its agent under systemd, the control plane outside.
