@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use croft_core::Result;
+use croft_core::device::{Assignment, Mode};
 use croft_core::id::HostId;
 use croft_core::instance::Instance;
 use croft_core::placement::view::Claim;
+use croft_core::quota::device;
 use sqlx::AnyConnection;
 
 use crate::column::from_json;
+use crate::device::{ModeRow, select_gpu_modes};
 use crate::host::claimed::CPU;
 use crate::instance::{Row as InstanceRow, select_instances};
 use crate::open::Store;
@@ -53,6 +56,7 @@ impl Store {
         check_used(&mut tx, &mut faults).await?;
         check_charges(&mut tx, &instances, &mut faults).await?;
         check_claims(&mut tx, &instances, &mut faults).await?;
+        check_gpus(&mut tx, &mut faults).await?;
         check_hosts(&mut tx, &mut faults).await?;
         check_operations(&mut tx, &mut faults).await?;
         check_seeds(&mut tx, &instances, &mut faults).await?;
@@ -118,7 +122,7 @@ async fn check_used(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()>
     Ok(())
 }
 
-/// Every instance is charged for its shape, under its own tenant.
+/// Every instance is charged for its shape and its exact devices, under its own tenant.
 async fn check_charges(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
     let rows: Vec<(String, String, String, i64)> =
         sql("SELECT holder_uid, tenant, resource, amount FROM charges").all(conn).await?;
@@ -133,8 +137,10 @@ async fn check_charges(conn: &mut AnyConnection, instances: &[Instance], faults:
     }
     for instance in instances {
         let found = held.remove(&instance.uid.to_string()).unwrap_or_default();
-        if found != instance.spec.charges() {
-            faults.push(format!("{}: charged {found:?} for {:?}", instance.name(), instance.spec.charges()));
+        let mut expected = instance.spec.charges();
+        expected.extend(device::total(pieces(instance)));
+        if found != expected {
+            faults.push(format!("{}: charged {found:?} for {expected:?}", instance.name()));
         }
     }
     Ok(())
@@ -165,15 +171,87 @@ async fn check_claims(conn: &mut AnyConnection, instances: &[Instance], faults: 
         if claim.as_ref().map(|(host, _)| host.as_str()) != placed {
             faults.push(format!("{name}: placed on {placed:?}, claims {:?}", claim.as_ref().map(|(host, _)| host)));
         }
-        let expected: BTreeSet<_> = claim
-            .iter()
-            .flat_map(|(host, claim)| claim.dedicated.iter().map(|cpu| (host.clone(), CPU.to_owned(), cpu.to_string())))
-            .collect();
+        check_pieces(instance, claim.as_ref().map(|(_, claim)| claim), faults);
+        let expected: BTreeSet<_> = claim.iter().flat_map(|(host, claim)| atoms_of(host, claim)).collect();
         let found = atoms.remove(&uid).unwrap_or_default();
         if expected != found {
             faults.push(format!("{name}: its exact pieces are {expected:?}, the table says {found:?}"));
         }
     }
+    Ok(())
+}
+
+fn pieces(instance: &Instance) -> &[Assignment] {
+    instance.placement.as_ref().map_or(&[], |placement| &placement.devices)
+}
+
+/// Rows of `device_claims`.
+fn atoms_of(host: &str, claim: &Claim) -> Vec<(String, String, String)> {
+    let cpus = claim.dedicated.iter().map(|cpu| (CPU.to_owned(), cpu.to_string()));
+    let devices = claim
+        .devices
+        .iter()
+        .flat_map(|claim| claim.atoms.iter().map(|atom| (claim.device.to_string(), atom.to_string())));
+    cpus.chain(devices).map(|(device, atom)| (host.to_owned(), device, atom)).collect()
+}
+
+/// A placed instance has a piece for each device that it asks for, and claims all of it.
+fn check_pieces(instance: &Instance, claim: Option<&Claim>, faults: &mut Faults) {
+    let name = instance.name();
+    let asked: Vec<&str> = instance.spec.devices.iter().map(|request| request.id.as_str()).collect();
+    let given: Vec<&str> = pieces(instance).iter().map(|piece| piece.id.as_str()).collect();
+    if instance.placement.is_some() && asked != given {
+        faults.push(format!("{name}: asks for the devices {asked:?}, and was given {given:?}"));
+    }
+    for piece in pieces(instance) {
+        let own = (&piece.device, &piece.atoms);
+        for (device, atoms) in piece.companions.iter().map(|(device, atoms)| (device, atoms)).chain([own]) {
+            let claims = claim.iter().flat_map(|claim| &claim.devices);
+            let mut of_it = claims.filter(|one| one.request == piece.id && one.device == *device);
+            if !of_it.any(|one| one.atoms == *atoms) {
+                faults.push(format!("{name}: was given {device} as `{}`, and does not claim it", piece.id));
+            }
+        }
+    }
+    let strangers = instance.intent.detaching.keys().filter(|id| !asked.contains(&id.as_str()));
+    faults.extend(strangers.map(|id| format!("{name}: detaches `{id}`, which it does not ask for")));
+}
+
+/// Every device that is held is known, and each GPU's row says what its claims add up to.
+async fn check_gpus(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
+    let unknown: Vec<(String, String)> = sql("SELECT DISTINCT c.host, c.device
+                                              FROM device_claims c
+                                              LEFT JOIN devices d ON d.host = c.host AND d.device = c.device
+                                              WHERE d.device IS NULL AND c.device <> ")
+    .push_bind(CPU)
+    .all(conn)
+    .await?;
+    faults.extend(
+        unknown.into_iter().map(|(host, device)| format!("hosts/{host}/devices/{device} is held, and unknown")),
+    );
+    let rows: Vec<(String, String)> = sql("SELECT host, claim FROM host_claims").all(conn).await?;
+    let mut promised: BTreeMap<(String, String), (BTreeSet<Mode>, i64)> = BTreeMap::new();
+    for (host, text) in rows {
+        let claim: Claim = from_json(&text, "host_claims.claim")?;
+        for one in claim.devices {
+            let Some(mode) = one.mode else { continue };
+            let (modes, used) = promised.entry((host.clone(), one.device.to_string())).or_default();
+            modes.insert(mode);
+            *used += one.framebuffer_mib;
+        }
+    }
+    let modes: Vec<ModeRow> = sql(select_gpu_modes!("ORDER BY host, device")).all(conn).await?;
+    for row in modes {
+        let (modes, used) = promised.remove(&(row.host.clone(), row.device.clone())).unwrap_or_default();
+        let expected = modes.first().copied().unwrap_or_default();
+        if modes.len() > 1 || row.mode()? != expected || row.framebuffer_used_mib != used {
+            faults.push(format!(
+                "hosts/{}/devices/{}: is {} with {} MiB of framebuffer used, its claims are {modes:?} with {used}",
+                row.host, row.device, row.mode, row.framebuffer_used_mib
+            ));
+        }
+    }
+    faults.extend(promised.into_keys().map(|(host, device)| format!("hosts/{host}/devices/{device} is held as a GPU")));
     Ok(())
 }
 

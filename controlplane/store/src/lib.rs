@@ -50,7 +50,7 @@ pub use device::report::DeviceReport;
 pub use host::desired::{Desired, Tombstone};
 pub use host::report::HostReport;
 pub use image::ImageScope;
-pub use instance::attach::{AttachAnswer, AttachRequest};
+pub use instance::attach::{AttachAnswer, AttachRequest, Extension};
 pub use instance::claim::{ClaimAnswer, ClaimRequest};
 pub use instance::command::Command;
 pub use instance::list::InstanceFilter;

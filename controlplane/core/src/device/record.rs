@@ -71,7 +71,8 @@ impl Record {
         match promise.mode {
             Mode::MigVgpu => {
                 let Some(board) = gpu.board.as_ref().and_then(|report| report.board().ok()) else { return true };
-                let pieces = taken.iter().filter_map(|atom| if let Atom::Mig(atom) = atom { Some(*atom) } else { None });
+                let pieces =
+                    taken.iter().filter_map(|atom| if let Atom::Mig(atom) = atom { Some(*atom) } else { None });
                 pieces.collect::<Occupancy>().placements_free(&board).next().is_none()
             }
             Mode::Vgpu => {

@@ -192,8 +192,7 @@ async fn records(conn: &mut AnyConnection, rows: Vec<Row>, host: Option<&HostId>
 }
 
 pub(crate) async fn record(conn: &mut AnyConnection, host: &HostId, id: &DeviceId) -> Result<Option<Record>> {
-    let rows: Vec<Row> =
-        sql(select_devices!("WHERE host = $1 AND device = $2")).bind(host).bind(id).all(conn).await?;
+    let rows: Vec<Row> = sql(select_devices!("WHERE host = $1 AND device = $2")).bind(host).bind(id).all(conn).await?;
     if rows.is_empty() {
         return Ok(None);
     }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 
 use croft_core::host::Resources;
 use croft_core::id::{HostId, InstanceUid};
+use croft_core::placement::device::DeviceClaim;
 use croft_core::placement::view::Claim;
 use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
 use super::total;
 use crate::column::{from_json, to_json};
+use crate::device::claimed::{self as device, Piece};
 use crate::sql::{insert, sql};
 
 /// The device of which logical CPUs are the atoms.
@@ -28,6 +30,7 @@ pub(crate) struct Taken {
 #[derive(sqlx::FromRow)]
 struct Held {
     host: String,
+    claim: String,
     vcpus: i64,
     memory_mib: i64,
     disk_gib: i64,
@@ -78,7 +81,60 @@ pub(crate) async fn take(conn: &mut AnyConnection, taken: &[Taken], versions: &B
         row.cell(&one.host).cell(CPU).cell(cpu.to_string()).cell(one.uid)
     })
     .await?;
+    let pieces: Vec<Piece<'_>> = taken
+        .iter()
+        .flat_map(|one| one.claim.devices.iter().map(|claim| Piece { host: &one.host, uid: one.uid, claim }))
+        .collect();
+    device::take(conn, &pieces).await
+}
+
+/// More devices for one that is here. `false`: the host, or a GPU, has moved on; what was written must be rolled back.
+pub(crate) async fn grow(
+    conn: &mut AnyConnection,
+    uid: InstanceUid,
+    host: &HostId,
+    claims: &[DeviceClaim],
+    version: i64,
+) -> Result<bool> {
+    let touched = sql("UPDATE hosts SET version = version + 1 WHERE id = $1 AND version = $2")
+        .bind(host)
+        .bind(version)
+        .run(conn)
+        .await?;
+    let Some(mut claim) = of(conn, uid, host).await?.filter(|_| touched > 0) else { return Ok(false) };
+    let pieces: Vec<Piece<'_>> = claims.iter().map(|claim| Piece { host, uid, claim }).collect();
+    if !device::take(conn, &pieces).await? {
+        return Ok(false);
+    }
+    claim.devices.extend_from_slice(claims);
+    write(conn, uid, &claim).await?;
     Ok(true)
+}
+
+/// Without what one request of it holds.
+pub(crate) async fn shrink(conn: &mut AnyConnection, uid: InstanceUid, host: &HostId, request: &str) -> Result<()> {
+    let Some(mut claim) = of(conn, uid, host).await? else { return Ok(()) };
+    let (gone, kept): (Vec<_>, Vec<_>) = claim.devices.into_iter().partition(|one| one.request == request);
+    claim.devices = kept;
+    device::delete(conn, host, uid, &gone).await?;
+    let gone: Vec<(HostId, DeviceClaim)> = gone.into_iter().map(|one| (host.clone(), one)).collect();
+    device::give_back(conn, &gone).await?;
+    write(conn, uid, &claim).await?;
+    super::moved(conn, host).await
+}
+
+async fn of(conn: &mut AnyConnection, uid: InstanceUid, host: &HostId) -> Result<Option<Claim>> {
+    let row: Option<(String,)> = sql("SELECT claim FROM host_claims WHERE instance_uid = $1 AND host = $2")
+        .bind(uid)
+        .bind(host)
+        .optional(conn)
+        .await?;
+    row.map(|(text,)| from_json(&text, "host_claims.claim")).transpose()
+}
+
+async fn write(conn: &mut AnyConnection, uid: InstanceUid, claim: &Claim) -> Result<()> {
+    sql("UPDATE host_claims SET claim = $2 WHERE instance_uid = $1").bind(uid).bind(to_json(claim)?).run(conn).await?;
+    Ok(())
 }
 
 /// Lets go of everything that these hold of hosts; those that hold nothing are left as they are.
@@ -89,9 +145,15 @@ pub(crate) async fn give_back(conn: &mut AnyConnection, uids: &[InstanceUid]) ->
     sql("DELETE FROM device_claims WHERE instance_uid IN ").list(uids).run(conn).await?;
     let held: Vec<Held> = sql("DELETE FROM host_claims WHERE instance_uid IN ")
         .list(uids)
-        .push(" RETURNING host, vcpus, memory_mib, disk_gib")
+        .push(" RETURNING host, claim, vcpus, memory_mib, disk_gib")
         .all(conn)
         .await?;
+    let mut devices = Vec::new();
+    for row in &held {
+        let claim: Claim = from_json(&row.claim, "host_claims.claim")?;
+        devices.extend(claim.devices.into_iter().map(|one| (HostId(row.host.clone()), one)));
+    }
+    device::give_back(conn, &devices).await?;
     let parts = held.into_iter().map(|row| {
         (HostId(row.host), Resources { vcpus: row.vcpus, memory_mib: row.memory_mib, disk_gib: row.disk_gib })
     });

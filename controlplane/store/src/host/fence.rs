@@ -66,14 +66,23 @@ async fn bury(tx: &mut Tx, host: &HostId, instances: &[Instance]) -> Result<()> 
     .await?;
     for some in uids.chunks(500) {
         claimed::give_back(&mut tx.conn, some).await?;
+        instance::charged::give_back_devices(&mut tx.conn, some).await?;
     }
     Ok(())
 }
 
+/// Its devices are off with the host: their charges went with their claims. Those of its shape stay.
+///
 /// Without a host it is placed anew, stays stopped, or is gone. It is settled in this same commit, so that nobody ever
 /// reads of an instance that runs nowhere.
 async fn let_go(tx: &mut Tx, host: &Host, mut instance: Instance) -> Result<()> {
     instance.placement = None;
+    if !instance.intent.detaching.is_empty() {
+        // Off is out of the guest.
+        instance.spec.devices.retain(|request| !instance.intent.detaching.contains_key(&request.id));
+        instance.intent.detaching.clear();
+        instance::write_spec(&mut tx.conn, &instance).await?;
+    }
     instance.status.observed = None;
     instance.status.observed_time = None;
     instance.status.reason = Reason::HostFenced.as_str().to_owned();

@@ -52,6 +52,7 @@ pub(crate) struct Row {
     features: String,
     conditions: String,
     pub(crate) boot_id: String,
+    pub(crate) devices_boot_id: String,
     pub(crate) version: i64,
 }
 
@@ -62,7 +63,7 @@ macro_rules! select_hosts {
             "SELECT id, uid, generation, labels, annotations, create_time, update_time, state, cordoned, epoch,
                     lease_expire_time, capacity, claimed_vcpus, claimed_memory_mib, claimed_disk_gib,
                     foreign_resources, reserve, overhead_memory_mib, cpu_overcommit_percent, info, features,
-                    conditions, boot_id, version
+                    conditions, boot_id, devices_boot_id, version
              FROM hosts ",
             $tail
         )

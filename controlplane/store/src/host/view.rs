@@ -9,6 +9,7 @@ use sqlx::AnyConnection;
 
 use super::{Row, select_hosts};
 use crate::column::from_json;
+use crate::device::view::Devices;
 use crate::open::Store;
 use crate::sql::sql;
 
@@ -26,16 +27,20 @@ struct Version {
 
 fn empty(row: Row) -> Result<HostView> {
     let version = row.version;
-    Ok(HostView::empty(&row.try_into()?, version))
+    let devices_seen = !row.boot_id.is_empty() && row.boot_id == row.devices_boot_id;
+    Ok(HostView { devices_seen, ..HostView::empty(&row.try_into()?, version) })
 }
 
 async fn view(conn: &mut AnyConnection, id: &HostId) -> Result<Option<HostView>> {
     let Some(row) = super::row(conn, id).await? else { return Ok(None) };
     let mut view = empty(row)?;
+    let mut devices = Devices::read(conn, Some(id)).await?;
+    devices.fill(&mut view);
     let claims: Vec<Claimed> = sql("SELECT host, claim FROM host_claims WHERE host = $1").bind(id).all(conn).await?;
     for claimed in claims {
         view.take(&from_json(&claimed.claim, "host_claims.claim")?);
     }
+    devices.finish(&mut view);
     Ok(Some(view))
 }
 
@@ -44,9 +49,11 @@ impl Store {
     pub async fn host_views(&self) -> Result<Vec<HostView>> {
         let mut tx = self.snapshot().await?;
         let rows: Vec<Row> = sql(select_hosts!("ORDER BY id")).all(&mut tx).await?;
+        let mut devices = Devices::read(&mut tx, None).await?;
         let mut views = BTreeMap::new();
         for row in rows {
-            let view = empty(row)?;
+            let mut view = empty(row)?;
+            devices.fill(&mut view);
             views.insert(view.id.0.clone(), view);
         }
         let claims: Vec<Claimed> = sql("SELECT host, claim FROM host_claims").all(&mut tx).await?;
@@ -55,7 +62,9 @@ impl Store {
                 view.take(&from_json(&claimed.claim, "host_claims.claim")?);
             }
         }
-        Ok(views.into_values().collect())
+        let mut views: Vec<HostView> = views.into_values().collect();
+        views.iter_mut().for_each(|view| devices.finish(view));
+        Ok(views)
     }
 
     /// To see which views are out of date.

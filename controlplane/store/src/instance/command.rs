@@ -182,6 +182,11 @@ impl Store {
                 })
             })
             .await?;
+        self.operation_now(done).await
+    }
+
+    /// A replayed answer as both are now; as they were then when they are gone.
+    pub(super) async fn operation_now(&self, done: Done<(Operation, Instance)>) -> Result<Done<(Operation, Instance)>> {
         let Done::Replayed((operation, instance)) = done else { return Ok(done) };
         let operation = self.operation_get(operation.uid).await?.unwrap_or(operation);
         let instance = self.instance_by_uid(instance.uid).await?.unwrap_or(instance);

@@ -1,6 +1,7 @@
 //! Instances: the row, how it is read and written back.
 
 pub(crate) mod attach;
+pub(crate) mod charged;
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod gone;
@@ -152,6 +153,16 @@ pub(crate) async fn write(conn: &mut AnyConnection, instance: &Instance, settled
     .bind(settled == Settled::Yes)
     .run(conn)
     .await?;
+    Ok(())
+}
+
+/// The devices that it asks for; nothing else of a shape changes.
+pub(crate) async fn write_spec(conn: &mut AnyConnection, instance: &Instance) -> Result<()> {
+    sql("UPDATE instances SET spec = $2 WHERE uid = $1")
+        .bind(instance.uid)
+        .bind(to_json(&instance.spec)?)
+        .run(conn)
+        .await?;
     Ok(())
 }
 

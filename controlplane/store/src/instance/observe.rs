@@ -10,6 +10,8 @@ use croft_core::instance::{Instance, Observed, Phase};
 use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
+use super::attach::{self, Released};
+use super::settle::settle;
 use super::{Row, Settled, select_instances};
 use crate::host::lease;
 use crate::open::Store;
@@ -55,17 +57,25 @@ async fn observe(tx: &mut Tx, report: Report) -> Result<Vec<InstanceUid>> {
         return Ok(Vec::new());
     }
     let told = deletes_told(&mut tx.conn, &report).await?;
-    let mut changed = Vec::new();
+    let (mut changed, mut left) = (Vec::new(), Vec::new());
     for mut instance in placed_here(&mut tx.conn, &report).await? {
         let Some(truth) = truth(&instance, &report, told.contains(&instance.uid)) else { continue };
         if instance.status.observed.as_ref() == Some(&truth) {
             continue;
+        }
+        let released = Released { generation: truth.generation, devices: &truth.released_devices };
+        if attach::release(tx, &mut instance, &released).await? {
+            left.push(instance.uid);
         }
         instance.status.observed = Some(truth);
         instance.status.observed_time = Some(tx.now);
         super::write(&mut tx.conn, &instance, Settled::No).await?;
         tx.instance_written(&instance, false);
         changed.push(instance.uid);
+    }
+    // A detach is done in the commit that gives back, before its id can be used again.
+    if !left.is_empty() {
+        settle(tx, left).await?;
     }
     Ok(changed)
 }

@@ -1,4 +1,5 @@
-//! A new host for an instance whose host was fenced. Its charges never left.
+//! A new host for an instance whose host was fenced. The charges of its shape never left; those of its devices are made anew, for
+//! the pieces that it gets.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use croft_core::instance::{Instance, Power};
 use croft_core::placement::Placement;
 use croft_core::placement::view::Claim;
 
-use super::Settled;
+use super::{Settled, charged};
 use crate::event::reason;
 use crate::host::claimed::{self, Taken};
 use crate::open::Store;
@@ -49,6 +50,12 @@ impl Store {
                     .bind(uid)
                     .any(&mut tx.conn)
                     .await?;
+                // Since it was decided a device may have come or gone.
+                let placed = placement.devices.iter().map(|one| &one.id);
+                if !placed.eq(instance.spec.devices.iter().map(|request| &request.id)) {
+                    return Ok(PlaceAnswer::Stale);
+                }
+                charged::charge(&mut tx.conn, uid, &instance.tenant, &placement.devices).await?;
                 let taken = Taken { uid, host: host.clone(), claim };
                 let versions = BTreeMap::from([(host.clone(), version)]);
                 // Where it lies buried it cannot live: such a host is not READY, so whoever chose it saw an older one.

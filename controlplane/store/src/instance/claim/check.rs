@@ -9,7 +9,7 @@ use croft_core::instance::{Instance, Intent, Spec, State, Status, seed};
 use croft_core::meta::Meta;
 use croft_core::operation::{Operation, Verb};
 use croft_core::placement::Placement;
-use croft_core::quota::{Charges, Quota, admit};
+use croft_core::quota::{Charges, Quota, admit, device};
 use croft_core::{Error, Reason, Result, Timestamp, host, network};
 
 use super::ClaimRequest;
@@ -120,20 +120,41 @@ impl Batch {
         let image = self.image(&new.spec, lineage)?;
         check_size(&new.spec, image)?;
         self.check_networks(&new.tenant, &new.spec, lineage)?;
-        let charges = new.spec.charges();
+        let mut charges = new.spec.charges();
         admit(&self.rows(lineage, &charges), &charges)?;
         let (placement, claim, _) = match &request.placed {
             Ok(placed) => placed,
             Err(error) => return Err(error.clone()),
         };
         let clash = claim.dedicated.iter().any(|cpu| self.known.dedicated.contains(&(placement.host.clone(), *cpu)));
+        let clash = clash || !self.known.holdings.fit(&placement.host, &claim.devices);
         if clash || self.known.versions.get(&placement.host) != self.seen.get(&placement.host) {
             return Ok(None);
         }
+        let devices = self.device_charges(&new.tenant, lineage, &new.spec, placement)?;
+        charges.extend(devices);
         let (instance, seed) = self.instance(request, image, placement);
         let taken = Taken { uid: instance.uid, host: placement.host.clone(), claim: claim.clone() };
         let operation = self.operation(request, &instance);
         Ok(Some(Admission { at, instance, operation, taken, charges, seed }))
+    }
+
+    /// Of the exact pieces: what they are is known only now.
+    fn device_charges(
+        &self,
+        tenant: &TenantId,
+        lineage: &[TenantId],
+        spec: &Spec,
+        placement: &Placement,
+    ) -> Result<Charges> {
+        if !placement.devices.iter().map(|one| &one.id).eq(spec.devices.iter().map(|request| &request.id)) {
+            return Err(Error::internal("a placement with other devices than were asked for"));
+        }
+        let charges = device::total(&placement.devices);
+        let rows = self.rows(lineage, &charges);
+        device::granted(&rows, tenant, &placement.devices)?;
+        admit(&rows, &charges)?;
+        Ok(charges)
     }
 
     fn image(&self, spec: &Spec, lineage: &[TenantId]) -> Result<&Image> {
@@ -253,6 +274,7 @@ impl Batch {
         self.known.taken.insert((tenant.clone(), id.clone()));
         let host = &admission.taken.host;
         self.known.dedicated.extend(admission.taken.claim.dedicated.iter().map(|cpu| (host.clone(), *cpu)));
+        self.known.holdings.take(host, &admission.taken.claim.devices);
         if let Some(version) = self.known.versions.get(host) {
             self.admitted.versions.insert(host.clone(), *version);
         }

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use croft_core::id::{HostId, NetworkId, TenantId};
 use croft_core::image::Image;
 use croft_core::network::{self, Network};
+use croft_core::placement::view::Claim;
 use croft_core::quota::Quota;
 use croft_core::{Result, name};
 use sqlx::AnyConnection;
 
 use super::ClaimRequest;
+use crate::device::claimed::Holdings;
 use crate::host::claimed;
 use crate::quota::of_tenants;
 use crate::sql::sql;
@@ -36,6 +38,8 @@ pub(super) struct Known {
     pub versions: BTreeMap<HostId, i64>,
     /// Logical CPUs that somebody has to himself.
     pub dedicated: HashSet<(HostId, i32)>,
+    /// Of hosts where the batch wants devices.
+    pub holdings: Holdings,
 }
 
 #[derive(sqlx::FromRow)]
@@ -65,6 +69,11 @@ impl Known {
             networks: known_networks(conn, requests).await?,
             versions: versions(conn, requests).await?,
             dedicated: dedicated(conn, requests).await?,
+            holdings: Holdings::read(
+                conn,
+                &hosts(requests, |request| wants(request, |claim| !claim.devices.is_empty())),
+            )
+            .await?,
         })
     }
 }
@@ -139,6 +148,10 @@ fn hosts(requests: &[ClaimRequest], wanted: impl Fn(&ClaimRequest) -> bool) -> V
     hosts.into_iter().cloned().collect()
 }
 
+fn wants(request: &ClaimRequest, what: impl Fn(&Claim) -> bool) -> bool {
+    request.placed.as_ref().is_ok_and(|(_, claim, _)| what(claim))
+}
+
 async fn versions(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<BTreeMap<HostId, i64>> {
     let hosts = hosts(requests, |_| true);
     if hosts.is_empty() {
@@ -150,8 +163,7 @@ async fn versions(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result
 
 /// Asked only when the batch wants CPUs of its own.
 async fn dedicated(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<HashSet<(HostId, i32)>> {
-    let hosts =
-        hosts(requests, |request| request.placed.as_ref().is_ok_and(|(_, claim, _)| !claim.dedicated.is_empty()));
+    let hosts = hosts(requests, |request| wants(request, |claim| !claim.dedicated.is_empty()));
     if hosts.is_empty() {
         return Ok(HashSet::new());
     }
