@@ -9,7 +9,9 @@ use crate::apply;
 use crate::args::{Args, Global, Noun};
 use crate::config::{self, Config};
 use crate::failure::Result;
-use crate::noun::{audit, context, event, host, image, instance, network, operation, quota, tenant, token};
+use crate::noun::{
+    audit, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
+};
 use crate::output::{self, Output};
 use crate::plane::Plane;
 use crate::target::Chosen;
@@ -71,6 +73,9 @@ pub async fn run(args: Args) -> Result<()> {
         Noun::Quota(command) => quota::run(&App::new(global)?, command).await,
         Noun::Token(command) => token::run(&App::new(global)?, command).await,
         Noun::Host(command) => host::run(&App::new(global)?, command).await,
+        Noun::Gpu(command) => gpu::run(&App::new(global)?, command).await,
+        Noun::Device(command) => device::run(&App::new(global)?, command).await,
+        Noun::Pool(command) => pool::run(&App::new(global)?, command).await,
         Noun::Operation(command) => operation::run(&App::new(global)?, command).await,
         Noun::Event(command) => event::run(&App::new(global)?, command).await,
         Noun::Audit(command) => audit::run(&App::new(global)?, command).await,

@@ -3,7 +3,9 @@
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::apply;
-use crate::noun::{audit, context, event, host, image, instance, network, operation, quota, tenant, token};
+use crate::noun::{
+    audit, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
+};
 use crate::output::Format;
 
 #[derive(Debug, Parser)]
@@ -73,6 +75,15 @@ pub enum Noun {
     /// The machines underneath
     #[command(subcommand)]
     Host(host::Command),
+    /// GPUs of the hosts, what is cut of them, and where a piece could be had
+    #[command(subcommand)]
+    Gpu(gpu::Command),
+    /// Devices of the hosts: GPUs, PCI functions, USB
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Sets of interchangeable devices that tenants are granted
+    #[command(subcommand)]
+    Pool(pool::Command),
     /// The work behind a change
     #[command(subcommand)]
     Operation(operation::Command),
@@ -82,7 +93,7 @@ pub enum Noun {
     /// Who did what
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Bring tenants, quotas, networks, images and instances to what files say
+    /// Bring tenants, quotas, networks, pools, images and instances to what files say
     Apply(apply::Apply),
     /// Planes that this machine knows
     #[command(subcommand)]

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use croft_proto::v1::{
-    events_client::EventsClient, hosts_client::HostsClient, images_client::ImagesClient,
+    devices_client::DevicesClient, events_client::EventsClient, hosts_client::HostsClient, images_client::ImagesClient,
     instances_client::InstancesClient, networks_client::NetworksClient, operations_client::OperationsClient,
-    quotas_client::QuotasClient, tenants_client::TenantsClient, tokens_client::TokensClient,
+    pools_client::PoolsClient, quotas_client::QuotasClient, tenants_client::TenantsClient, tokens_client::TokensClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -85,6 +85,8 @@ impl Plane {
         images: ImagesClient,
         networks: NetworksClient,
         hosts: HostsClient,
+        devices: DevicesClient,
+        pools: PoolsClient,
         instances: InstancesClient,
         operations: OperationsClient,
         events: EventsClient,

@@ -34,13 +34,14 @@ impl std::fmt::Display for Difference {
 
 pub fn differences(document: &Document, live: &Live) -> Result<Vec<Difference>> {
     let descriptor = proto_json::descriptor(document.kind.message())?;
-    let wanted = DynamicMessage::deserialize(descriptor.clone(), &document.declared)
+    let declared = spread_devices(document);
+    let wanted = DynamicMessage::deserialize(descriptor.clone(), &declared)
         .map_err(|error| Failure::usage(format!("{}: {error}", document.place)))?;
     let wanted = canonical(&wanted)?;
     let mut is = live.value.clone();
     reveal_user_data(&wanted, &mut is);
     let mut found = Vec::new();
-    compare(&descriptor, &document.declared, &wanted, &is, "", &mut found)?;
+    compare(&descriptor, &declared, &wanted, &is, "", &mut found)?;
     found.retain(|difference| !is_output_only(document.kind, &difference.path));
     Ok(found)
 }
@@ -67,7 +68,7 @@ fn compare(
         let value = is.get(field.json_name()).unwrap_or(&Value::Null);
         let kind = field.kind();
         // google.protobuf's own types are single values in JSON: a duration is "90s".
-        let inner = kind.as_message().filter(|inner| !inner.full_name().starts_with("google.protobuf."));
+        let inner = kind.as_message().filter(|inner| !is_one_value(inner.full_name()));
         match inner {
             Some(inner) if field.is_list() => {
                 let (items, there) = (array(says), array(value));
@@ -92,6 +93,49 @@ fn compare(
     Ok(())
 }
 
+/// Half a pool's match is another match.
+fn is_one_value(message: &str) -> bool {
+    message.starts_with("google.protobuf.") || message == "croft.v1.Pool.Match"
+}
+
+/// As the plane keeps them: a device request with a count is as many single ones.
+fn spread_devices(document: &Document) -> Value {
+    let mut declared = document.declared.clone();
+    let devices = declared.pointer_mut("/spec/devices").filter(|_| document.kind == Kind::Instance);
+    if let Some(Value::Array(devices)) = devices {
+        *devices = std::mem::take(devices).into_iter().flat_map(spread).collect();
+    }
+    declared
+}
+
+fn spread(mut request: Value) -> Vec<Value> {
+    let Some(fields) = request.as_object_mut() else { return vec![request] };
+    let count = fields.remove("count").and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
+    let id = fields.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+    match (count.unwrap_or(1), id) {
+        (0 | 1, None) => {
+            // One that the plane makes up.
+            fields.remove("id");
+            vec![request]
+        }
+        (0 | 1, Some(_)) => vec![request],
+        (count, id) => (0..count.min(COUNT_MAX))
+            .map(|n| {
+                let mut single = request.clone();
+                match (&id, single.as_object_mut()) {
+                    (Some(id), Some(fields)) => drop(fields.insert("id".to_owned(), format!("{id}-{n}").into())),
+                    (None, Some(fields)) => drop(fields.remove("id")),
+                    (_, None) => {}
+                }
+                single
+            })
+            .collect(),
+    }
+}
+
+/// More than the plane ever takes; what is beyond differs anyway.
+const COUNT_MAX: u64 = 64;
+
 fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -114,7 +158,7 @@ fn is_output_only(kind: Kind, path: &str) -> bool {
         return METADATA.contains(&field);
     }
     let own: &[&str] = match kind {
-        Kind::Tenant | Kind::Network => &[],
+        Kind::Tenant | Kind::Network | Kind::Pool => &[],
         Kind::Quota => &["used", "available"],
         Kind::Image => &["copies"],
         Kind::Instance => &["status", "spec.cloud_init.user_data_digest"],
@@ -223,6 +267,40 @@ mod tests {
     #[test]
     fn lists_of_another_length_differ_whole() {
         assert_eq!(against_web(with(json!({ "interfaces": [{ "network": "networks/n" }] }))), ["spec.interfaces"]);
+    }
+
+    #[test]
+    fn a_count_of_devices_is_as_many_single_ones() {
+        let instance = proto_json::from_value::<v1::Instance>(
+            "croft.v1.Instance",
+            &json!({ "spec": { "devices": [
+                { "id": "train-0", "count": 1, "gpu": { "model": "h100_sxm_80gb" } },
+                { "id": "train-1", "count": 1, "gpu": { "model": "h100_sxm_80gb" } },
+                { "id": "gpu-0", "count": 1, "mig": { "profile": "2g.20gb" } }
+            ] } }),
+        );
+        let live = Live::new("croft.v1.Instance", &instance.unwrap().unwrap(), "e").unwrap();
+        let paths = |devices: Value| -> Vec<String> {
+            let found = differences(&document(with(json!({ "devices": devices }))), &live).unwrap();
+            found.into_iter().map(|difference| difference.path).collect()
+        };
+        let two = json!({ "id": "train", "count": 2, "gpu": { "model": "h100_sxm_80gb" } });
+        assert_eq!(paths(json!([two, { "mig": { "profile": "2g.20gb" } }])), [""; 0]);
+        assert_eq!(paths(json!([two, { "mig": { "profile": "1g.10gb" } }])), ["spec.devices[2].mig.profile"]);
+        assert_eq!(paths(json!([two])), ["spec.devices"]);
+    }
+
+    #[test]
+    fn a_pools_match_is_one_value() {
+        let pool = v1::pool::Match { kind: 3, ids: vec!["8086:10ca".into()], ..Default::default() };
+        let pool = v1::Pool { name: "pools/nic".into(), r#match: Some(pool), ..Default::default() };
+        let live = Live::new("croft.v1.Pool", &pool, "").unwrap();
+        let says = |ids: Value| {
+            let said = document(json!({ "name": "pools/nic", "match": { "kind": "VIRTUAL_FUNCTION", "ids": ids } }));
+            differences(&said, &live).unwrap().into_iter().map(|difference| difference.path).collect::<Vec<_>>()
+        };
+        assert_eq!(says(json!(["8086:10ca"])), [""; 0]);
+        assert_eq!(says(json!(["8086:1889"])), ["match"]);
     }
 
     #[test]

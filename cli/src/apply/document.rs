@@ -61,7 +61,7 @@ pub(super) fn one(place: String, mut value: Value, full: impl Fn(Kind, &str) -> 
 }
 
 fn unknown_kind(word: &str) -> String {
-    format!("kind `{word}` is none of Tenant, Quota, Network, Image, Instance")
+    format!("kind `{word}` is none of Tenant, Quota, Network, Pool, Image, Instance")
 }
 
 fn full_name(app: &App, kind: Kind, name: &str) -> Result<String> {
@@ -69,6 +69,7 @@ fn full_name(app: &App, kind: Kind, name: &str) -> Result<String> {
         Kind::Tenant => names::top("tenants", name),
         Kind::Quota => names::quota(|| app.tenant(), name),
         Kind::Network => names::top("networks", name),
+        Kind::Pool => names::top("pools", name),
         Kind::Instance => names::within(|| app.tenant(), "instances", name),
         Kind::Image => {
             let (parent, id) = image::owner(app, name, false)?;
@@ -97,6 +98,9 @@ impl Document {
         needs.extend(texts("/spec/image"));
         for interface in self.declared.pointer("/spec/interfaces").and_then(Value::as_array).into_iter().flatten() {
             needs.extend(interface.get("network").and_then(Value::as_str).map(str::to_owned));
+        }
+        for device in self.declared.pointer("/spec/devices").and_then(Value::as_array).into_iter().flatten() {
+            needs.extend(device.pointer("/pool/pool").and_then(Value::as_str).map(str::to_owned));
         }
         for pointer in ["/grantedTenants", "/granted_tenants"] {
             let granted = self.declared.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
@@ -127,6 +131,7 @@ mod tests {
             ("tenants/acme", Kind::Tenant),
             ("tenants/acme/quotas/gpus/h100", Kind::Quota),
             ("networks/n", Kind::Network),
+            ("pools/p", Kind::Pool),
             ("images/i", Kind::Image),
             ("tenants/acme/images/i", Kind::Image),
             ("tenants/acme/instances/i", Kind::Instance),
@@ -151,9 +156,13 @@ mod tests {
     fn needs_are_what_must_be_there_first() {
         let value = json!({
             "name": "tenants/acme/instances/web",
-            "spec": { "image": "images/i", "interfaces": [{ "network": "networks/n" }] }
+            "spec": {
+                "image": "images/i",
+                "interfaces": [{ "network": "networks/n" }],
+                "devices": [{ "gpu": {} }, { "pool": { "pool": "pools/p" } }]
+            }
         });
-        assert_eq!(read_one(value).unwrap().needs(), ["tenants/acme", "images/i", "networks/n"]);
+        assert_eq!(read_one(value).unwrap().needs(), ["tenants/acme", "images/i", "networks/n", "pools/p"]);
         assert_eq!(read_one(json!({ "name": "tenants/b", "parent": "tenants/a" })).unwrap().needs(), ["tenants/a"]);
     }
 }

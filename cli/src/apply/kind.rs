@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::labels::Mask;
 use crate::names;
-use crate::noun::{image, instance, network, quota, tenant};
+use crate::noun::{image, instance, network, pool, quota, tenant};
 use crate::output::Named;
 use crate::output::proto_json;
 
@@ -20,6 +20,7 @@ pub enum Kind {
     Tenant,
     Quota,
     Network,
+    Pool,
     Image,
     Instance,
 }
@@ -46,7 +47,7 @@ impl Live {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Tenant, Self::Quota, Self::Network, Self::Image, Self::Instance];
+    const ALL: [Self; 6] = [Self::Tenant, Self::Quota, Self::Network, Self::Pool, Self::Image, Self::Instance];
 
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
@@ -56,6 +57,7 @@ impl Kind {
         match name.split('/').collect::<Vec<_>>()[..] {
             ["tenants", _] => Some(Self::Tenant),
             ["networks", _] => Some(Self::Network),
+            ["pools", _] => Some(Self::Pool),
             ["images", _] | ["tenants", _, "images", _] => Some(Self::Image),
             ["tenants", _, "instances", _] => Some(Self::Instance),
             ["tenants", _, "quotas", ..] => Some(Self::Quota),
@@ -68,6 +70,7 @@ impl Kind {
             Self::Tenant => "Tenant",
             Self::Quota => "Quota",
             Self::Network => "Network",
+            Self::Pool => "Pool",
             Self::Image => "Image",
             Self::Instance => "Instance",
         }
@@ -78,6 +81,7 @@ impl Kind {
             Self::Tenant => v1::Tenant::MESSAGE,
             Self::Quota => v1::Quota::MESSAGE,
             Self::Network => v1::Network::MESSAGE,
+            Self::Pool => v1::Pool::MESSAGE,
             Self::Image => v1::Image::MESSAGE,
             Self::Instance => v1::Instance::MESSAGE,
         }
@@ -89,6 +93,7 @@ impl Kind {
             Self::Tenant => document.parse::<v1::Tenant>().map(drop),
             Self::Quota => document.parse::<v1::Quota>().map(drop),
             Self::Network => document.parse::<v1::Network>().map(drop),
+            Self::Pool => document.parse::<v1::Pool>().map(drop),
             Self::Image => document.parse::<v1::Image>().map(drop),
             Self::Instance => document.parse::<v1::Instance>().map(drop),
         }
@@ -100,6 +105,7 @@ impl Kind {
             Self::Tenant => &["display_name", LABELS, ANNOTATIONS],
             Self::Quota => &["limit", LABELS, ANNOTATIONS],
             Self::Network => &["description", "granted_tenants", LABELS, ANNOTATIONS],
+            Self::Pool => &["description", "match", LABELS, ANNOTATIONS],
             Self::Image => &[],
             Self::Instance => &[LABELS, ANNOTATIONS, "spec.restart", "spec.stop_timeout", POWER],
         }
@@ -111,8 +117,12 @@ impl Kind {
             Self::Tenant => "a tenant's parent is for ever",
             Self::Quota => "only limit, labels and annotations are yours to set",
             Self::Network => "bridge and VLAN are for ever: make another network",
+            Self::Pool => "everything but its name may change",
             Self::Image => "an image never changes: register a new one",
-            Self::Instance => "the shape of a VM is fixed at creation: delete it and make it again",
+            Self::Instance => {
+                "the shape of a VM is fixed at creation: delete it and make it again (devices come and go with `croft instance \
+                               attach` and `detach`)"
+            }
         }
     }
 }
@@ -128,6 +138,7 @@ pub async fn read(app: &App, document: &Document) -> Result<Option<Live>> {
         Kind::Tenant => tenant::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Quota => quota::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Network => network::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
+        Kind::Pool => pool::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Image => image::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Instance => instance::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
     };
@@ -161,6 +172,11 @@ pub async fn create(app: &App, document: &Document, validate_only: bool) -> Resu
             let network = Some(document.parse()?);
             let request = v1::CreateNetworkRequest { network_id: id, network, request_id, validate_only };
             plane.call(request, async |plane, r| plane.networks().create_network(r).await).await?;
+        }
+        Kind::Pool => {
+            let pool = Some(document.parse()?);
+            let request = v1::CreatePoolRequest { pool_id: id, pool, request_id, validate_only };
+            plane.call(request, async |plane, r| plane.pools().create_pool(r).await).await?;
         }
         Kind::Image => {
             let image = Some(document.parse()?);
@@ -206,6 +222,12 @@ pub async fn update(
             guard(&mut network.metadata, live);
             let request = v1::UpdateNetworkRequest { network: Some(network), update_mask, request_id, validate_only };
             plane.call(request, async |plane, r| plane.networks().update_network(r).await).await?;
+        }
+        Kind::Pool => {
+            let mut pool: v1::Pool = document.parse()?;
+            guard(&mut pool.metadata, live);
+            let request = v1::UpdatePoolRequest { pool: Some(pool), update_mask, request_id, validate_only };
+            plane.call(request, async |plane, r| plane.pools().update_pool(r).await).await?;
         }
         // It has no mutable field, so nobody gets here with a difference.
         Kind::Image => {}

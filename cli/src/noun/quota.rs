@@ -1,5 +1,7 @@
 //! `croft quota`: limits per tenant and resource, and what is used of them.
 
+mod doubts;
+
 use clap::{Args, Subcommand};
 use croft_proto::v1;
 
@@ -16,7 +18,9 @@ pub enum Command {
     /// Set limits, also where none was set before, labels and annotations
     #[command(after_help = "Examples:\n  \
         croft quota set --tenant acme vcpus=16 memory_mib=64GiB disk_gib=1TiB instances=10\n  \
-        croft quota set --tenant acme vcpus --label tier=gold\n\n\
+        croft quota set --tenant acme vcpus --label tier=gold\n  \
+        croft quota set --tenant acme gpus/h100_sxm_80gb=2 gpu_slices/h100_sxm_80gb/2g.20gb=4 devices/nic-vf=8\n\n\
+        Devices are denied until a limit of the tenant itself covers them.\n\
         A limit below what is used stops growth and takes nothing away.")]
     Set(Set),
     /// Take limits away: the resource is then unlimited at this tenant
@@ -140,6 +144,7 @@ async fn set(app: &App, set: Set) -> Result<()> {
         let quota = set_one(app, quota, mask, set.change.dry_run, request_id).await?;
         let did = wanted.limit.map_or("labelled".to_owned(), |limit| format!("set to {limit}"));
         app.out.did(&quota, &set.change.say(&did))?;
+        doubts::tell(app, resource(&quota.name)).await;
     }
     Ok(())
 }

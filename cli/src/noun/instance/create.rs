@@ -8,6 +8,7 @@ use croft_proto::v1::{
     instance_spec::{BootSource, PlacementPolicy, Power, Restart},
 };
 
+use super::devices::Devices;
 use super::{explain, power};
 use crate::app::App;
 use crate::failure::Result;
@@ -22,7 +23,9 @@ use crate::{duration, keys, names, size};
     croft instance create web --image debian-13 --vcpus 2 --memory 2GiB --disk 6GiB \\\n    \
         --ssh-key ~/.ssh/id_ed25519.pub --wait\n  \
     croft instance create db --image debian-13 --vcpus 8 --memory 32GiB --disk 100GiB \\\n    \
-        --dedicated-cpus --single-numa-cell --huge-pages 1GiB --host-selector disk=nvme --explain")]
+        --dedicated-cpus --single-numa-cell --huge-pages 1GiB --host-selector disk=nvme --explain\n  \
+    croft instance create train --image debian-13 --vcpus 8 --memory 64GiB --gpu h100_sxm_80gb:2 --device pool=nic-vf\n  \
+    croft instance create infer --image debian-13 --vcpus 4 --memory 16GiB --gpu mig=2g.20gb")]
 pub struct Create {
     /// 1 to 50 of a-z, 0-9 and -, beginning with a letter
     instance: String,
@@ -51,6 +54,8 @@ pub struct Create {
     /// A network to attach to; may be given again. Without any: the tenant's own NAT network
     #[arg(long = "network", value_name = "NETWORK")]
     networks: Vec<String>,
+    #[command(flatten)]
+    devices: Devices,
     /// Only hosts with this label; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     host_selector: Vec<(String, String)>,
@@ -122,16 +127,17 @@ impl PolicyArg {
     }
 }
 
-pub async fn run(app: &App, create: Create) -> Result<()> {
+pub async fn run(app: &App, mut create: Create) -> Result<()> {
     let name = super::name(app, &create.instance)?;
     let image = image::resolve(app, &create.image).await?;
+    let devices = std::mem::take(&mut create.devices).requests(app).await?;
     let (explain, wait, change) = (create.explain, create.wait.clone(), create.change.clone());
     let request = v1::CreateInstanceRequest {
         parent: names::parent_of(&name),
         instance_id: names::id(&name).to_owned(),
         request_id: change.request_id(),
         validate_only: change.dry_run,
-        instance: Some(instance(create, image)?),
+        instance: Some(instance(create, image, devices)?),
     };
     if explain {
         return explain::possible(app, request).await;
@@ -140,7 +146,7 @@ pub async fn run(app: &App, create: Create) -> Result<()> {
     power::finish(app, name, operation, &wait, &change, "created").await
 }
 
-fn instance(create: Create, image: String) -> Result<v1::Instance> {
+fn instance(create: Create, image: String, devices: Vec<v1::DeviceRequest>) -> Result<v1::Instance> {
     let cloud_init = cloud_init(&create)?;
     let networks = create.networks.iter().map(|network| names::top("networks", network));
     let cpu = v1::Cpu { dedicated: create.dedicated_cpus, single_numa_cell: create.single_numa_cell };
@@ -158,6 +164,7 @@ fn instance(create: Create, image: String) -> Result<v1::Instance> {
         cloud_init,
         host_selector: create.host_selector.into_iter().collect(),
         placement_policy: create.policy.map_or(PlacementPolicy::Unspecified, PolicyArg::policy).into(),
+        devices,
         ..v1::InstanceSpec::default()
     };
     Ok(v1::Instance { metadata: create.labels.metadata(), spec: Some(spec), ..v1::Instance::default() })
@@ -199,7 +206,7 @@ mod tests {
         else {
             panic!("another verb")
         };
-        instance(*create, "images/i".into()).unwrap().spec.unwrap()
+        instance(*create, "images/i".into(), Vec::new()).unwrap().spec.unwrap()
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `croft instance`: virtual machines. This file is the table of contents; a verb that grows has its own.
 
+mod attach;
 mod console;
 mod create;
-mod explain;
+pub mod devices;
+pub mod explain;
 mod list;
 mod mirror;
 mod port_forward;
@@ -46,6 +48,10 @@ pub enum Command {
     Watch(watch::Watch),
     /// Say what an instance waits for, and what stands in the way on each host
     Explain { instance: String },
+    /// Give an instance one more device
+    Attach(attach::Attach),
+    /// Take a device away from an instance, and clean it for the next one
+    Detach(attach::Detach),
     /// Talk to the guest's serial console, or read its log
     Console(console::Console),
     /// Reach ports of the guest from here
@@ -67,6 +73,8 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
         Command::Reset(simple) => power::reset(app, simple).await,
         Command::Watch(watch) => watch::run(app, watch).await,
         Command::Explain { instance } => explain::existing(app, &instance).await,
+        Command::Attach(attach) => attach::attach(app, attach).await,
+        Command::Detach(detach) => attach::detach(app, detach).await,
         Command::Console(console) => console::run(app, console).await,
         Command::PortForward(forward) => port_forward::run(app, forward).await,
         Command::Ssh(ssh) => ssh::run(app, ssh).await,
@@ -83,7 +91,7 @@ pub async fn get(app: &App, name: String) -> Result<v1::Instance> {
     app.plane()?.call(request, async |plane, r| plane.instances().get_instance(r).await).await
 }
 
-/// The row, and below it for people what is wrong.
+/// The row, and below it for people what is wrong, and what it holds.
 async fn show(app: &App, instance: &str) -> Result<()> {
     let instance = get(app, name(app, instance)?).await?;
     app.out.one(&instance)?;
@@ -97,6 +105,9 @@ async fn show(app: &App, instance: &str) -> Result<()> {
     for condition in status.conditions.iter().filter(|condition| !condition.message.is_empty()) {
         let (kind, is) = (&condition.r#type, condition.status().as_str_name());
         output::line(&format!("  {kind} is {is} ({}): {}", condition.reason, condition.message))?;
+    }
+    for given in &status.devices {
+        output::line(&format!("  {}", devices::sentence(given)))?;
     }
     Ok(())
 }

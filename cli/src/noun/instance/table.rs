@@ -2,7 +2,7 @@
 
 use croft_proto::v1::{self, instance_spec::BootSource};
 
-use super::state;
+use super::{devices, state};
 use crate::output::cell::{self, Text};
 use crate::output::{Resource, age, named, table::Column};
 use crate::{names, size};
@@ -33,6 +33,9 @@ impl Resource for v1::Instance {
             of_spec(instance, |spec| {
                 spec.boot_source.as_ref().map(|BootSource::Image(image)| names::id(image)).unwrap_or_default().into()
             })
+        }),
+        Column::wide("DEVICES", |instance| {
+            of_status(instance, |status| cell::few(&status.devices.iter().map(devices::word).collect::<Vec<_>>(), 4))
         }),
         Column::wide("RESTARTS", |instance| of_status(instance, |status| status.restart_count.into())),
         Column::wide("REASON", |instance| of_status(instance, |status| status.reason.as_str().into())),

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use croft_proto::v1::{
-    self, events_server, images_server, instances_server, networks_server, operations_server, quotas_server,
-    tenants_server, tokens_server,
+    self, devices_server, events_server, hosts_server, images_server, instances_server, networks_server,
+    operations_server, pools_server, quotas_server, tenants_server, tokens_server,
 };
 use futures::Stream;
 use prost::Message;
@@ -118,6 +118,9 @@ impl Fake {
             .add_service(quotas_server::QuotasServer::new(self.clone()))
             .add_service(images_server::ImagesServer::new(self.clone()))
             .add_service(networks_server::NetworksServer::new(self.clone()))
+            .add_service(hosts_server::HostsServer::new(self.clone()))
+            .add_service(devices_server::DevicesServer::new(self.clone()))
+            .add_service(pools_server::PoolsServer::new(self.clone()))
             .add_service(instances_server::InstancesServer::new(self.clone()))
             .add_service(operations_server::OperationsServer::new(self.clone()))
             .add_service(events_server::EventsServer::new(self.clone()))
@@ -217,6 +220,49 @@ scripted!(
 );
 
 scripted!(
+    hosts_server::Hosts,
+    unary {
+        get_host(GetHostRequest) -> Host;
+        list_hosts(ListHostsRequest) -> ListHostsResponse;
+        update_host(UpdateHostRequest) -> Host;
+        delete_host(DeleteHostRequest) -> DeleteHostResponse;
+        cordon_host(CordonHostRequest) -> Host;
+        uncordon_host(UncordonHostRequest) -> Host;
+        fence_host(FenceHostRequest) -> Host;
+        get_host_layout(GetHostLayoutRequest) -> HostLayout;
+        set_host_layout(SetHostLayoutRequest) -> HostLayout;
+        create_enrolment_token(CreateEnrolmentTokenRequest) -> CreateEnrolmentTokenResponse;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
+    devices_server::Devices,
+    unary {
+        get_device(GetDeviceRequest) -> Device;
+        list_devices(ListDevicesRequest) -> ListDevicesResponse;
+        quarantine_device(QuarantineDeviceRequest) -> Device;
+        release_device(ReleaseDeviceRequest) -> Device;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
+    pools_server::Pools,
+    unary {
+        get_pool(GetPoolRequest) -> Pool;
+        list_pools(ListPoolsRequest) -> ListPoolsResponse;
+        create_pool(CreatePoolRequest) -> Pool;
+        update_pool(UpdatePoolRequest) -> Pool;
+        delete_pool(DeletePoolRequest) -> DeletePoolResponse;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
     operations_server::Operations,
     unary {
         get_operation(GetOperationRequest) -> Operation;
@@ -252,6 +298,8 @@ scripted!(
         reboot_instance(RebootInstanceRequest) -> Operation;
         reset_instance(ResetInstanceRequest) -> Operation;
         explain_instance(ExplainInstanceRequest) -> ExplainInstanceResponse;
+        attach_device(AttachDeviceRequest) -> Operation;
+        detach_device(DetachDeviceRequest) -> Operation;
     }
     stream {
         watch_instances(WatchInstancesRequest) -> WatchInstancesResponse as WatchInstancesStream;

@@ -1,5 +1,7 @@
 //! `croft host`: the machines underneath. For platform operators.
 
+mod layout;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +61,9 @@ pub enum Command {
         # on h1, with both files there:\n  \
         croft-hostagent enrol --server plane.example.org:7443 --ca-file ca.pem --token \"$(cat h1.token)\" --host-id h1")]
     EnrolToken(EnrolToken),
+    /// How its devices are set up when nobody holds them
+    #[command(subcommand)]
+    Layout(layout::Command),
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +177,7 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
         Command::Fence { host, confirm_powered_off, request } => fence(app, &host, confirm_powered_off, &request).await,
         Command::Delete { host, guard } => delete(app, &host, guard).await,
         Command::EnrolToken(enrol) => enrol_token(app, enrol).await,
+        Command::Layout(command) => layout::run(app, command).await,
     }
 }
 
