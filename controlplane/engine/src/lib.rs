@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod dirty;
+mod fleet;
 mod hooks;
 mod janitor;
 mod leases;
 mod placer;
 mod reconciler;
+mod rights;
 mod wall;
 
 #[cfg(test)]

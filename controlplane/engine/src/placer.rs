@@ -3,22 +3,26 @@
 //! A batch is what arrived while the last commit was in flight. Against other replicas it is optimistic: a host that
 //! moved meanwhile answers *stale*, and those requests are placed again on what is true now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use croft_core::audit::Call;
 use croft_core::device;
 use croft_core::id::{HostId, InstanceUid, TenantId};
+use croft_core::instance::Spec;
+use croft_core::placement::device::{Catalogue, Wishes};
 use croft_core::placement::view::Claim;
-use croft_core::placement::{self, HostView, Placement, Request, Verdict};
+use croft_core::placement::{self, Placement, Request, Verdict};
 use croft_core::ports::{Admitted, NewInstance};
 use croft_core::{Error, Reason, Result};
-use croft_store::{ClaimAnswer, ClaimRequest, PlaceAnswer, Store};
+use croft_store::{AttachAnswer, AttachRequest, ClaimAnswer, ClaimRequest, Extension, PlaceAnswer, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::dirty::Dirty;
+use crate::fleet::Fleet;
 use crate::hooks::Hooks;
+use crate::rights::Rights;
 
 const BATCH: usize = 256;
 /// A fleet that changes under every look at it is overloaded, not slow.
@@ -32,6 +36,7 @@ pub struct Placer {
 #[derive(Debug)]
 enum Job {
     Create(Box<Create>),
+    Attach(Box<Attach>, oneshot::Sender<Result<Admitted>>),
     /// One whose host was fenced.
     Again(InstanceUid),
     Explain(Question),
@@ -40,7 +45,7 @@ enum Job {
 /// Where would this go?
 #[derive(Debug)]
 struct Question {
-    request: Box<Request>,
+    new: Box<NewInstance>,
     answer: oneshot::Sender<Result<Vec<Verdict>>>,
 }
 
@@ -79,13 +84,14 @@ impl Placer {
     }
 
     pub async fn attach(&self, attach: Attach) -> Result<Admitted> {
-        let _ = attach;
-        Err(stopping())
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Attach(Box::new(attach), answer)).map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
     }
 
     pub async fn explain(&self, new: NewInstance) -> Result<Vec<Verdict>> {
         let (answer, answered) = oneshot::channel();
-        let job = Job::Explain(Question { request: Box::new(Request::from(&new.spec)), answer });
+        let job = Job::Explain(Question { new: Box::new(new), answer });
         self.jobs.send(job).map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
@@ -101,45 +107,6 @@ fn stopping() -> Error {
     Error::Unavailable { reason: Reason::Unavailable, message: "the control plane is stopping; try again".to_owned() }
 }
 
-/// The hosts as last seen, less what this actor has placed since.
-#[derive(Debug, Default)]
-struct Fleet {
-    hosts: BTreeMap<HostId, HostView>,
-}
-
-impl Fleet {
-    /// Reads again what moved.
-    async fn refresh(&mut self, store: &Store) -> Result<()> {
-        let versions: BTreeMap<HostId, i64> = store.host_versions().await?.into_iter().collect();
-        self.hosts.retain(|id, _| versions.contains_key(id));
-        let moved: Vec<&HostId> = versions
-            .iter()
-            .filter(|(id, version)| self.hosts.get(id).map(|view| view.version) != Some(**version))
-            .map(|(id, _)| id)
-            .collect();
-        if moved.len() > versions.len() / 2 {
-            self.hosts = store.host_views().await?.into_iter().map(|view| (view.id.clone(), view)).collect();
-            return Ok(());
-        }
-        for id in moved {
-            match store.host_view(id).await? {
-                Some(view) => self.hosts.insert(id.clone(), view),
-                None => self.hosts.remove(id),
-            };
-        }
-        Ok(())
-    }
-
-    /// Where it goes, what it takes there, and the version that this rests on.
-    fn place(&self, request: &Request) -> Result<(Placement, Claim, i64)> {
-        let placement = placement::place(self.hosts.values(), request)?;
-        let view =
-            self.hosts.get(&placement.host).ok_or_else(|| Error::internal("placed on a host that is not there"))?;
-        let claim = view.claim(request, &placement);
-        Ok((placement, claim, view.version))
-    }
-}
-
 #[derive(Debug)]
 struct Actor {
     store: Store,
@@ -153,15 +120,21 @@ impl Actor {
         let mut jobs = Vec::new();
         while inbox.recv_many(&mut jobs, BATCH).await > 0 {
             let (mut creates, mut again, mut questions) = (Vec::new(), BTreeSet::new(), Vec::new());
+            let mut attaches = Vec::new();
             for job in jobs.drain(..) {
                 match job {
                     Job::Create(create) => creates.push(*create),
+                    Job::Attach(attach, answer) => attaches.push((*attach, answer)),
                     Job::Again(uid) => drop(again.insert(uid)),
                     Job::Explain(question) => questions.push(question),
                 }
             }
             self.explain(questions).await;
             self.create(creates).await;
+            for (attach, answer) in attaches {
+                // Who asked may have gone; then nobody misses the answer.
+                let _ = answer.send(self.attach(attach).await);
+            }
             for uid in again {
                 if let Err(error) = self.place_again(uid).await {
                     tracing::info!(%uid, %error, "not placed now; tried again when hosts change");
@@ -175,10 +148,20 @@ impl Actor {
             return;
         }
         let fresh = self.fleet.refresh(&self.store).await;
-        let hosts: Vec<HostView> = self.fleet.hosts.values().cloned().collect();
-        for Question { request, answer } in questions {
+        let asking = questions.iter().map(|one| (&one.new.tenant, one.new.spec.devices.as_slice()));
+        let rights = Rights::read(&self.store, asking).await;
+        let hosts = self.fleet.views();
+        let catalogue = self.fleet.catalogue();
+        for Question { new, answer } in questions {
+            let verdicts = match (&fresh, &rights) {
+                (Ok(()), Ok(rights)) => {
+                    let request = Request { devices: rights.explained(&new, &catalogue), ..Request::from(&new.spec) };
+                    Ok(placement::explain(&hosts, &request))
+                }
+                (Err(error), _) | (_, Err(error)) => Err(error.clone()),
+            };
             // Who asked may have gone; then nobody misses the answer.
-            let _ = answer.send(fresh.clone().map(|()| placement::explain(&hosts, &request)));
+            let _ = answer.send(verdicts);
         }
     }
 
@@ -190,18 +173,19 @@ impl Actor {
             waiting = self.round(waiting).await;
         }
         for create in waiting {
-            let message = "the hosts change faster than this can be placed; try again".to_owned();
-            let _ = create.answer.send(Err(Error::Unavailable { reason: Reason::Unavailable, message }));
+            let _ = create.answer.send(Err(busy()));
         }
     }
 
     /// Places and commits all of them; returns those that must be placed again.
     async fn round(&mut self, waiting: Vec<Create>) -> Vec<Create> {
-        if let Err(error) = self.fleet.refresh(&self.store).await {
-            refuse_all(waiting, &error);
-            return Vec::new();
-        }
-        let requests: Vec<ClaimRequest> = waiting.iter().map(|create| self.decide(create)).collect();
+        let requests = match self.decide_all(&waiting).await {
+            Ok(requests) => requests,
+            Err(error) => {
+                refuse_all(waiting, &error);
+                return Vec::new();
+            }
+        };
         let hosts: Vec<Option<HostId>> = requests
             .iter()
             .map(|request| request.placed.as_ref().ok().map(|(placement, ..)| placement.host.clone()))
@@ -210,7 +194,7 @@ impl Actor {
         let answers = match self.store.instance_claim(requests).await {
             Ok(answers) => answers,
             Err(error) => {
-                self.fleet.hosts.clear();
+                self.fleet.forget_all();
                 refuse_all(waiting, &error);
                 return Vec::new();
             }
@@ -234,28 +218,84 @@ impl Actor {
                 }
                 ClaimAnswer::Stale => again.push(create),
                 ClaimAnswer::Refused(Error::NoCapacity { .. }) if wasted => again.push(create),
+                ClaimAnswer::Refused(Error::QuotaExceeded(_)) if wasted && !create.new.spec.devices.is_empty() => {
+                    again.push(create);
+                }
                 ClaimAnswer::Refused(error) => drop(create.answer.send(Err(error))),
             }
         }
         // What is in memory of these hosts mixes what was committed with what was not: they are read again.
         for host in touched {
-            self.fleet.hosts.remove(&host);
+            self.fleet.forget(&host);
         }
         again
     }
 
-    fn decide(&mut self, create: &Create) -> ClaimRequest {
-        let request = Request::from(&create.new.spec);
-        let placed = self.fleet.place(&request);
-        if let (Ok((placement, claim, _)), false) = (&placed, create.call.validate_only)
-            && let Some(view) = self.fleet.hosts.get_mut(&placement.host)
-        {
-            view.take(claim);
+    /// One after the other, each on top of the earlier ones.
+    async fn decide_all(&mut self, waiting: &[Create]) -> Result<Vec<ClaimRequest>> {
+        self.fleet.refresh(&self.store).await?;
+        let asking = waiting.iter().map(|create| (&create.new.tenant, create.new.spec.devices.as_slice()));
+        let mut rights = Rights::read(&self.store, asking).await?;
+        let any = waiting.iter().any(|create| !create.new.spec.devices.is_empty());
+        let catalogue = if any { self.fleet.catalogue() } else { Catalogue::default() };
+        Ok(waiting.iter().map(|create| self.decide(create, &mut rights, &catalogue)).collect())
+    }
+
+    fn decide(&mut self, create: &Create, rights: &mut Rights, catalogue: &Catalogue) -> ClaimRequest {
+        let NewInstance { tenant, spec, .. } = &create.new;
+        let placed = place(&self.fleet, rights, catalogue, tenant, spec);
+        if let (Ok((placement, claim, _)), false) = (&placed, create.call.validate_only) {
+            self.fleet.take(&placement.host, claim);
+            rights.spend(tenant, &placement.devices);
         }
         ClaimRequest { call: create.call.clone(), new: create.new.clone(), placed }
     }
 
-    /// One whose host was fenced: its charges are kept, it needs a host.
+    async fn attach(&mut self, attach: Attach) -> Result<Admitted> {
+        for _ in 0..ROUNDS {
+            let placed = self.extend(&attach).await;
+            let Attach { call, tenant, id, etag, device } = attach.clone();
+            let host = match &placed {
+                Ok(Some(extension)) => Some(extension.host.clone()),
+                _ => None,
+            };
+            // Also with a refusal: a retry of what was done before is answered as it was then.
+            let request = AttachRequest { call, tenant, id, etag, device, placed };
+            let answer = self.store.instance_attach(request).await;
+            if let Some(host) = &host {
+                self.fleet.forget(host);
+            }
+            if let AttachAnswer::Attached(done) = answer? {
+                let (operation, instance) = done.into_inner();
+                self.dirty.add([instance.uid]);
+                if let Some(host) = instance.host() {
+                    (self.hooks.host_changed)(host);
+                }
+                return Ok(Admitted { operation, instance });
+            }
+        }
+        Err(busy())
+    }
+
+    async fn extend(&mut self, attach: &Attach) -> Result<Option<Extension>> {
+        let Attach { tenant, id, device, .. } = attach;
+        let Some(instance) = self.store.instance_get(tenant, id).await? else {
+            return Err(Error::not_found(format!("tenants/{tenant}/instances/{id}")));
+        };
+        self.fleet.refresh(&self.store).await?;
+        let requests = std::slice::from_ref(device);
+        let rights = Rights::read(&self.store, std::iter::once((tenant, requests))).await?;
+        let find = |wishes: &Wishes| match &instance.placement {
+            Some(placement) => self.fleet.extend(placement, wishes).map(Some),
+            // It gets it with its next host.
+            None => Ok(None),
+        };
+        rights.place(tenant, &self.fleet.catalogue(), requests, find, |found| {
+            found.as_ref().map_or(&[], |extension| std::slice::from_ref(&extension.assignment))
+        })
+    }
+
+    /// One whose host was fenced: the charges of its shape are kept, it needs a host.
     async fn place_again(&mut self, uid: InstanceUid) -> Result<()> {
         for _ in 0..ROUNDS {
             let Some(instance) = self.store.instance_by_uid(uid).await? else {
@@ -265,7 +305,9 @@ impl Actor {
                 return Ok(());
             }
             self.fleet.refresh(&self.store).await?;
-            let (placement, claim, version) = self.fleet.place(&Request::from(&instance.spec))?;
+            let (tenant, spec) = (&instance.tenant, &instance.spec);
+            let rights = Rights::read(&self.store, std::iter::once((tenant, spec.devices.as_slice()))).await?;
+            let (placement, claim, version) = place(&self.fleet, &rights, &self.fleet.catalogue(), tenant, spec)?;
             let host = placement.host.clone();
             match self.store.instance_place(uid, placement, claim, version).await? {
                 PlaceAnswer::Stale => {}
@@ -277,8 +319,25 @@ impl Actor {
                 }
             }
         }
-        Err(stopping())
+        Err(busy())
     }
+}
+
+/// With the pieces of its devices, of models that quota leaves.
+fn place(
+    fleet: &Fleet,
+    rights: &Rights,
+    catalogue: &Catalogue,
+    tenant: &TenantId,
+    spec: &Spec,
+) -> Result<(Placement, Claim, i64)> {
+    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) });
+    rights.place(tenant, catalogue, &spec.devices, find, |(placement, ..)| &placement.devices)
+}
+
+fn busy() -> Error {
+    let message = "the hosts change faster than this can be placed; try again".to_owned();
+    Error::Unavailable { reason: Reason::Unavailable, message }
 }
 
 fn refuse_all(waiting: Vec<Create>, error: &Error) {

@@ -234,6 +234,14 @@ impl Store {
         }
     }
 
+    /// A tenant with all above it, and all their rows: what its limits leave. Nothing of a tenant that does not exist.
+    pub async fn quota_lineage(&self, tenant: &TenantId) -> Result<(Vec<TenantId>, Vec<Quota>)> {
+        let mut tx = self.snapshot().await?;
+        let lineage = tenant::ancestors(&mut tx, tenant).await?;
+        let rows = of_tenants(&mut tx, &lineage).await?;
+        Ok((lineage, rows))
+    }
+
     /// Every row: for metrics.
     pub async fn quota_all(&self) -> Result<Vec<Quota>> {
         let rows: Vec<Row> = sql("SELECT tenant, resource, quota_limit, used, generation

@@ -1,6 +1,7 @@
 //! Whether one host can hold a request, and where exactly; else the first predicate that fails and what would help.
 
 use super::{HostView, Pin, Placement, Request, device};
+use crate::device::Assignment;
 use crate::host::{Cell, State};
 use crate::meta::selects;
 
@@ -81,7 +82,13 @@ pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
     Ok(Placement { host: host.id.clone(), pins, devices })
 }
 
-fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
+/// Also on a cordoned host: the instance is there already.
+pub fn extend(host: &HostView, wishes: &device::Wishes, pins: &[Pin]) -> Result<Vec<Assignment>, Failure> {
+    check_ready(host)?;
+    device::assign(host, wishes, pins)
+}
+
+fn check_ready(host: &HostView) -> Result<(), Failure> {
     if host.state != State::Ready {
         let state = host.state.as_str();
         return fails(Predicate::HostState, format!("the host is {state}"), "bring its agent back");
@@ -89,6 +96,11 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
     if let Some(why) = &host.unready {
         return fails(Predicate::HostState, why.clone(), "see the agent's log there");
     }
+    Ok(())
+}
+
+fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
+    check_ready(host)?;
     if host.cordoned {
         return fails(
             Predicate::Cordon,

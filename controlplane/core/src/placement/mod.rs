@@ -116,6 +116,14 @@ pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Reques
     }
 }
 
+/// More devices for an instance that `host` holds already, or what stands in the way there.
+pub fn extend(host: &HostView, wishes: &device::Wishes, pins: &[Pin]) -> Result<Vec<Assignment>> {
+    fit::extend(host, wishes, pins).map_err(|failure| Error::NoCapacity {
+        message: format!("hosts/{}, which has the instance: {}; {}", host.id, failure.message, failure.fix),
+        verdicts: vec![verdict(host, &failure)],
+    })
+}
+
 /// Every host's answer, the best first, then those that do not fit.
 #[must_use]
 pub fn explain(hosts: &[HostView], request: &Request) -> Vec<Verdict> {

@@ -58,7 +58,7 @@ impl Store {
                 let host = super::require(&mut tx.conn, &id).await?;
                 sql("UPDATE hosts
                      SET capacity = $2, foreign_resources = $3, info = $4, features = $5, conditions = $6, boot_id = $7,
-                         version = version + $8 + CASE WHEN boot_id = $7 THEN 0 ELSE 1 END
+                         version = version + $8 + CASE WHEN boot_id = $7 OR devices_boot_id = '' THEN 0 ELSE 1 END
                      WHERE id = $1")
                 .bind(&id)
                 .bind(to_json(&report.capacity)?)

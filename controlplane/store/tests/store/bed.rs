@@ -7,19 +7,24 @@ use std::time::Duration;
 
 use croft_core::access::{Principal, Role};
 use croft_core::audit::Call;
+use croft_core::device::{self, Device, PoolMatch, Record};
 use croft_core::host::{Capacity, Cell, Host, Resources};
-use croft_core::id::{HostId, ImageUid, InstanceUid, TenantId, TenantUid};
+use croft_core::id::{HostId, ImageUid, InstanceUid, PoolId, TenantId, TenantUid};
 use croft_core::image::{Boot, DiskImage, File, Firmware, Format, Image};
 use croft_core::instance::{CloudInit, Cpu, Disk, Instance, Interface, Observed, Phase, Power, Restart, Spec};
 use croft_core::meta::{Labels, Meta};
 use croft_core::operation::Operation;
+use croft_core::placement::device::Wishes;
 use croft_core::placement::{self, Request};
 use croft_core::ports::NewInstance;
 use croft_core::quota::Labelled;
 use croft_core::tenant::Tenant;
 use croft_core::time::ManualClock;
 use croft_core::{Clock, Error, Result, Timestamp};
-use croft_store::{ClaimAnswer, ClaimRequest, Command, HostReport, Options, PlaceAnswer, Settled, Store};
+use croft_store::{
+    AttachAnswer, AttachRequest, ClaimAnswer, ClaimRequest, Command, DeviceReport, Extension, HostReport, Options,
+    PlaceAnswer, Settled, Store,
+};
 
 pub const START: Timestamp = Timestamp(1_800_000_000_000_000);
 
@@ -174,13 +179,54 @@ impl Bed {
     /// Places by what the store says now, as the placer does.
     pub async fn place(&self, call: Call, new: NewInstance) -> ClaimRequest {
         let views = self.store.host_views().await.unwrap();
-        let request = Request::from(&new.spec);
+        let mut request = Request::from(&new.spec);
+        request.devices.pools = self.pools().await;
         let placed = placement::place(&views, &request).map(|placement| {
             let view = views.iter().find(|view| view.id == placement.host).unwrap();
-            let claim = view.claim(&request, &placement.pins);
+            let claim = view.claim(&request, &placement);
             (placement, claim, view.version)
         });
         ClaimRequest { call, new, placed }
+    }
+
+    async fn pools(&self) -> Arc<BTreeMap<PoolId, PoolMatch>> {
+        let pools = self.store.pool_all().await.unwrap();
+        Arc::new(pools.into_iter().map(|pool| (pool.id, pool.matches)).collect())
+    }
+
+    /// Where the placer would put one device more.
+    pub async fn extension(&self, instance: &Instance, device: &device::Request) -> Result<Option<Extension>> {
+        let Some(placement) = &instance.placement else { return Ok(None) };
+        let view = self.store.host_view(&placement.host).await.unwrap().unwrap();
+        let requests = vec![device.clone()];
+        let wishes = Wishes { requests, pools: self.pools().await, ..Wishes::default() };
+        let assignment = placement::extend(&view, &wishes, &placement.pins)?.remove(0);
+        let claims = view.devices.claims(&assignment);
+        Ok(Some(Extension { host: placement.host.clone(), version: view.version, assignment, claims }))
+    }
+
+    pub async fn attach(&self, instance: &Instance, device: device::Request) -> Result<(Operation, Instance)> {
+        let placed = self.extension(instance, &device).await;
+        let Instance { tenant, id, .. } = instance.clone();
+        let request = AttachRequest { call: call(), tenant, id, etag: String::new(), device, placed };
+        match self.store.instance_attach(request).await? {
+            AttachAnswer::Attached(done) => Ok(done.into_inner()),
+            AttachAnswer::Stale => panic!("nobody else placed anything"),
+        }
+    }
+
+    pub async fn detach(&self, instance: &Instance, device: &str) -> Result<(Operation, Instance)> {
+        let done = self.store.instance_detach(&call(), &instance.tenant, &instance.id, "", device).await?;
+        Ok(done.into_inner())
+    }
+
+    /// The host tells of these devices, and of no others.
+    pub async fn devices(&self, host: &str, devices: Vec<Device>) -> bool {
+        self.store.device_report(&h(host), told(Some(devices))).await.unwrap()
+    }
+
+    pub async fn record(&self, host: &str, device: &str) -> Record {
+        self.store.device_get(&h(host), &device.into()).await.unwrap().unwrap()
     }
 
     pub async fn claim(&self, call: Call, new: NewInstance) -> Result<(Operation, Instance)> {
@@ -283,6 +329,11 @@ impl Bed {
     }
 }
 
+/// What an agent says of its devices after its boot.
+pub fn told(devices: Option<Vec<Device>>) -> DeviceReport {
+    DeviceReport { devices, boot_id: "boot-1".to_owned(), layout_generation: 0, layout_problems: Vec::new() }
+}
+
 /// One NUMA cell of cores with two threads, 64 GiB, 1000 GiB of disk.
 pub fn report(cpus: i32) -> HostReport {
     let cores = (0..cpus / 2).map(|core| vec![core, core + cpus / 2]).collect();
@@ -321,6 +372,7 @@ pub fn small(tenant: &str, id: &str) -> NewInstance {
             cloud_init: CloudInit::default(),
             host_selector: Labels::new(),
             policy: placement::Policy::default(),
+            devices: Vec::new(),
         },
         power: Power::Running,
         restart: Restart::OnFailure,
@@ -344,5 +396,7 @@ pub fn seen(instance: &Instance, phase: Phase) -> Observed {
         power_generation: instance.intent.power_generation,
         reboot_generation: instance.intent.reboot_generation,
         reset_generation: instance.intent.reset_generation,
+        attached_devices: instance.spec.devices.iter().map(|request| request.id.clone()).collect(),
+        released_devices: instance.intent.detaching.keys().cloned().collect(),
     }
 }

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bed;
+mod boards;
 
 mod batches;
 mod calls;
 mod claims;
 mod commands;
+mod devices;
 mod fencing;
 mod files;
 mod history;
