@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::console_janitor::{self, Limits};
+use crate::devices::{self, Devices};
 use crate::driver::Shared;
 use crate::driver::decide::Starts;
 use crate::hypervisor::Hypervisor;
@@ -38,6 +39,8 @@ pub struct Config {
     /// Where this host's certificate is kept and renewed; `None` for a channel that needs none.
     pub renew: Option<PathBuf>,
     pub inventory: host_report::Source,
+    /// `None`: it looks after no devices, and says so when an instance asks for one.
+    pub devices: Option<devices::Config>,
     pub console_logs: Limits,
     /// Where the hypervisor leaves them.
     pub console_directory: PathBuf,
@@ -62,6 +65,7 @@ impl Config {
             connect,
             renew: None,
             inventory,
+            devices: None,
             console_logs: Limits::default(),
             clock: Clock::system(),
             metrics: Metrics::default(),
@@ -94,10 +98,13 @@ impl Agent {
         let surveyor = Surveyor::spawn(Arc::clone(&hypervisor), metrics.clone(), &tasks);
         let images = Images::new(Arc::clone(&hypervisor), board.clone(), metrics.clone());
         let (starts, gate) = watch::channel(Starts::AwaitEpoch);
+        let (kept, clock, owned) = (opened.devices.clone(), config.clock.clone(), tasks.clone());
+        let devices = config.devices.map_or_else(Devices::default, |config| Devices::open(config, kept, clock, owned));
         let shared = Shared {
             hypervisor,
             surveyor,
             images,
+            devices: devices.clone(),
             plane: plane.clone(),
             board: board.clone(),
             clock: config.clock.clone(),
@@ -120,6 +127,8 @@ impl Agent {
                 enrol::keep_renewed(state_dir, plane, config.clock.clone(), metrics),
             );
         }
+        devices.start(supervisor.policy(), &tasks);
+        tasks.spawn_vital("the ear for devices", wake_by_devices(supervisor.clone(), devices));
         let policy = supervisor.policy();
         tasks.spawn_vital("the report of the host", host_report::run(config.inventory, shared.clone(), policy));
         tasks.spawn_vital("the watch for unknown domains", supervisor.clone().watch_orphans());
@@ -189,6 +198,14 @@ async fn wake_by_events(supervisor: Supervisor, shared: Shared) {
             }
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// A device that came, went or was released may be what an instance waits for.
+async fn wake_by_devices(supervisor: Supervisor, devices: Devices) {
+    let mut report = devices.report();
+    while report.changed().await.is_ok() {
+        supervisor.wake_all();
     }
 }
 

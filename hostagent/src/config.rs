@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::console_janitor::Limits;
+use crate::devices;
 use crate::hypervisor::{libvirt, simulated};
 
 /// Runs a Croft control plane's instances on this machine
@@ -26,6 +27,11 @@ pub enum Command {
     Enrol(EnrolArgs),
     /// Run the agent; enrols first when there is no certificate yet and a token is given
     Run(Box<RunArgs>),
+    /// What the agent runs itself again for: one look at devices, or one step
+    #[command(hide = true)]
+    DeviceHelper {
+        errand: devices::helper::Errand,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,7 +92,20 @@ pub struct RunArgs {
     #[command(flatten)]
     pub libvirt: libvirt::Args,
     #[command(flatten)]
+    pub devices: DeviceArgs,
+    #[command(flatten)]
     pub simulated: SimulatedArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Devices")]
+pub struct DeviceArgs {
+    /// Root of the file system that devices are read and changed below
+    #[arg(long, env = "CROFT_DEVICE_ROOT", value_name = "DIR", default_value = "/", hide = true)]
+    pub device_root: PathBuf,
+    /// NVIDIA's management library [default: libnvidia-ml.so.1, where the system keeps its libraries]
+    #[arg(long, env = "CROFT_NVML_LIBRARY", value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -124,6 +143,10 @@ pub struct SimulatedArgs {
     /// Where its state is kept [default: STATE_DIR/simulated]
     #[arg(long, env = "CROFT_SIM_DIR", value_name = "DIR")]
     pub sim_dir: Option<PathBuf>,
+    /// A whole machine with devices that behave, in the state directory: h100x8, h200x8, a100x4, rtxpro6000x4, l40sx2 or
+    /// devbox; implies --backend simulated
+    #[arg(long, env = "CROFT_SIMULATE", value_name = "MACHINE")]
+    pub simulate: Option<String>,
 }
 
 impl ConsoleLogArgs {

@@ -1,9 +1,12 @@
 //! Named places where a test lets the agent die: `CROFT_CRASH_AT=agent.start.after` and the process sends itself SIGKILL
 //! when it gets there. Without that variable a point costs one comparison.
 //!
-//! Every verb that changes the world has a point on each side; the kill tests walk through [`POINTS`].
+//! `CROFT_CRASH_AT=agent.device_step.before#3`: the third time.
+//!
+//! Every verb that changes the world has a point on each side; the kill tests walk through [`POINTS`] and [`DEVICE_POINTS`].
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub const VARIABLE: &str = "CROFT_CRASH_AT";
 
@@ -41,11 +44,37 @@ pub const POINTS: &[&str] = &[
     "agent.epoch.after",
 ];
 
+/// Of instances with devices.
+pub const DEVICE_POINTS: &[&str] = &[
+    // The hold of a device is journaled with its way back, before the first step.
+    "agent.hold.before",
+    "agent.hold.after",
+    // Each step of a plan, and its undo; the whole of a plan.
+    "agent.device_step.before",
+    "agent.device_plan.after",
+    "agent.attach.before",
+    "agent.attach.after",
+    "agent.detach.before",
+    "agent.detach.after",
+    "agent.give_back.before",
+    "agent.give_back.after",
+    // After a reboot.
+    "agent.replay.before",
+    "agent.replay.after",
+];
+
 /// Dies here when told to.
 pub fn point(name: &'static str) {
-    static AT: OnceLock<Option<String>> = OnceLock::new();
-    debug_assert!(POINTS.contains(&name), "{name} is not in POINTS");
-    if AT.get_or_init(|| std::env::var(VARIABLE).ok()).as_deref() == Some(name) {
+    static AT: OnceLock<Option<(String, usize)>> = OnceLock::new();
+    static PASSED: AtomicUsize = AtomicUsize::new(0);
+    debug_assert!(POINTS.iter().chain(DEVICE_POINTS).any(|known| *known == name), "{name} is in neither list of points");
+    let at = AT.get_or_init(|| {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (name, nth) = text.split_once('#').unwrap_or((&text, "1"));
+        Some((name.to_owned(), nth.parse().unwrap_or(1)))
+    });
+    let Some((_, nth)) = at.as_ref().filter(|(at, _)| at == name) else { return };
+    if PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
         // Nothing is flushed or dropped on the way out: that is the point.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }

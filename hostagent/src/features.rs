@@ -7,6 +7,7 @@
 pub const ALL: &[&str] = &[
     "boot.disk",
     "boot.kernel",
+    "devices.v1",
     "firmware.bios",
     "firmware.uefi",
     "memory.huge-pages",

@@ -13,13 +13,14 @@ use crate::clock::Clock;
 use crate::driver::Shared;
 use crate::hypervisor::About;
 use crate::surveyor::Look;
-use crate::{features, inventory, reasons};
+use crate::{devices, features, inventory, reasons};
 
 /// Devices come and go, and file systems fill up.
 const EVERY: Duration = Duration::from_secs(60);
 
 const HYPERVISOR_READY: &str = "HypervisorReady";
 const DISK_PRESSURE: &str = "DiskPressure";
+const DEVICES_SEEN: &str = "DevicesSeen";
 
 /// Where the inventory comes from.
 #[derive(Debug, Clone)]
@@ -28,11 +29,14 @@ pub enum Source {
     Machine(PathBuf),
     /// A simulated machine says what it has.
     Fixed(Box<HostObservation>),
+    /// The same, with the devices and drivers of a simulated host below this root.
+    Simulated(Box<HostObservation>, PathBuf),
 }
 
 /// Keeps the host's piece of the board up to date, until the agent ends.
 pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<HostPolicy>) {
     let mut looks = shared.surveyor.watch();
+    let mut devices = shared.devices.report();
     let mut policy = policy;
     let mut about = None;
     loop {
@@ -50,12 +54,14 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
             // instances, and one that gave a report before this agent was started keeps that one.
             let look = looks.borrow_and_update().clone();
             if let Some(look) = look.filter(|look| look.outcome.is_ok() || shared.board.facts().host.is_some()) {
-                let report = report(&machine, about.as_ref(), &look, &policy.borrow_and_update(), &shared.board);
+                let mut report = report(&machine, about.as_ref(), &look, &policy.borrow_and_update(), &shared.board);
+                with_devices(&mut report, &devices.borrow_and_update());
                 shared.board.set_host(stamped(report, &shared.board, &shared.clock));
             }
             tokio::select! {
                 () = shared.clock.sleep_until(later) => break,
                 Ok(()) = looks.changed() => {}
+                Ok(()) = devices.changed() => {}
                 Ok(()) = policy.changed() => {}
             }
         }
@@ -65,6 +71,17 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
 async fn observe(source: &Source) -> HostObservation {
     match source {
         Source::Fixed(observation) => (**observation).clone(),
+        Source::Simulated(observation, root) => {
+            let (mut observation, root) = ((**observation).clone(), root.clone());
+            // An error means that the runtime is going down.
+            let machine = tokio::task::spawn_blocking(move || inventory::observe(&root)).await.unwrap_or_default();
+            if let (Some(info), Some(machine)) = (&mut observation.info, machine.info) {
+                info.driver_flavour = machine.driver_flavour;
+                info.pci_devices = machine.pci_devices;
+                info.usb_devices = machine.usb_devices;
+            }
+            observation
+        }
         Source::Machine(root) => {
             let root = root.clone();
             // An error means that the runtime is going down.
@@ -120,6 +137,19 @@ fn report(
         }
     }
     report
+}
+
+/// Nothing, before the first look, and for an agent without devices.
+fn with_devices(report: &mut HostObservation, devices: &devices::Report) {
+    report.devices_seen = devices.seen;
+    report.devices.clone_from(&devices.devices);
+    report.layout_generation = devices.layout_generation;
+    report.layout_problems.clone_from(&devices.problems);
+    if devices.seen {
+        report.conditions.push(condition(DEVICES_SEEN, Status::True, reasons::DEVICES_SEEN, ""));
+    } else if !devices.why.is_empty() {
+        report.conditions.push(condition(DEVICES_SEEN, Status::False, reasons::DEVICES_UNSEEN, &devices.why));
+    }
 }
 
 fn disk_pressure(about: &About, policy: &HostPolicy) -> Condition {

@@ -6,6 +6,7 @@
 //!        supervisor │ board          one driver for each VM: journal + look → decide → act
 //!               │  │                    │            │
 //!            journal ◄── driver ──► surveyor ──► hypervisor (libvirt | simulated)
+//!                           └─────► devices: looks, plans, steps in helper processes
 //! ```
 //!
 //! It stops nothing because it lost the plane, and reports nothing as gone that it did not look for. Domains without
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod console_janitor;
 pub mod crash;
+pub mod devices;
 pub mod driver;
 pub mod durable;
 pub mod enrol;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use croft_hostagent::config::{Cli, LogFormat};
+use croft_hostagent::config::{Cli, Command, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 /// At the end, for a write to the journal that is under way. A thread that hangs in a libvirt call is not waited for.
@@ -14,6 +14,9 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::DeviceHelper { errand } = cli.command {
+        return croft_hostagent::devices::helper::main(errand);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {

@@ -94,6 +94,40 @@ reasons! {
     /// The image's format or header is refused.
     IMAGE_FORMAT_REFUSED = "ImageFormatRefused";
 
+    // ---- devices; planners and GPUs have words of their own (`croft_gpu`)
+    /// All of the instance's devices are in its guest.
+    DEVICES_ATTACHED = "DevicesAttached";
+    /// Not all of them are yet.
+    DEVICES_PENDING = "DevicesPending";
+    /// There was a look at all devices of the host.
+    DEVICES_SEEN = "DevicesSeen";
+    /// There was none.
+    DEVICES_UNSEEN = "DevicesUnseen";
+    /// Not there now, or not to be read.
+    DEVICE_MISSING = "DeviceMissing";
+    /// Other hardware than the one that was placed or remembered.
+    DEVICE_CHANGED = "DeviceChanged";
+    /// Closed by somebody, or in doubt.
+    DEVICE_QUARANTINED = "DeviceQuarantined";
+    /// A write to it never returned.
+    DEVICE_STUCK = "DeviceStuck";
+    /// Used by what is not Croft's.
+    DEVICE_FOREIGN = "DeviceForeign";
+    /// A change did not work; the device is as before.
+    DEVICE_STEP_FAILED = "DeviceStepFailed";
+    /// A change did not work and could not be taken back.
+    DEVICE_NOT_RESTORED = "DeviceNotRestored";
+    /// What its last guest left in it may still be there.
+    DEVICE_NOT_CLEANED = "DeviceNotCleaned";
+    /// The guest does not let go of it.
+    DEVICE_NOT_RELEASED = "DeviceNotReleased";
+    /// It cannot be given to a running guest.
+    DEVICE_NEEDS_RESTART = "DeviceNeedsRestart";
+    /// A fault without a word of its own.
+    DEVICE_FAULTY = "DeviceFaulty";
+    /// The hypervisor does not take it.
+    DEVICE_REFUSED = "DeviceRefused";
+
     // ---- the host
     /// Free disk space is below the reserve.
     DISK_RESERVE_REACHED = "DiskReserveReached";

@@ -17,6 +17,7 @@ use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::simulated::Simulated;
 use crate::identity::Identity;
 use crate::link::MutualTls;
+use crate::devices::{self, simulate};
 use crate::{Agent, Config, durable, metrics};
 
 /// Between two attempts to reach a plane that is not there yet.
@@ -27,6 +28,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enrol(args) => enrol(args).await,
         Command::Run(args) => agent(*args).await,
+        // In a process without a runtime: see `main`.
+        Command::DeviceHelper { .. } => Ok(()),
     }
 }
 
@@ -54,15 +57,28 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
     let mut config = Config::new(&state_dir, connect, Source::Machine(args.host_root.clone()));
     config.renew = Some(state_dir.clone());
     config.console_logs = args.console_log.limits();
-    let hypervisor: Arc<dyn Hypervisor> = match args.backend {
+    let backend = if args.simulated.simulate.is_some() { Backend::Simulated } else { args.backend };
+    let hypervisor: Arc<dyn Hypervisor> = match backend {
         Backend::Libvirt => {
+            config.devices = Some(devices::Config::machine(args.devices.device_root, args.devices.nvml_library));
             let libvirt = args.libvirt.into_config(state_dir);
             tokio::task::spawn_blocking(move || Libvirt::open(libvirt)).await??
         }
         Backend::Simulated => {
             let directory = args.simulated.sim_dir.unwrap_or_else(|| state_dir.join("simulated"));
-            config.inventory = Source::Fixed(Box::new(args.simulated.sim_capacity.observation()));
-            let simulated = Simulated::open(directory, args.simulated.sim_capacity)?;
+            let observation = Box::new(args.simulated.sim_capacity.observation());
+            config.inventory = Source::Fixed(observation.clone());
+            let simulated = match args.simulated.simulate {
+                None => Simulated::open(directory, args.simulated.sim_capacity)?,
+                Some(preset) => {
+                    let machine = directory.join("machine");
+                    let library = args.devices.nvml_library.map_or_else(simulate::library, Ok)?;
+                    let host = simulate::ensure(&preset, &machine)?;
+                    config.inventory = Source::Simulated(observation, machine.clone());
+                    config.devices = Some(devices::Config::simulated(&machine, library));
+                    Simulated::open_with_devices(directory, args.simulated.sim_capacity, host)?
+                }
+            };
             config.console_directory = simulated.console_directory();
             simulated
         }

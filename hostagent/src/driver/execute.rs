@@ -1,14 +1,16 @@
 //! Carries out one action. What must survive a crash is in the journal before the effect where losing it would do harm
 //! (a stop's deadline, who pulled the plug), and after it where a repetition is harmless (counters).
 
-use croft_proto::agent::v1::DesiredInstance;
+use croft_proto::agent::v1::{DesiredDevice, DesiredInstance};
 
+use super::decide::devices::work;
 use super::decide::{Action, Intent, Memory, Trouble, Why};
 use super::exit::{self, Machine};
 use super::{BREATH, Driver, MOST_BREATHS};
 use crate::clock::Moment;
 use crate::crash;
-use crate::hypervisor::{Error, OffReason, Seed};
+use crate::devices::Obstacle;
+use crate::hypervisor::{Error, HostDevice, OffReason, Power, Seed};
 use crate::journal::{self, KeptSeed, Reboot, Record, Run, Stop};
 use crate::plane::{FetchError, empty_seed};
 use crate::reasons;
@@ -21,6 +23,13 @@ enum Failure {
     Failed(Why),
     /// Intent changed so that it is not wanted any more.
     Overtaken,
+}
+
+impl From<Obstacle> for Failure {
+    /// All of them may pass by themselves: a process ends, a device is plugged in again, an operator releases it.
+    fn from(Obstacle { reason, message }: Obstacle) -> Self {
+        Self::Failed(Why { reason, message })
+    }
 }
 
 /// How a run came to be, as far as this agent knows.
@@ -45,6 +54,7 @@ impl Driver {
             Action::AskReboot => self.ask_reboot(record).await,
             Action::Reset => self.reset(record).await,
             Action::Resume => self.resume().await,
+            Action::Devices => self.devices(record).await,
             Action::Remove => self.remove().await,
             Action::NoteRun => self.note_run(Began::Found).await,
             Action::NoteEnd(off) => self.note_end(off).await,
@@ -86,9 +96,9 @@ impl Driver {
             // hypervisor might finish it behind our back.
             () = self.overtaken(intent) => return Err(Failure::Overtaken),
         };
-        crash::point("agent.ensure_defined.before");
-        self.checked("ensure_defined", self.shared.hypervisor.ensure_defined(desired, &fetched).await)?;
-        crash::point("agent.ensure_defined.after");
+        // After a reboot devices come back before anything starts.
+        self.shared.devices.ready().await;
+        self.define(desired, &fetched).await?;
         let look = self.shared.surveyor.fresh().await;
         if look.outcome.is_ok() && look.domain(self.entry.uid).is_none() {
             let message = "the domain was defined, and is not there";
@@ -96,6 +106,18 @@ impl Driver {
         }
         self.memory.prepared = Some(desired.generation);
         Ok(())
+    }
+
+    /// Devices, and the definition that names them. The domain does not run.
+    async fn define(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Failure> {
+        let wanted: Vec<_> = desired.devices.iter().filter(|device| !device.detach).cloned().collect();
+        let devices = self.shared.devices.hold(self.entry.uid, &wanted).await?;
+        crash::point("agent.ensure_defined.before");
+        let defined = self.shared.hypervisor.ensure_defined(desired, seed, &devices).await;
+        self.checked("ensure_defined", defined)?;
+        crash::point("agent.ensure_defined.after");
+        // Only now nothing names them any more.
+        Ok(self.shared.devices.give_back(self.entry.uid, &wanted).await?)
     }
 
     /// Seed and image, in this order: the seed is small, and once it is journaled the plane is not needed any more.
@@ -145,6 +167,11 @@ impl Driver {
         if self.shared.hypervisor.host_is_stopping().await {
             let message = "the host is going down; it starts when the host is back";
             return Err(Failure::Failed(Why::new(reasons::HOST_STOPPING, message)));
+        }
+        if let Some(desired) = record.desired.as_ref().filter(|desired| !desired.devices.is_empty()) {
+            // They may have been plugged in anew since, or be gone.
+            let seed = self.fetch(desired, record).await?;
+            self.define(desired, &seed).await?;
         }
         crash::point("agent.start.before");
         let started = self.checked("start", self.shared.hypervisor.start(self.entry.uid).await);
@@ -225,6 +252,43 @@ impl Driver {
         .await
     }
 
+    /// What is to leave goes first: it may be in the place of what is to come.
+    async fn devices(&mut self, record: &Record) -> Result<(), Failure> {
+        let Some(desired) = &record.desired else { return Ok(()) };
+        let look = self.shared.surveyor.fresh().await;
+        let Some(domain) = look.domain(self.entry.uid) else { return Ok(()) };
+        let view = self.shared.devices.view(self.entry.uid).await;
+        let work = work(desired, domain, &view);
+        if matches!(domain.power, Power::Off(_)) {
+            let seed = self.fetch(desired, record).await?;
+            return self.define(desired, &seed).await;
+        }
+        for device in work.leave.iter().chain(&work.anew) {
+            let aliases = domain.devices.iter().map(|attached| attached.alias.as_str());
+            for alias in aliases.filter(|alias| HostDevice::request_of(alias) == device.id) {
+                crash::point("agent.detach.before");
+                self.checked("detach", self.shared.hypervisor.detach(self.entry.uid, alias).await)?;
+                crash::point("agent.detach.after");
+            }
+        }
+        let leaves = |device: &DesiredDevice| work.leave.iter().any(|leaves| leaves.id == device.id);
+        let kept: Vec<_> = desired.devices.iter().filter(|device| !leaves(device)).cloned().collect();
+        self.shared.devices.give_back(self.entry.uid, &kept).await?;
+        for device in work.anew.iter().chain(&work.come) {
+            if !self.shared.devices.hot_pluggable(device).await? {
+                let message = format!("{} is given to a guest when it starts: stop and start the instance", device.id);
+                return Err(Failure::Refused(Why::new(reasons::DEVICE_NEEDS_RESTART, message)));
+            }
+            let one = std::slice::from_ref(*device);
+            for device in self.shared.devices.hold(self.entry.uid, one).await? {
+                crash::point("agent.attach.before");
+                self.checked("attach", self.shared.hypervisor.attach(self.entry.uid, &device).await)?;
+                crash::point("agent.attach.after");
+            }
+        }
+        Ok(())
+    }
+
     async fn resume(&mut self) -> Result<(), Failure> {
         self.memory.resumed = Some(self.shared.clock.steady());
         self.checked("resume", self.shared.hypervisor.resume(self.entry.uid).await)
@@ -245,6 +309,8 @@ impl Driver {
             }
             Ok(_) => {}
         }
+        // Its domain holds nothing any more: devices go home, and only then it is absent.
+        self.shared.devices.give_back(self.entry.uid, &[]).await?;
         crash::point("agent.tombstone.before");
         self.note(|record| {
             if let Some(grave) = &mut record.tombstone {

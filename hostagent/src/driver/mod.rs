@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::devices::{self, Devices};
 use crate::features;
 use crate::hypervisor::{Domain, Hypervisor, Power};
 use crate::images::Images;
@@ -41,6 +42,7 @@ pub struct Shared {
     pub hypervisor: Arc<dyn Hypervisor>,
     pub surveyor: Surveyor,
     pub images: Images,
+    pub devices: Devices,
     pub plane: Plane,
     pub board: Board,
     pub clock: Clock,
@@ -88,13 +90,15 @@ struct Driver {
     boot_id: String,
     guest: GuestWatch,
     reporter: Reporter,
+    devices: watch::Receiver<Arc<devices::Report>>,
 }
 
 impl Driver {
     fn new(entry: Arc<Entry>, shared: Shared) -> Self {
         let guest = GuestWatch::new(Arc::clone(&entry), shared.clone());
         let reporter = Reporter::new(entry.uid, shared.board.clone(), shared.clock.clone());
-        Self { entry, shared, memory: Memory::default(), boot_id: String::new(), guest, reporter }
+        let devices = shared.devices.report();
+        Self { entry, shared, memory: Memory::default(), boot_id: String::new(), guest, reporter, devices }
     }
 
     async fn run(mut self) {
@@ -124,6 +128,8 @@ impl Driver {
         // Read after the look: what another task wrote meanwhile can only make the record newer than what was seen.
         let record = self.entry.read().await;
         let disk_free_gib = self.disk_free_gib(&look).await;
+        let devices = self.shared.devices.view(self.entry.uid).await;
+        self.forgive(&devices);
         if look.outcome.is_ok() && self.boot_id != look.boot_id {
             self.boot_id.clone_from(&look.boot_id);
             self.memory = Memory::default();
@@ -135,13 +141,15 @@ impl Driver {
             now: self.shared.clock.steady(),
             starts,
             features: features::ALL,
+            devices: &devices,
             guest_restarts: self.shared.hypervisor.guest_restarts(self.entry.uid),
             disk_free_gib,
             memory: &self.memory,
         };
         let decision = decide::decide(&view);
+        let attached = decide::devices::condition(&view);
         self.watch_guest(&record, look.domain(self.entry.uid));
-        self.reporter.publish(&record, &decision, &self.guest.latest());
+        self.reporter.publish(&record, &decision, &self.guest.latest(), attached);
         let action = match &decision.next {
             Next::Wait(_) => "wait",
             Next::Act(action) => {
@@ -154,6 +162,15 @@ impl Driver {
         };
         self.shared.metrics.reconciled(action, began.elapsed());
         decision.next
+    }
+
+    /// What stood in the way of a device may be gone when the host's devices are not what they were.
+    fn forgive(&mut self, devices: &devices::View) {
+        if self.memory.devices != *devices || self.devices.has_changed().unwrap_or(false) {
+            self.devices.mark_unchanged();
+            self.memory.devices.clone_from(devices);
+            self.memory.troubles.retain(|trouble| !devices::is_obstacle(trouble.why.reason));
+        }
     }
 
     fn watch_guest(&mut self, record: &Record, domain: Option<&Domain>) {

@@ -6,6 +6,7 @@ use croft_proto::v1::condition::Status;
 use croft_proto::v1::{Condition, Exit};
 use uuid::Uuid;
 
+use super::decide::devices::Told;
 use super::decide::{Decision, Why};
 use crate::board::Board;
 use crate::clock::Clock;
@@ -28,18 +29,26 @@ impl Reporter {
         Self { uid, board, clock, phase: None }
     }
 
-    pub(super) fn publish(&mut self, record: &Record, decision: &Decision, guest: &Option<Guest>) {
+    pub(super) fn publish(&mut self, record: &Record, decision: &Decision, guest: &Option<Guest>, devices: Told) {
         self.phase = decision.phase.or(self.phase);
         // Never seen so far: there is no truth to tell, and silence is not absence.
         let Some(phase) = self.phase else { return };
         let known = self.board.instance(self.uid);
-        let mut condition = guest_ready(phase, guest);
-        let before = known.iter().flat_map(|known| &known.conditions).find(|before| before.r#type == GUEST_READY);
-        condition.last_transition_time = match before {
-            Some(before) if before.status == condition.status => before.last_transition_time,
-            _ => Some(self.clock.wall().timestamp()),
+        let mut conditions: Vec<_> = [guest_ready(phase, guest)].into_iter().chain(devices.condition).collect();
+        for condition in &mut conditions {
+            let before = known.iter().flat_map(|known| &known.conditions);
+            let before = before.into_iter().find(|before| before.r#type == condition.r#type);
+            condition.last_transition_time = match before {
+                Some(before) if before.status == condition.status => before.last_transition_time,
+                _ => Some(self.clock.wall().timestamp()),
+            };
+        }
+        let observation = InstanceObservation {
+            attached_devices: devices.attached,
+            released_devices: devices.released,
+            ..observation(self.uid, record, phase, &decision.why, conditions, guest)
         };
-        self.board.set_instance(self.uid, observation(self.uid, record, phase, &decision.why, condition, guest));
+        self.board.set_instance(self.uid, observation);
     }
 }
 
@@ -65,7 +74,7 @@ fn observation(
     record: &Record,
     phase: Phase,
     why: &Why,
-    condition: Condition,
+    conditions: Vec<Condition>,
     guest: &Option<Guest>,
 ) -> InstanceObservation {
     let gone = phase == Phase::Absent;
@@ -75,7 +84,7 @@ fn observation(
         phase: phase.into(),
         reason: why.reason.to_owned(),
         message: why.message.clone(),
-        conditions: if gone { Vec::new() } else { vec![condition] },
+        conditions: if gone { Vec::new() } else { conditions },
         addresses: guest.as_ref().map(|guest| guest.addresses.clone()).unwrap_or_default(),
         exit: record.ended.as_ref().map(exit),
         start_time: record.run.as_ref().map(|run| run.time.timestamp()),
@@ -83,6 +92,7 @@ fn observation(
         power_generation: record.done.power,
         reboot_generation: record.done.reboot,
         reset_generation: record.done.reset,
+        ..InstanceObservation::default()
     }
 }
 

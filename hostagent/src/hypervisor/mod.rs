@@ -17,9 +17,12 @@ use uuid::Uuid;
 
 use crate::reasons;
 
+mod host_device;
 pub mod libvirt;
 mod machine;
 pub mod simulated;
+
+pub use host_device::{Attached, HostDevice, Rom, Source};
 
 /// A hypervisor on this machine.
 #[async_trait]
@@ -62,10 +65,18 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Drops cached images that are not in `keep` (uids) and that no disk is an overlay of.
     async fn prune_images(&self, keep: &[Uuid]) -> Result<(), Error>;
 
-    /// Disk, seed, network and definition; the domain is not started. `seed`: see [`Seed`]. The image must be there.
+    /// Disk, seed, network and definition; the domain is not started. `seed`: see [`Seed`]. The image must be there, and so
+    /// must `devices`, bound as their kind demands.
     /// Repeated before every start, so it also mends what a restart of the machine took away (an inactive network), and
     /// brings a definition of an older generation up to date. An existing disk is never made anew.
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error>;
+    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error>;
+
+    /// Gives a running guest one device more, now and for later starts; nothing to do when it has one of that alias.
+    async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error>;
+
+    /// Takes a device out of a domain, now and for later starts; nothing to do when it has none of that alias. Returns
+    /// when the guest has let go, or fails with DeviceNotReleased when it does not in time; it may still do so later.
+    async fn detach(&self, uid: Uuid, alias: &str) -> Result<(), Error>;
 
     /// Starts a defined domain; nothing to do when it runs.
     async fn start(&self, uid: Uuid) -> Result<(), Error>;
@@ -131,6 +142,8 @@ pub struct Domain {
     pub power: Power,
     /// From the domain's metadata: the desired generation it was defined from.
     pub generation: i64,
+    /// What it has of the host's, now; of one that is off: what it will have when it is started.
+    pub devices: Vec<Attached>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

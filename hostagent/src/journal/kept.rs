@@ -11,7 +11,8 @@ use super::ballast::Ballast;
 use crate::durable;
 use crate::tasks::Tasks;
 
-#[derive(Debug)]
+/// Cheap to clone; clones are the same value.
+#[derive(Debug, Clone)]
 pub struct Kept<T> {
     path: PathBuf,
     value: Arc<Mutex<T>>,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! journal/host.json          epoch, revision, boot: what the plane and this machine last agreed on
+//! journal/devices.json       who holds which device, and the way back
 //! journal/<uid>.json         one Record
 //! journal/<uid>.json.corrupt a Record that could not be read, kept for the operator
 //! journal/ballast            room for the others
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::devices;
 use crate::durable;
 use crate::tasks::Tasks;
 use ballast::Ballast;
@@ -33,6 +35,7 @@ pub use kept::Kept;
 pub use record::{Corrupt, Done, End, Ended, FORMAT, Grave, KeptSeed, Reboot, Record, Run, Stop};
 
 const HOST: &str = "host.json";
+const DEVICES: &str = "devices.json";
 
 /// What the plane and this host last agreed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ pub struct Journal {
 pub struct Opened {
     pub journal: Journal,
     pub host: Kept<HostRecord>,
+    pub devices: Kept<devices::Record>,
     pub records: Vec<(Uuid, Record)>,
 }
 
@@ -96,7 +100,8 @@ impl Journal {
             }
         }
         let host = journal.kept(journal.directory.join(HOST), journal.load_host()?);
-        Ok(Opened { journal, host, records })
+        let devices = journal.kept(journal.directory.join(DEVICES), journal.load_devices()?);
+        Ok(Opened { journal, host, devices, records })
     }
 
     fn load(&self, uid: Uuid, path: &Path) -> Record {
@@ -137,6 +142,34 @@ impl Journal {
             tracing::error!("{} {fault}; waiting for the plane to confirm the epoch", path.display());
             durable::rename(&path, &self.directory.join("host.json.corrupt"))?;
             Ok(HostRecord::default())
+        })
+    }
+
+    /// Who held what is not known any more: nobody gets any device before an operator has looked at it.
+    fn load_devices(&self) -> Result<devices::Record, Error> {
+        let path = self.directory.join(DEVICES);
+        if !path.exists() {
+            return Ok(devices::Record::default());
+        }
+        let known = read::<devices::Record>(&path).and_then(|record| match record.format {
+            devices::FORMAT => Ok(record),
+            other => Err(format!("is of format {other}, this agent reads {}", devices::FORMAT)),
+        });
+        known.or_else(|fault| {
+            let aside = self.directory.join("devices.json.corrupt");
+            let message = format!(
+                "{} {fault}; it is kept as {}: put it right, or remove it once no instance on this host has a device, and \
+                 start the agent again",
+                path.display(),
+                aside.display()
+            );
+            tracing::error!("{message}");
+            // Copied, not moved: at no start is there no file.
+            let copied = std::fs::read(&path).map(|text| durable::write(&aside, &text));
+            if let Ok(Err(error)) = copied {
+                tracing::warn!("the unreadable file is not kept aside: {error}");
+            }
+            Ok(devices::Record { corrupt: Some(message), ..devices::Record::default() })
         })
     }
 

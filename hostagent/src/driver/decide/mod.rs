@@ -12,10 +12,12 @@ use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::v1::instance_spec;
 
 use crate::clock::Steady;
+use crate::devices::View as DeviceView;
 use crate::hypervisor::{Domain, OffReason, Power};
 use crate::journal::Record;
 use crate::reasons;
 
+pub mod devices;
 mod running;
 mod stopping;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub struct View<'a> {
     pub starts: Starts,
     /// What this agent can do.
     pub features: &'a [&'a str],
+    pub devices: &'a DeviceView,
     /// Restarts of the guest that this process saw; see `Hypervisor::guest_restarts`.
     pub guest_restarts: Option<u64>,
     pub disk_free_gib: u64,
@@ -78,6 +81,8 @@ pub struct Memory {
     /// Restarts of the guest when it was asked to reboot.
     pub reboot_from: Option<u64>,
     pub resumed: Option<Steady>,
+    /// As they were at the last look.
+    pub devices: DeviceView,
     /// At most one for each action.
     pub troubles: Vec<Trouble>,
 }
@@ -115,6 +120,8 @@ pub enum Action {
     AskReboot,
     Reset,
     Resume,
+    /// Devices that are to leave the guest, or are to come to it.
+    Devices,
     /// Remove, look, and only then write that it is gone.
     Remove,
     // Notes change the journal alone.
@@ -147,6 +154,7 @@ impl Action {
             | Self::AskReboot
             | Self::Reset
             | Self::Resume
+            | Self::Devices
             | Self::Remove => false,
         }
     }
@@ -162,6 +170,7 @@ impl Action {
             Self::AskReboot => "ask_reboot",
             Self::Reset => "reset",
             Self::Resume => "resume",
+            Self::Devices => "devices",
             Self::Remove => "remove",
             Self::NoteRun => "note_run",
             Self::NoteEnd(_) => "note_end",

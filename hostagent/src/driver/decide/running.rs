@@ -46,6 +46,9 @@ pub(super) fn running(view: &View<'_>, desired: &DesiredInstance) -> Decision {
             _ => note(Action::ForgetStop),
         };
     }
+    if super::devices::is_work(view, desired) {
+        return view.attempt(Action::Devices, Phase::Running, Why::default(), None);
+    }
     rest(Phase::Running, Why::default())
 }
 
@@ -95,6 +98,9 @@ pub(super) fn off(view: &View<'_>, desired: &DesiredInstance, domain: Option<&Do
     let not_before = match verdict(view, desired) {
         Verdict::Rest(why) if view.counters_lag(desired) => {
             return Decision { phase: Some(Phase::Off), why, next: Next::Act(Action::Settle) };
+        }
+        Verdict::Rest(why) if super::devices::is_work(view, desired) => {
+            return view.attempt(Action::Devices, Phase::Off, why, None);
         }
         Verdict::Rest(why) => return rest(Phase::Off, why),
         Verdict::Start => None,

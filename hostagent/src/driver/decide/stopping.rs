@@ -32,6 +32,9 @@ pub(super) fn stopped(view: &View<'_>, desired: &DesiredInstance, domain: Option
         Some(Power::Off(_)) if view.counters_lag(desired) => {
             Decision { phase: Some(Phase::Off), why: Why::default(), next: Next::Act(Action::Settle) }
         }
+        Some(Power::Off(_)) if super::devices::is_work(view, desired) => {
+            view.attempt(Action::Devices, Phase::Off, Why::default(), None)
+        }
         Some(Power::Off(_)) => rest(Phase::Off, Why::default()),
     }
 }

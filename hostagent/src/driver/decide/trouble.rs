@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use croft_proto::agent::v1::instance_observation::Phase;
 
-use super::{Action, Decision, Next, View, Why};
+use super::{Action, Decision, Next, Seen, View, Why};
 use crate::clock::Steady;
+use crate::devices;
 use crate::journal::Record;
 
 /// A refusal is not tried again sooner, unless intent changes.
@@ -83,10 +84,19 @@ impl View<'_> {
             // Another try says why there had to be one, until it is through.
             return Decision { phase: Some(phase), why: trouble.why.clone(), next: Next::Act(action) };
         }
-        let given_up = trouble.refused && matches!(action, Action::Prepare | Action::Start | Action::Remove);
+        let begins = matches!(action, Action::Prepare | Action::Start);
+        let given_up = trouble.refused && (begins || action == Action::Remove);
+        // Nobody knows when a device comes back: it does not "start" meanwhile.
+        let lacks_device = begins && devices::is_obstacle(trouble.why.reason);
+        let phase = match self.seen {
+            _ if given_up => Phase::Failed,
+            Seen::Present(_) if lacks_device => Phase::Off,
+            _ if lacks_device => Phase::Failed,
+            _ => phase,
+        };
         let until = deadline.map_or(trouble.until, |deadline| deadline.min(trouble.until));
         Decision {
-            phase: Some(if given_up { Phase::Failed } else { phase }),
+            phase: Some(phase),
             why: trouble.why.clone(),
             next: Next::Wait(Some(until)),
         }

@@ -25,12 +25,17 @@ use super::network::{self, Names, bridge, filter};
 use super::paths::Paths;
 use super::record::{Network, Record};
 use super::{power, spec};
-use crate::hypervisor::{Error, Seed};
+use crate::hypervisor::{Error, HostDevice, Seed};
 use crate::media::{self, Ready, durable, overlay, seed};
 use crate::reasons::{DISK_MISSING, HYPERVISOR_ERROR, IMAGE_MISSING};
 
 impl Libvirt {
-    pub(super) async fn make(&self, desired: &DesiredInstance, texts: &Seed) -> Result<(), Error> {
+    pub(super) async fn make(
+        &self,
+        desired: &DesiredInstance,
+        texts: &Seed,
+        devices: &[HostDevice],
+    ) -> Result<(), Error> {
         let uid = spec::uid(desired)?;
         let image = desired.image.as_ref().ok_or_else(|| spec::invalid("it has no image"))?;
         let ready = self.ready(image)?;
@@ -46,7 +51,7 @@ impl Libvirt {
         media::blocking("a seed", move || seed::ensure(&path, &texts)).await?;
         let addresses = self.ensure_networks(&record, &desired.name).await?;
 
-        let xml = self.definition(desired, &ready, &addresses)?;
+        let xml = self.definition(desired, &ready, &addresses, devices)?;
         self.connection
             .act("define a domain", move |connect| {
                 filter::ensure(connect)?;
@@ -87,12 +92,14 @@ impl Libvirt {
         desired: &DesiredInstance,
         ready: &Ready,
         addresses: &BTreeMap<String, Ipv4Addr>,
+        devices: &[HostDevice],
     ) -> Result<String, Error> {
         let links = spec::Links {
             address: &|mac| addresses.get(mac).copied(),
             bridge: &|name, vlan| bridge::inspect(Path::new("/sys"), name, vlan, self.library_version),
         };
-        let domain = spec::domain(desired, ready, &self.facts, &self.paths, &links)?;
+        let mut domain = spec::domain(desired, ready, &self.facts, &self.paths, &links)?;
+        domain.devices = devices.to_vec();
         domain.to_xml().map_err(|e| spec::invalid(e.to_string()))
     }
 

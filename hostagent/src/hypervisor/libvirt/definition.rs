@@ -3,13 +3,16 @@
 use super::domain::{Access, Boot, BridgeKind, CellCpus, Disk, Domain, DomainType, Interface, Link, cpu_list};
 use super::metadata::{Mark, domain_name};
 use super::network::filter;
+use super::passthrough;
 use super::xml::{self, Element, el};
 
 impl Domain {
     pub fn to_xml(&self) -> Result<String, xml::Error> {
         let mark = Mark { uid: self.uid, generation: self.generation };
-        el("domain")
-            .attr("type", self.domain_type.as_str())
+        let domain = el("domain").attr("type", self.domain_type.as_str());
+        let window = self.mmio_window();
+        let domain = if window.is_some() { domain.attr("xmlns:qemu", passthrough::QEMU) } else { domain };
+        domain
             .child(el("name").text(domain_name(self.uid)))
             .child(el("uuid").text(self.uid))
             .child(el("title").text(format!("{}/{}", self.tenant, self.name)))
@@ -31,6 +34,7 @@ impl Domain {
                     .child(el("suspend-to-disk").attr("enabled", "no")),
             )
             .child(self.devices())
+            .children(window.map(passthrough::mmio_window))
             .write()
     }
 
@@ -103,6 +107,11 @@ impl Domain {
             Ok(cells) if cells > 1 && self.vcpus.is_multiple_of(cells) => cells,
             _ => 1,
         };
+        // A guest can only use a window that its CPU's addresses reach.
+        let cpu = match (self.domain_type, self.mmio_window()) {
+            (DomainType::Kvm, Some(_)) => cpu.child(el("maxphysaddr").attr("mode", "passthrough")),
+            _ => cpu,
+        };
         let topology = el("topology").attr("sockets", sockets).attr("dies", 1).attr("cores", self.vcpus / sockets);
         let cpu = cpu.child(topology.attr("threads", 1));
         if self.cells.len() < 2 {
@@ -129,7 +138,9 @@ impl Domain {
             .child(el("console").attr("type", "unix").child(el("target").attr("type", "serial").attr("port", 0)))
             .child(el("channel").attr("type", "unix").child(el("source").attr("mode", "bind")).child(agent))
             .child(el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom")))
-            .child(el("controller").attr("type", "usb").attr("model", "none"))
+            .child(el("controller").attr("type", "usb").attr("model", "qemu-xhci"))
+            .children(self.ports())
+            .children(self.devices.iter().enumerate().map(|(at, device)| device.to_element(self.place(at))))
             .child(el("memballoon").attr("model", "none"))
             // Tells the host when the guest's kernel panics, so that it counts as a crash.
             .child(el("panic").attr("model", "isa"))

@@ -1,7 +1,8 @@
 //! A domain as Croft defines it; [`super::definition`] writes its XML.
 //!
-//! One machine for everybody: q35, virtio, one serial console, a guest agent channel, entropy. What a server guest has no
-//! use for and an attacker might is left out: USB, graphics, sound, memory balloon. The emulator never restarts a crashed
+//! One machine for everybody: q35, virtio, one serial console, a guest agent channel, entropy, and room for devices of the
+//! host to come while it runs (a USB controller, free PCI Express ports). What a server guest has no use for and an attacker
+//! might is left out: graphics, sound, memory balloon. The emulator never restarts a crashed
 //! guest and nothing is ever autostarted: the driver of the instance decides.
 //!
 //! Pure: paths and addresses were made by others (`super::define`).
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use crate::hypervisor::HostDevice;
 use crate::media::overlay::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Domain {
     pub boot: Boot,
     pub disks: Vec<Disk>,
     pub interfaces: Vec<Interface>,
+    /// Found and bound by others.
+    pub devices: Vec<HostDevice>,
     pub serial: PathBuf,
     pub console_log: PathBuf,
 }

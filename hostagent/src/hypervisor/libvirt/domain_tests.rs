@@ -33,6 +33,7 @@ fn domain() -> Domain {
             mac: "02:00:00:00:00:01".into(),
             link: Link::Tenant { network: "croft-0123abcd".into(), ip: Ipv4Addr::new(10, 200, 5, 2) },
         }],
+        devices: vec![],
         serial: here.join("serial.sock"),
         console_log: dir.join("console").join(format!("{uid}.log")),
     }

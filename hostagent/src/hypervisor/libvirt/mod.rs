@@ -1,11 +1,11 @@
 //! libvirtd and QEMU on this machine.
 //!
 //! ```text
-//! define ── spec ── domain ── definition ── xml   what a domain is, and its text
+//! define ── spec ── domain ── definition, passthrough ── xml   what a domain is, and its text
 //!    │        └──── paths, record               where its things lie; what was made
 //!    ├──── network/{mod,subnet,filter,firewall,reach,bridge}
 //!    └──── crate::media                         image, disk, seed
-//! power, guest, console, survey                 verbs
+//! power, guest, console, survey, hot_plug       verbs
 //! lookup, metadata                              which domain is ours
 //! connection ── events, ffi, error              libvirt itself
 //! ```
@@ -29,7 +29,7 @@ use self::network::subnet::Subnet;
 use self::paths::Paths;
 use self::power::Request;
 use self::spec::Facts;
-use super::{About, Duplex, Error, Guest, Hypervisor, Seed, Survey};
+use super::{About, Duplex, Error, Guest, HostDevice, Hypervisor, Seed, Survey};
 use crate::media::cache::{Cache, Limits};
 use crate::media::fetch::Fetcher;
 use crate::media::space::{self, GIB};
@@ -47,9 +47,11 @@ mod error;
 mod events;
 mod ffi;
 mod guest;
+mod hot_plug;
 mod lookup;
 mod metadata;
 pub mod network;
+mod passthrough;
 mod paths;
 mod power;
 mod probe;
@@ -181,8 +183,16 @@ impl Hypervisor for Libvirt {
         media::blocking("old images", prune).await.map_err(Error::from)
     }
 
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error> {
-        self.make(desired, seed).await
+    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error> {
+        self.make(desired, seed, devices).await
+    }
+
+    async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error> {
+        self.plug_in(uid, device).await
+    }
+
+    async fn detach(&self, uid: Uuid, alias: &str) -> Result<(), Error> {
+        self.unplug(uid, alias).await
     }
 
     async fn start(&self, uid: Uuid) -> Result<(), Error> {

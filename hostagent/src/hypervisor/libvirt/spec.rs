@@ -121,6 +121,7 @@ pub fn domain(
         boot: boot(desired, ready, uid, paths)?,
         disks: disks(desired, ready, uid, paths)?,
         interfaces: interfaces.collect::<Result<_, Error>>()?,
+        devices: Vec::new(),
         serial: paths.serial(uid),
         console_log: paths.console(uid),
     })

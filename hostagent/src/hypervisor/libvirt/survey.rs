@@ -14,6 +14,7 @@ use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::error::is;
 use super::ffi;
+use super::hot_plug;
 use super::lookup::{mark, query};
 use super::xml::Element;
 use crate::hypervisor::{Domain, Error, ForeignDomain, OffReason, Power, Survey};
@@ -30,7 +31,10 @@ pub fn look(connect: &Connect, state_dir: &Path) -> Result<Survey, Error> {
         match mark {
             Some(mark) => {
                 let Some(power) = power(&domain)? else { continue };
-                survey.ours.push(Domain { uid, power, generation: mark.generation });
+                // Gone meanwhile: what it had does not matter any more.
+                let Some(xml) = unless_gone(domain.xml_desc(0))? else { continue };
+                let devices = hot_plug::attached(&xml)?;
+                survey.ours.push(Domain { uid, power, generation: mark.generation, devices });
             }
             None => survey.foreign.extend(foreign(&domain, file_system)?),
         }

@@ -54,6 +54,20 @@ impl Simulated {
         })
     }
 
+    /// From now on it keeps devices that it is asked to give up, or gives them up again.
+    pub fn guest_clings(&self, uid: Uuid, clings: bool) -> Result<(), Error> {
+        self.change(uid, |domain| {
+            domain.clings = clings;
+            Ok(())
+        })
+    }
+
+    /// What a domain has of the host's devices.
+    #[must_use]
+    pub fn devices(&self, uid: Uuid) -> Vec<crate::hypervisor::HostDevice> {
+        self.lock().domains.get(&uid).map(|domain| domain.devices.clone()).unwrap_or_default()
+    }
+
     /// Its guest agent stops, or begins, to answer.
     pub fn guest_silent(&self, uid: Uuid, silent: bool) -> Result<(), Error> {
         self.change(uid, |domain| {
@@ -95,6 +109,7 @@ impl Simulated {
             domain.power = PowerState::Off(Off::Unknown);
             state.put(&self.directory, domain).map_err(broken)?;
         }
+        self.machine.reboot()?;
         state.host.boot_id = Uuid::now_v7();
         state.host.stopping = false;
         state.put_host(&self.directory).map_err(broken)?;

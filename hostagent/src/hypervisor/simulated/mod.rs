@@ -21,7 +21,7 @@ use croft_proto::agent::v1::{DesiredImage, DesiredInstance};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{About, Duplex, Error, Guest, Hypervisor, Seed, Survey};
+use super::{About, Duplex, Error, Guest, HostDevice, Hypervisor, Seed, Survey};
 
 mod capacity;
 mod control;
@@ -29,6 +29,7 @@ mod faults;
 mod guest;
 mod images;
 mod inject;
+mod machine;
 mod rules;
 mod state;
 #[cfg(test)]
@@ -37,6 +38,8 @@ mod tests;
 pub use capacity::Capacity;
 pub use control::Control;
 pub use faults::Fault;
+
+use croft_gpu_sim::kernel::SimHost;
 
 use crate::durable;
 use crate::reasons;
@@ -47,6 +50,7 @@ use state::{Domain, PowerState, State};
 pub struct Simulated {
     directory: PathBuf,
     capacity: Capacity,
+    machine: machine::Machine,
     state: std::sync::Mutex<State>,
     faults: faults::Faults,
     consoles: guest::Consoles,
@@ -57,12 +61,27 @@ impl Simulated {
     /// Takes up what the directory holds, or begins with an empty machine. Blocks. Within a Tokio runtime it also takes
     /// the actions that other processes leave in `control/`.
     pub fn open(directory: impl Into<PathBuf>, capacity: Capacity) -> Result<Arc<Self>, durable::Error> {
-        let directory = directory.into();
+        Self::open_machine(directory.into(), capacity, None)
+    }
+
+    /// The same, on a machine whose devices its domains can have.
+    pub fn open_with_devices(
+        directory: impl Into<PathBuf>,
+        capacity: Capacity,
+        host: SimHost,
+    ) -> Result<Arc<Self>, durable::Error> {
+        Self::open_machine(directory.into(), capacity, Some(host))
+    }
+
+    fn open_machine(directory: PathBuf, capacity: Capacity, host: Option<SimHost>) -> Result<Arc<Self>, durable::Error> {
         for part in ["domains", "images", "console", "control"] {
             durable::private_directory(&directory.join(part))?;
         }
         let state = State::load(&directory)?;
+        let machine = machine::Machine::new(host);
+        machine.reap(&state);
         let simulated = Arc::new(Self {
+            machine,
             state: std::sync::Mutex::new(state),
             faults: faults::Faults::new(directory.join("faults.json")),
             consoles: guest::Consoles::new(directory.join("console")),
@@ -90,7 +109,11 @@ impl Simulated {
     fn change(&self, uid: Uuid, change: impl FnOnce(&mut Domain) -> Result<(), Error>) -> Result<(), Error> {
         let mut state = self.lock();
         let mut domain = state.domains.get(&uid).cloned().ok_or(Error::NotFound(uid))?;
+        let was_on = domain.power.is_on();
         change(&mut domain)?;
+        if was_on && !domain.power.is_on() {
+            self.machine.end(uid)?;
+        }
         state.put(&self.directory, domain).map_err(broken)?;
         drop(state);
         self.tell(Some(uid));
@@ -162,13 +185,23 @@ impl Hypervisor for Simulated {
         self.drop_images(keep)
     }
 
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Error> {
+    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error> {
         self.faults.check("ensure_defined")?;
-        let wanted = Domain::from_desired(desired, seed)?;
+        let wanted = Domain::from_desired(desired, seed, devices)?;
         let mut state = self.lock();
         rules::may_define(&wanted, desired, &state, &self.capacity)?;
         let defined = match state.domains.get(&wanted.uid) {
-            Some(known) => Domain { power: known.power, restarts: known.restarts, deaf: known.deaf, ..wanted },
+            Some(known) => {
+                let devices = if known.power.is_on() { known.devices.clone() } else { wanted.devices.clone() };
+                Domain {
+                    power: known.power,
+                    restarts: known.restarts,
+                    deaf: known.deaf,
+                    clings: known.clings,
+                    devices,
+                    ..wanted
+                }
+            }
             None => wanted,
         };
         let uid = defined.uid;
@@ -186,12 +219,44 @@ impl Hypervisor for Simulated {
             return Ok(());
         }
         rules::may_start(&domain, &state, &self.capacity)?;
+        self.machine.start(&domain, &state)?;
         domain.power = PowerState::Running;
         self.consoles.boots(&domain)?;
         state.put(&self.directory, domain).map_err(broken)?;
         drop(state);
         self.tell(Some(uid));
         Ok(())
+    }
+
+    async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error> {
+        self.faults.check("attach")?;
+        let others = self.lock().clone();
+        self.change(uid, |domain| {
+            rules::must_be_on(domain)?;
+            if domain.devices.iter().any(|known| known.alias == device.alias) {
+                return Ok(());
+            }
+            self.machine.open(domain.uid, device, &others)?;
+            domain.devices.push(device.clone());
+            Ok(())
+        })
+    }
+
+    async fn detach(&self, uid: Uuid, alias: &str) -> Result<(), Error> {
+        self.faults.check("detach")?;
+        let others = self.lock().clone();
+        self.change(uid, |domain| {
+            if domain.power.is_on() && domain.clings && domain.devices.iter().any(|known| known.alias == alias) {
+                return Err(rules::failed(reasons::DEVICE_NOT_RELEASED, format!("the guest keeps {alias}")));
+            }
+            domain.devices.retain(|known| known.alias != alias);
+            if domain.power.is_on() {
+                // One process has all of them open: it lets go of one by opening the others anew.
+                self.machine.end(uid)?;
+                self.machine.start(domain, &others)?;
+            }
+            Ok(())
+        })
     }
 
     async fn request_shutdown(&self, uid: Uuid) -> Result<(), Error> {

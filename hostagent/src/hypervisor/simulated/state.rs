@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::durable::{self, Error};
 use crate::hypervisor::libvirt::reasons::SPEC_INVALID;
-use crate::hypervisor::{self, ForeignDomain, OffReason, Power, Seed};
+use crate::hypervisor::{self, Attached, ForeignDomain, HostDevice, OffReason, Power, Seed, Source};
 use crate::reasons;
 
 #[derive(Debug, Clone, Default)]
@@ -59,6 +59,11 @@ pub(super) struct Domain {
     pub macs: Vec<String>,
     pub bridges: Vec<String>,
     pub hostname: String,
+    #[serde(default)]
+    pub devices: Vec<HostDevice>,
+    /// Does not let go of a device that it is asked to give up.
+    #[serde(default)]
+    pub clings: bool,
     pub power: PowerState,
     /// By itself, as asked, or by the reset button, since it was defined.
     #[serde(default)]
@@ -108,7 +113,11 @@ impl PowerState {
 }
 
 impl Domain {
-    pub(super) fn from_desired(desired: &DesiredInstance, seed: &Seed) -> Result<Self, hypervisor::Error> {
+    pub(super) fn from_desired(
+        desired: &DesiredInstance,
+        seed: &Seed,
+        devices: &[HostDevice],
+    ) -> Result<Self, hypervisor::Error> {
         let invalid = |message: String| hypervisor::Error::Refused { reason: SPEC_INVALID, message };
         let uid = |text: &str| Uuid::try_parse(text).map_err(|error| invalid(format!("uid {text:?}: {error}")));
         let count = |name: &str, value: i64| u64::try_from(value).map_err(|_| invalid(format!("{name} is {value}")));
@@ -140,6 +149,8 @@ impl Domain {
                 })
                 .collect(),
             hostname: hostname(seed).unwrap_or_else(|| desired.name.clone()),
+            devices: devices.to_vec(),
+            clings: false,
             power: PowerState::Off(Off::Unknown),
             restarts: 0,
             deaf: false,
@@ -162,7 +173,14 @@ impl Domain {
             PowerState::Off(Off::Destroyed) => Power::Off(OffReason::Destroyed),
             PowerState::Off(Off::Crashed) => Power::Off(OffReason::Crashed),
         };
-        hypervisor::Domain { uid: self.uid, power, generation: self.generation }
+        let devices = self.devices.iter().map(|device| Attached {
+            alias: device.alias.clone(),
+            usb: match device.source {
+                Source::Usb { bus, device } => Some((bus, device)),
+                _ => None,
+            },
+        });
+        hypervisor::Domain { uid: self.uid, power, generation: self.generation, devices: devices.collect() }
     }
 
     /// Does it react to a request to stop or restart?

@@ -1,0 +1,62 @@
+//! How the agent reaches the devices of its machine.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use croft_gpu::apply::Site;
+
+use super::helper::Errand;
+
+/// Everything that looks or writes runs in a process of its own: the agent's binary, run again as `device-helper`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The agent's own binary.
+    pub program: PathBuf,
+    pub site: Site,
+    /// No step may take longer. `None`: each as long as its kind may.
+    pub longest_step: Option<Duration>,
+    /// How a helper that overran is killed. Only tests have another way.
+    pub kill: Option<Kill>,
+}
+
+pub type Kill = fn(rustix::process::Pid) -> rustix::io::Result<()>;
+
+impl Config {
+    /// This machine, or a copied tree below `root` that nobody answers for.
+    #[must_use]
+    pub fn machine(root: impl Into<PathBuf>, nvml_library: Option<PathBuf>) -> Self {
+        let site = Site {
+            root: root.into(),
+            simulated: false,
+            nvml_library,
+            fabric_library: None,
+            lock_directory: Some(PathBuf::from("/run/croft/devices")),
+        };
+        // Stays what it is when the file is replaced by an upgrade.
+        Self { program: PathBuf::from("/proc/self/exe"), site, longest_step: None, kill: None }
+    }
+
+    /// A simulated host below `root`. `library`: stands in for NVML and for Fabric Manager.
+    #[must_use]
+    pub fn simulated(root: impl Into<PathBuf>, library: PathBuf) -> Self {
+        let root = root.into();
+        let lock_directory = Some(root.join("run/croft/devices"));
+        let mut config = Self::machine(root, Some(library.clone()));
+        config.site = Site { simulated: true, fabric_library: Some(library), lock_directory, ..config.site };
+        config
+    }
+
+    /// What to run for an errand.
+    pub(super) fn command(&self, errand: Errand) -> (PathBuf, Vec<OsString>) {
+        let own = [OsString::from("device-helper"), errand.word().into()];
+        if !self.site.simulated {
+            return (self.program.clone(), own.into());
+        }
+        // The library that stands in for NVML is told its host in the environment.
+        let mut root = OsString::from("CROFT_SIM_ROOT=");
+        root.push(&self.site.root);
+        let arguments = [root, self.program.clone().into()].into_iter().chain(own);
+        (PathBuf::from("/usr/bin/env"), arguments.collect())
+    }
+}

@@ -1,0 +1,126 @@
+//! Finding in a look what the plane calls a device, and whether it is still the one that was meant.
+
+use croft_gpu::host::Host;
+use croft_gpu::identity::{Identity, Sameness};
+use croft_gpu::pci::{PciAddress, PciFunction, Sriov};
+use croft_gpu::plan::usb::{self, UsbIdentity};
+use croft_gpu::usb::{Kind, UsbDevice};
+
+use super::obstacle::Obstacle;
+use super::record::{Known, Record, Who};
+use crate::reasons;
+
+/// Bridges, NVSwitches among them: no guest has one.
+const BRIDGE: u32 = 0x06;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Found<'a> {
+    Function(&'a PciFunction),
+    Usb(&'a UsbDevice),
+    /// A maker of mediated devices that is no PCI function.
+    Maker,
+}
+
+/// Every device that is reported: not bridges, not hubs, and not the virtual functions of GPUs, which are pieces of these.
+pub(super) fn all(host: &Host) -> impl Iterator<Item = (String, Found<'_>)> {
+    let functions = host.pci.devices.iter().filter(|function| is_reported(host, function));
+    let functions = functions.map(|function| (function.address.to_string(), Found::Function(function)));
+    let usb = host.usb.devices.iter().filter(|device| device.kind == Kind::Device);
+    let usb = usb.filter_map(|device| Some((usb::port_of(device)?, Found::Usb(device))));
+    functions.chain(usb).chain(host.mdev_parents.keys().map(|name| (name.clone(), Found::Maker)))
+}
+
+fn is_reported(host: &Host, function: &PciFunction) -> bool {
+    let of_gpu = match function.sriov {
+        Sriov::Virtual { physical } => is_gpu(host, physical),
+        Sriov::None | Sriov::Physical { .. } => false,
+    };
+    function.class >> 16 != BRIDGE && !of_gpu
+}
+
+pub(super) fn is_gpu(host: &Host, address: PciAddress) -> bool {
+    host.gpus.devices.iter().any(|gpu| gpu.address == address)
+}
+
+/// Who it says it is now. A GPU's driver adds its UUID.
+pub(super) fn who(host: &Host, found: Found<'_>) -> Who {
+    match found {
+        Found::Function(function) => {
+            let gpu = host.gpus.devices.iter().find(|gpu| gpu.address == function.address);
+            Who::Pci(gpu.map_or_else(|| Identity::of(function), |gpu| gpu.identity.clone()))
+        }
+        Found::Usb(device) => Who::Usb(UsbIdentity::of(device)),
+        Found::Maker => Who::Named,
+    }
+}
+
+/// The device, or why it is not to be had. One with a serial number is found in whichever USB port it is now.
+pub(super) fn device<'a>(host: &'a Host, record: &Record, id: &str) -> Result<Found<'a>, Obstacle> {
+    if let Some(known) = record.known.get(id)
+        && let Who::Usb(identity) = &known.who
+    {
+        let found = usb::find(&host.usb.devices, identity).map(Found::Usb);
+        return found.map_err(|refusal| missing(host, id, &refusal.message));
+    }
+    let found = all(host).find(|(other, _)| other == id).map(|(_, found)| found);
+    found.ok_or_else(|| missing(host, id, "it is not on this host now"))
+}
+
+fn missing(host: &Host, id: &str, otherwise: &str) -> Obstacle {
+    match unread(host, id) {
+        Some(why) => Obstacle::new(reasons::DEVICE_MISSING, format!("{id} could not be read: {why}")),
+        None => Obstacle::new(reasons::DEVICE_MISSING, format!("{id}: {otherwise}")),
+    }
+}
+
+/// The error that stands for the device in a look: it is there, and nothing is known of it.
+pub(super) fn unread(host: &Host, id: &str) -> Option<String> {
+    let mut errors = host.pci.errors.iter().chain(&host.usb.errors).chain(&host.gpus.errors).chain(&host.errors);
+    let whole = if id.starts_with("usb-") { "usb" } else { "pci" };
+    let is_of = |device: &str| device == whole || device.split_whitespace().any(|word| word == id);
+    errors.find(|error| is_of(&error.device)).map(|error| croft_gpu::chain(error))
+}
+
+/// Is what was found what is remembered? The message says how it differs.
+pub(super) fn differs(known: &Known, now: &Who) -> Option<String> {
+    match (&known.who, now) {
+        (Who::Pci(then), Who::Pci(now)) => match then.compare(now) {
+            Sameness::Same | Sameness::Unproven => None,
+            Sameness::Swapped { remembered, found } => {
+                Some(format!("another card is in its slot: {} was remembered, {} is there", words(&remembered), words(&found)))
+            }
+            Sameness::Moved { remembered, found } => Some(format!(
+                "it sits at {} now, and was at {}",
+                found.slot_path, remembered.slot_path
+            )),
+        },
+        // Which device it is decides where it is looked for: what is found is the one.
+        (Who::Usb(_), Who::Usb(_)) | (Who::Named, Who::Named) => None,
+        (_, _) => Some("it is a device of another kind now".to_owned()),
+    }
+}
+
+fn words(identity: &Identity) -> String {
+    let serial = identity.uuid.as_ref().or(identity.serial.as_ref());
+    serial.map_or_else(|| identity.pci_id.clone(), |serial| format!("{} ({serial})", identity.pci_id))
+}
+
+/// What the hardware says of itself, in the one word that the plane compares.
+pub(super) fn serial(who: &Who) -> String {
+    match who {
+        Who::Pci(identity) => identity.uuid.clone().or_else(|| identity.serial.clone()),
+        Who::Usb(identity) => identity.serial.clone(),
+        Who::Named => None,
+    }
+    .unwrap_or_default()
+}
+
+/// What to remember once `now` was taken for the same.
+pub(super) fn updated(then: &Who, now: Who) -> Who {
+    match (then, now) {
+        (Who::Pci(then), Who::Pci(now)) => Who::Pci(then.updated(&now)),
+        // A stick keeps the port where it was first seen: that is its name.
+        (Who::Usb(then), Who::Usb(_)) => Who::Usb(then.clone()),
+        (_, now) => now,
+    }
+}

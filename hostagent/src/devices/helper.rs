@@ -1,0 +1,114 @@
+//! What the agent's binary does when it runs itself again: one errand, one answer, and the end.
+//!
+//! NVML, Fabric Manager and many files of sysfs hang when a driver does. A process that hangs in the kernel cannot be killed;
+//! so it must not be the agent.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use croft_gpu::apply::{Access, Site, StepError, helper_main};
+use croft_gpu::fabric::{self, FabricSource};
+use croft_gpu::host::Host;
+use croft_gpu::nvml::{self, NvmlSource};
+use croft_gpu::{HostFs, chain};
+use croft_gpu_sim::kernel::SimHost;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Errand {
+    /// One step of a plan.
+    Step,
+    /// What NVIDIA's libraries tell.
+    Nvidia,
+    /// Everything that the kernel tells.
+    Look,
+}
+
+impl Errand {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Nvidia => "nvidia",
+            Self::Look => "look",
+        }
+    }
+}
+
+/// What NVIDIA's libraries told, or why they told nothing.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub nvml: NvmlSource,
+    pub fabric: FabricSource,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LookRequest {
+    pub site: Site,
+    pub told: Told,
+}
+
+/// One look at all devices, and in which boot it was.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Looked {
+    pub host: Host,
+    pub boot_id: String,
+}
+
+/// Nothing else may run in this process, and nothing else may write to its standard output.
+#[must_use]
+pub fn main(errand: Errand) -> ExitCode {
+    match errand {
+        Errand::Step => helper_main(open),
+        Errand::Nvidia => answer(|site: Site| {
+            Ok(Told {
+                nvml: nvml::snapshot(site.nvml_library.as_deref()).into(),
+                fabric: fabric::snapshot(site.fabric_library.as_deref()),
+            })
+        }),
+        Errand::Look => answer(|LookRequest { site, told }| {
+            let fs = files(&site)?;
+            let boot_id = fs.attribute("/proc/sys/kernel/random/boot_id").map_err(|error| chain(&error))?;
+            Ok(Looked { host: Host::probe(&fs, &told.nvml, &told.fabric), boot_id })
+        }),
+    }
+}
+
+fn open(site: &Site) -> Result<Access, StepError> {
+    if !site.simulated {
+        return Access::host(site);
+    }
+    let simulated = croft_gpu_sim::access::access(&site.root)?;
+    // The same libraries' calls as on a real host; the kernel and the tool are the simulated ones.
+    Ok(Access { fs: simulated.fs, tools: simulated.tools, patience: simulated.patience, ..Access::host(site)? })
+}
+
+fn files(site: &Site) -> Result<HostFs, String> {
+    if site.simulated {
+        let host = SimHost::at(&site.root).map_err(|error| format!("{}: {error}", site.root.display()))?;
+        return host.fs().map_err(|error| chain(&error));
+    }
+    HostFs::at(&site.root).map_err(|error| chain(&error))
+}
+
+fn answer<Q: DeserializeOwned, A: Serialize>(work: impl FnOnce(Q) -> Result<A, String>) -> ExitCode {
+    let answered = || -> Result<(), String> {
+        // Without its agent nobody waits for the answer.
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| errno.to_string())?;
+        let words = |error: io::Error| error.to_string();
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map_err(words)?;
+        let question = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let text = serde_json::to_vec(&work(question)?).map_err(|error| error.to_string())?;
+        io::stdout().write_all(&text).map_err(words)
+    };
+    match answered() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("device helper: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What an operator wants the host's devices to be like, whoever uses them: standing virtual functions, and the mode that a
+//! GPU is kept in. And the way back for what nobody wants any more.
+
+use std::collections::BTreeMap;
+
+use croft_gpu::pci::PciAddress;
+use croft_gpu::plan::{self, Mode, Wish};
+use croft_proto::agent::v1::HostPolicy;
+use croft_proto::v1::gpu;
+
+use super::obstacle::Obstacle;
+use super::record::{Layout, LayoutMode, Record};
+use super::request;
+use super::session::Session;
+
+impl Layout {
+    #[must_use]
+    pub fn of(policy: &HostPolicy) -> Layout {
+        let mut layout = Layout { generation: policy.layout_generation, ..Layout::default() };
+        for device in &policy.layout {
+            let Ok(address) = device.device.parse::<PciAddress>() else {
+                layout.nonsense.push(format!("{}: is no PCI address", device.device));
+                continue;
+            };
+            let mode = match device.gpu_mode() {
+                gpu::Mode::Unspecified => None,
+                gpu::Mode::Idle => Some(LayoutMode::Idle),
+                gpu::Mode::Vgpu => Some(LayoutMode::Vgpu),
+                gpu::Mode::MigVgpu => Some(LayoutMode::MigVgpu),
+                gpu::Mode::Foreign => Some(LayoutMode::Foreign),
+                gpu::Mode::Passthrough => {
+                    layout.nonsense.push(format!("{address}: passthrough is no mode to be kept in; IDLE is"));
+                    continue;
+                }
+            };
+            match (mode, u16::try_from(device.virtual_functions)) {
+                (Some(mode), _) => drop(layout.modes.insert(address, mode)),
+                (None, Ok(count)) => drop(layout.functions.insert(address, count)),
+                (None, Err(_)) => {
+                    layout.nonsense.push(format!("{address}: {} virtual functions", device.virtual_functions));
+                }
+            }
+        }
+        layout
+    }
+}
+
+impl Session<'_> {
+    /// Answers what is not as it should be, device by device.
+    pub async fn lay_out(&mut self) -> Result<Vec<String>, Obstacle> {
+        let record = self.record().await;
+        if record.corrupt.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut problems = record.layout.nonsense.clone();
+        for (physical, outcome) in self.functions(&record).await {
+            problems.extend(outcome.err().map(|obstacle| format!("{physical}: {}", obstacle.message)));
+        }
+        for (gpu, mode) in &record.layout.modes {
+            problems.extend(self.keep_mode(&record, *gpu, *mode).await.err().map(|why| format!("{gpu}: {}", why.message)));
+        }
+        // Modes that nobody needs any more, the layout neither.
+        let unwanted = record.modes.keys().filter(|gpu| !record.layout.modes.contains_key(gpu));
+        for gpu in unwanted.copied().collect::<Vec<_>>() {
+            self.home_mode(gpu).await;
+        }
+        Ok(problems)
+    }
+
+    async fn functions(&mut self, record: &Record) -> BTreeMap<PciAddress, Result<(), Obstacle>> {
+        let mut outcomes = BTreeMap::new();
+        for (&physical, &count) in &record.layout.functions {
+            let wish = Wish::VirtualFunctions { physical, count, autoprobe: false };
+            outcomes.insert(physical, self.stand(physical, wish).await);
+        }
+        for (physical, home) in &record.functions {
+            if !record.layout.functions.contains_key(physical) {
+                let gone = self.stand_back(*physical, home).await;
+                outcomes.insert(*physical, gone);
+            }
+        }
+        outcomes
+    }
+
+    async fn stand(&mut self, physical: PciAddress, wish: Wish) -> Result<(), Obstacle> {
+        let plan = self.plan(None, &wish).await?;
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        if let Some(home) = plan::give_back(self.host(), &wish)? {
+            // The first one is where it began.
+            self.note(|record| drop(record.functions.entry(physical).or_insert(home))).await?;
+        }
+        self.carry_out(&physical.to_string(), plan).await?;
+        Ok(())
+    }
+
+    async fn stand_back(&mut self, physical: PciAddress, home: &Wish) -> Result<(), Obstacle> {
+        let plan = self.plan(None, home).await?;
+        self.carry_out(&physical.to_string(), plan).await?;
+        self.note(|record| drop(record.functions.remove(&physical))).await
+    }
+
+    async fn keep_mode(&mut self, record: &Record, gpu: PciAddress, mode: LayoutMode) -> Result<(), Obstacle> {
+        let Some(mode) = planned(mode) else { return Ok(()) };
+        // Whoever holds some of it set it up; and who holds all of it has it away from its driver.
+        if record.is_sliced(gpu) || record.holder_of_function(gpu).is_some() {
+            return Ok(());
+        }
+        let now = request::current_mode(self.host(), gpu)?;
+        if now == mode || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
+            return Ok(());
+        }
+        self.note(|record| drop(record.modes.entry(gpu).or_insert(now))).await?;
+        let plan = self.plan(None, &Wish::Mode { gpu, mode }).await?;
+        self.carry_out(&gpu.to_string(), plan).await?;
+        Ok(())
+    }
+
+    /// Once nobody holds a slice of it. What stands in the way is told in the log, and it is tried again at the next look.
+    pub async fn home_mode(&mut self, gpu: PciAddress) {
+        let record = self.record().await;
+        let Some(home) = record.modes.get(&gpu).filter(|_| !record.is_sliced(gpu)) else { return };
+        let kept = record.layout.modes.get(&gpu).copied().and_then(planned);
+        let wish = Wish::Mode { gpu, mode: kept.unwrap_or(*home) };
+        let returned = match self.plan(None, &wish).await {
+            Ok(plan) => self.carry_out(&gpu.to_string(), plan).await.map(drop).map_err(Obstacle::from),
+            Err(refusal) => Err(refusal.into()),
+        };
+        let returned = match returned {
+            Ok(()) if kept.is_none() => self.note(|record| drop(record.modes.remove(&gpu))).await,
+            other => other,
+        };
+        if let Err(Obstacle { reason, message }) = returned {
+            tracing::warn!(%gpu, reason, "its mode stays as it is for now: {message}");
+        }
+    }
+}
+
+fn planned(mode: LayoutMode) -> Option<Mode> {
+    match mode {
+        LayoutMode::Idle => Some(Mode::Idle),
+        LayoutMode::Vgpu => Some(Mode::Vgpu),
+        LayoutMode::MigVgpu => Some(Mode::MigVgpu),
+        LayoutMode::Foreign => None,
+    }
+}

@@ -1,0 +1,76 @@
+//! Looking at the devices: on a timer, when the kernel says that something changed, and when the plane wants something else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use croft_proto::agent::v1::HostPolicy;
+use tokio::sync::watch;
+
+use super::Inner;
+use super::bell::Bell;
+use super::obstacle::Obstacle;
+use super::record::Layout;
+use super::report::Report;
+use super::session::Session;
+
+const EVERY: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(devices: Arc<Inner>, mut policy: watch::Receiver<HostPolicy>) {
+    let mut bell = Bell::hang(&devices.config.site);
+    let mut silence = String::new();
+    // Until the plane has spoken, the journal knows what it wanted.
+    let mut told = false;
+    loop {
+        let wanted = policy.borrow_and_update().clone();
+        let wanted = (told || wanted != HostPolicy::default()).then_some(wanted);
+        told |= wanted.is_some();
+        let problems = look(&devices, wanted.as_ref()).await;
+        tell(problems.as_ref().err(), &mut silence);
+        devices.publish().await;
+        if let (Ok(problems), Some(wanted)) = (problems, wanted) {
+            devices.report.send_if_modified(|known| {
+                let report = Report { problems, layout_generation: wanted.layout_generation, ..Report::clone(known) };
+                let differs = **known != report;
+                *known = Arc::new(report);
+                differs
+            });
+        }
+        devices.ready.send_replace(true);
+        let later = devices.clock.steady().plus(EVERY);
+        tokio::select! {
+            () = devices.clock.sleep_until(later) => {}
+            () = bell.rung() => {}
+            () = devices.nudge.notified() => {}
+            Ok(()) = policy.changed() => {}
+        }
+    }
+}
+
+/// Answers what of the layout is not so.
+async fn look(devices: &Inner, policy: Option<&HostPolicy>) -> Result<Vec<String>, Obstacle> {
+    if let Some(policy) = policy {
+        let layout = Layout::of(policy);
+        devices.note(|record| record.layout = layout).await?;
+    }
+    let mut session = Session::begin(devices).await?;
+    if let Some(policy) = policy {
+        session.release(policy).await?;
+    }
+    session.lay_out().await
+}
+
+/// Once for each reason: a host whose devices cannot be looked at for a night must not fill a disk with saying so.
+fn tell(obstacle: Option<&Obstacle>, silence: &mut String) {
+    match obstacle {
+        None if silence.is_empty() => {}
+        None => {
+            silence.clear();
+            tracing::info!("the devices can be looked at again");
+        }
+        Some(obstacle) if obstacle.message == *silence => {}
+        Some(obstacle) => {
+            silence.clone_from(&obstacle.message);
+            tracing::warn!(reason = obstacle.reason, "the devices can not be looked after: {}", obstacle.message);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! An operator's word that a device is fine, or that the hardware which is there now is the right one.
+
+use croft_proto::agent::v1::HostPolicy;
+
+use super::find;
+use super::obstacle::Obstacle;
+use super::record::{Known, MarkKind};
+use super::report;
+use super::session::Session;
+
+impl Session<'_> {
+    /// Carries out those that rose. What stood in the way of a device's way home may stand there still: then it stays marked.
+    pub async fn release(&mut self, policy: &HostPolicy) -> Result<(), Obstacle> {
+        for release in &policy.releases {
+            let device = release.device.as_str();
+            let record = self.record().await;
+            if record.corrupt.is_some() || record.releases.get(device).copied().unwrap_or(0) >= release.counter {
+                continue;
+            }
+            let stuck = record.marks.get(device).is_some_and(|mark| matches!(mark.kind, MarkKind::Stuck { .. }));
+            let home = if stuck { Ok(()) } else { self.take_home(device).await };
+            let counter = release.counter;
+            match home {
+                // What hangs in the kernel hangs there whatever anybody says.
+                Ok(()) if stuck => self.note(|record| drop(record.releases.insert(device.to_owned(), counter))).await?,
+                Ok(()) => self.accept(device, counter).await?,
+                Err(Obstacle { reason, message }) => {
+                    tracing::warn!(device, reason, "not released: {message}");
+                    self.note(|record| {
+                        record.releases.insert(device.to_owned(), counter);
+                        if let Some(mark) = record.marks.get_mut(device) {
+                            mark.message = format!("not released: {message}");
+                        }
+                    })
+                    .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_home(&mut self, device: &str) -> Result<(), Obstacle> {
+        let left = self.record().await.left.get(device).cloned().unwrap_or_default();
+        self.take_back(device, left).await?;
+        loop {
+            let record = self.record().await;
+            let Some(next) = record.unreturned.get(device).and_then(|wishes| wishes.first()).cloned() else { break };
+            let before = record.marks.get(device).cloned();
+            // Gone, or home already: either way there is nothing more to be done for it.
+            let planned = self.plan(None, &next).await;
+            if planned.is_ok() || find::device(self.host(), &record, device).is_ok() {
+                self.way_home(None, device, &next).await?;
+                if self.record().await.marks.get(device) != before.as_ref() {
+                    break;
+                }
+            }
+            self.note(|record| {
+                if let Some(wishes) = record.unreturned.get_mut(device) {
+                    wishes.remove(0);
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn accept(&self, device: &str, counter: i64) -> Result<(), Obstacle> {
+        let found = find::all(self.host()).find(|(id, _)| id == device);
+        let known = found.map(|(id, found)| Known {
+            who: find::who(self.host(), found),
+            device: report::lasting(self.host(), &id, found),
+        });
+        tracing::info!(device, there = known.is_some(), "released");
+        self.note(|record| {
+            record.releases.insert(device.to_owned(), counter);
+            record.marks.remove(device);
+            record.unreturned.remove(device);
+            match known {
+                Some(known) => drop(record.known.insert(device.to_owned(), known)),
+                // Nobody misses it any more.
+                None => drop(record.known.remove(device)),
+            }
+        })
+        .await
+    }
+}
