@@ -45,7 +45,6 @@ pub struct Inner {
     pub crowd: Crowd,
     pub refusals: Refusals,
     pub enrolments: crate::agent::Refused,
-    pub catalogue: crate::catalogue::Catalogue,
 }
 
 impl Api {
@@ -57,7 +56,6 @@ impl Api {
             crowd: Crowd::default(),
             refusals: Refusals::default(),
             enrolments: crate::agent::Refused::default(),
-            catalogue: crate::catalogue::Catalogue::default(),
         }))
     }
 }

@@ -12,7 +12,6 @@ pub mod agent;
 mod api;
 pub mod auth;
 mod caller;
-mod catalogue;
 pub mod convert;
 mod device;
 mod event;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod crowd;
+mod devices;
 mod labels;
 mod plane;
 mod public;

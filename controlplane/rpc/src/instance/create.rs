@@ -9,8 +9,7 @@ use croft_proto::v1;
 
 use super::command::begun;
 use crate::api::Api;
-use crate::convert::instance::DEVICES;
-use crate::{catalogue, convert};
+use crate::convert;
 
 pub async fn create(api: Api, call: Call, request: v1::CreateInstanceRequest) -> Result<v1::Operation> {
     let new = new_instance(&api, &call, request).await?;
@@ -25,10 +24,7 @@ pub async fn new_instance(api: &Api, call: &Call, request: v1::CreateInstanceReq
     api.see(&call.principal, &tenant, &request.parent).await?;
     let instance = request.instance.unwrap_or_default();
     let default_disk_gib = default_disk(api, &tenant, instance.spec.as_ref()).await?;
-    let devices = instance.spec.iter().flat_map(|spec| spec.devices.clone()).collect::<Vec<_>>();
-    let new = convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)?;
-    catalogue::check(api, DEVICES, &devices).await?;
-    Ok(new)
+    convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)
 }
 
 /// The root disk of who names none is as large as the image needs it.

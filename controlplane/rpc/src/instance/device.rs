@@ -10,7 +10,6 @@ use croft_proto::v1;
 
 use super::command::begun;
 use crate::api::Api;
-use crate::catalogue;
 use crate::convert::request;
 
 const FIELD: &str = "device";
@@ -25,10 +24,9 @@ pub async fn attach(api: Api, call: Call, wire: v1::AttachDeviceRequest) -> Resu
     }
     let taken: BTreeSet<String> = instance.spec.devices.iter().map(|device| device.id.clone()).collect();
     let mut violations = Violations::new();
-    let spread = request::one_into(FIELD, wanted.clone(), &taken, &mut violations);
+    let spread = request::one_into(FIELD, wanted, &taken, &mut violations);
     violations.finish()?;
     let Some(device) = spread else { return Err(Error::internal("a device request without a complaint that is none")) };
-    catalogue::check(&api, FIELD, &[wanted]).await?;
 
     let validate_only = call.validate_only;
     // Whether the id is free is decided where it is taken: a retry finds its own there.

@@ -48,12 +48,13 @@ impl Talk {
         let (to_plane, outgoing) = mpsc::channel(16);
         let from_plane = client.session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
         let talk = Self { to_plane, from_plane };
-        let hello = agent::Hello { protocol_min: protocol, protocol_max: protocol, ..Default::default() };
+        let boot_id = "boot-1".into();
+        let hello = agent::Hello { protocol_min: protocol, protocol_max: protocol, boot_id, ..Default::default() };
         talk.say(agent_message::Kind::Hello(hello)).await;
         talk
     }
 
-    async fn say(&self, kind: agent_message::Kind) {
+    pub async fn say(&self, kind: agent_message::Kind) {
         self.to_plane.send(agent::AgentMessage { kind: Some(kind) }).await.unwrap();
     }
 
@@ -62,7 +63,7 @@ impl Talk {
         next.expect("the stream goes on").map(|message| message.kind.unwrap())
     }
 
-    async fn sync(&mut self) -> agent::Sync {
+    pub async fn sync(&mut self) -> agent::Sync {
         let plane_message::Kind::Sync(sync) = self.hear().await.unwrap() else { panic!("not a Sync") };
         self.done(sync.epoch, sync.revision).await;
         sync
@@ -134,7 +135,7 @@ pub fn create(id: &str) -> v1::CreateInstanceRequest {
     }
 }
 
-async fn wait(plane: &Plane, name: &str) -> v1::Operation {
+pub async fn wait(plane: &Plane, name: &str) -> v1::Operation {
     let timeout = Some(prost_types::Duration { seconds: 10, nanos: 0 });
     let request = v1::WaitOperationRequest { name: name.into(), timeout };
     let operation = OperationsClient::new(plane.admin()).wait_operation(request).await.unwrap().into_inner();

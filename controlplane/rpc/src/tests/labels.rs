@@ -33,7 +33,9 @@ fn everything_that_can_be_got_has_metadata() {
     let methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
     let got: Vec<_> = methods.iter().filter(|method| method.name().starts_with("Get")).collect();
     assert!(got.len() >= 8, "{got:?}");
-    for method in got {
+    // A device is found and not made, and a layout is a part of its host.
+    let bare = ["croft.v1.Devices.GetDevice", "croft.v1.Hosts.GetHostLayout"];
+    for method in got.into_iter().filter(|method| !bare.contains(&method.full_name())) {
         let kind = method.output().get_field_by_name("metadata").map(|field| field.kind());
         let message = kind.as_ref().and_then(|kind| kind.as_message()).map(|message| message.full_name());
         assert_eq!(message, Some("croft.v1.Metadata"), "{}", method.full_name());

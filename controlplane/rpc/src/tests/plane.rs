@@ -7,14 +7,14 @@ use croft_core::audit::Call;
 use croft_core::device::Request;
 use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::instance::Spec;
-use croft_core::placement::device::Wishes;
+use croft_core::placement::device::{Catalogue, Wishes};
 use croft_core::placement::{self, Verdict};
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
 use croft_core::time::ManualClock;
 use croft_core::{Error, Result, Timestamp};
 use croft_proto::agent::v1::agent_client::AgentClient;
 use croft_proto::v1;
-use croft_store::{AttachAnswer, AttachRequest, ClaimAnswer, ClaimRequest, Options, Store};
+use croft_store::{AttachAnswer, AttachRequest, ClaimAnswer, ClaimRequest, Extension, Options, Store};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -177,9 +177,11 @@ impl Placer {
         let view = self.0.host_view(&place.host).await?.ok_or_else(|| Error::internal("the host is gone"))?;
         let pools = self.0.pool_all().await?.into_iter().map(|pool| (pool.id, pool.matches)).collect();
         let wishes = Wishes { requests: vec![device.clone()], pools: Arc::new(pools), ..Wishes::default() };
-        let placed = placement::device::assign(&view, &wishes, &place.pins)
-            .map(|given| given.into_iter().next().map(|one| (one.clone(), view.devices.claims(&one), view.version)))
-            .map_err(|failure| Error::NoCapacity { message: failure.message, verdicts: Vec::new() });
+        let placed = placement::extend(&view, &wishes, &place.pins).map(|given| {
+            let assignment = given.into_iter().next()?;
+            let claims = view.devices.claims(&assignment);
+            Some(Extension { host: place.host, version: view.version, assignment, claims })
+        });
         let request = AttachRequest { call, tenant, id, etag, device, placed };
         match self.0.instance_attach(request).await? {
             AttachAnswer::Attached(done) => {
@@ -196,6 +198,9 @@ impl Admission for Placer {
         Box::pin(async move {
             let views = self.0.host_views().await?;
             let request = self.request(&new.spec).await?;
+            let mut catalogue = Catalogue::default();
+            views.iter().for_each(|view| catalogue.add(&view.devices));
+            catalogue.check("instance.spec.devices", &new.spec.devices)?;
             let placed = placement::place(&views, &request).map(|placement| {
                 let view = views.iter().find(|view| view.id == placement.host).unwrap();
                 let claim = view.claim(&request, &placement);
