@@ -7,6 +7,7 @@ use croft_core::access::Principal;
 use croft_core::audit::Call;
 use croft_core::host::{Capacity, Resources, State};
 use croft_core::id::HostId;
+use croft_core::instance::{Instance, Observed, Phase};
 use croft_core::time::ManualClock;
 use croft_core::{Clock, Timestamp};
 use croft_store::{HostReport, Options, Store};
@@ -27,6 +28,10 @@ impl Bed {
 
     /// One that is READY; `number` tells its token from others'.
     pub async fn host(&self, id: &str, number: u8) {
+        self.host_with(id, number, Capacity::default()).await;
+    }
+
+    pub async fn host_with(&self, id: &str, number: u8, capacity: Capacity) {
         let (host, token) = (HostId::from(id), [number; 32]);
         let call = Call {
             principal: Principal::Local,
@@ -40,7 +45,7 @@ impl Bed {
         self.store.host_enrolment_create(&call, &host, token, expire).await.unwrap();
         self.store.host_enrol("peer", &host, token, [number; 32], |_| Ok(String::new())).await.unwrap();
         let report = HostReport {
-            capacity: Capacity::default(),
+            capacity,
             foreign: Some(Resources::default()),
             info: serde_json::json!({}),
             features: Vec::new(),
@@ -53,6 +58,29 @@ impl Bed {
 
     pub async fn state(&self, id: &str) -> State {
         self.store.host_get(&HostId::from(id)).await.unwrap().unwrap().state
+    }
+
+    /// Its host says that it is off, as it was asked.
+    pub async fn off(&self, instance: &Instance) {
+        let truth = Observed {
+            generation: instance.meta.generation,
+            phase: Phase::Off,
+            reason: String::new(),
+            message: String::new(),
+            conditions: Vec::new(),
+            addresses: Vec::new(),
+            exit: None,
+            start_time: None,
+            restart_count: 0,
+            power_generation: instance.intent.power_generation,
+            reboot_generation: 0,
+            reset_generation: 0,
+            attached_devices: Vec::new(),
+            released_devices: Vec::new(),
+        };
+        let host = instance.host().unwrap();
+        self.store.instance_observe(host, 1, vec![(instance.uid, truth)], false).await.unwrap();
+        self.store.instance_settle(vec![instance.uid]).await.unwrap();
     }
 
     /// Somebody sets the clock, and no time passes.

@@ -21,6 +21,8 @@ mod wall;
 
 #[cfg(test)]
 mod bed;
+#[cfg(test)]
+mod placer_tests;
 
 use std::sync::Arc;
 

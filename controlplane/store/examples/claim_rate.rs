@@ -148,6 +148,7 @@ fn wanted(number: usize) -> NewInstance {
             cloud_init: CloudInit::default(),
             host_selector: Labels::new(),
             policy: Policy::Spread,
+            devices: Vec::new(),
         },
         power: Power::Running,
         restart: Restart::OnFailure,

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use croft_core::device::{Kind, Mode, Request};
 use croft_core::instance::{Instance, Phase, State};
 use croft_core::{Clock, Error, Reason};
 use croft_store::{Command, InstanceFilter, PlaceAnswer};
 use proptest::prelude::*;
 
 use crate::bed::{Bed, call, h, seen, small, t};
+use crate::boards::{gpu, h100, mig, nic, of_pool, pool, vgpu};
 
 const TENANTS: [&str; 3] = ["acme", "child", "leaf"];
 const LIMITS: [(&str, &str, i64); 4] =
@@ -27,13 +29,42 @@ const PHASES: [Phase; 8] = [
 
 #[derive(Debug, Clone)]
 enum Step {
-    Claim { tenant: usize, vcpus: i64, dedicated: bool },
-    Command { at: usize, which: usize },
-    Observe { at: usize, phase: usize },
-    Look { host: usize },
+    Claim {
+        tenant: usize,
+        vcpus: i64,
+        dedicated: bool,
+        devices: Vec<usize>,
+    },
+    Attach {
+        at: usize,
+        device: usize,
+    },
+    Detach {
+        at: usize,
+    },
+    /// What the host has, without some of it.
+    Tell {
+        host: usize,
+        without: usize,
+    },
+    Command {
+        at: usize,
+        which: usize,
+    },
+    Observe {
+        at: usize,
+        phase: usize,
+    },
+    Look {
+        host: usize,
+    },
     SettleAll,
-    Fence { host: usize },
-    ComeBack { host: usize },
+    Fence {
+        host: usize,
+    },
+    ComeBack {
+        host: usize,
+    },
     Silence,
     PlaceAll,
     Kill,
@@ -41,8 +72,11 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..3_usize, 1..4_i64, any::<bool>())
-            .prop_map(|(tenant, vcpus, dedicated)| Step::Claim { tenant, vcpus, dedicated }),
+        6 => (0..3_usize, 1..4_i64, any::<bool>(), proptest::collection::vec(0..6_usize, 0..3))
+            .prop_map(|(tenant, vcpus, dedicated, devices)| Step::Claim { tenant, vcpus, dedicated, devices }),
+        2 => (0..16_usize, 0..6_usize).prop_map(|(at, device)| Step::Attach { at, device }),
+        3 => (0..16_usize).prop_map(|at| Step::Detach { at }),
+        1 => (0..2_usize, 0..8_usize).prop_map(|(host, without)| Step::Tell { host, without }),
         4 => (0..16_usize, 0..6_usize).prop_map(|(at, which)| Step::Command { at, which }),
         6 => (0..16_usize, 0..8_usize).prop_map(|(at, phase)| Step::Observe { at, phase }),
         1 => (0..2_usize).prop_map(|host| Step::Look { host }),
@@ -80,11 +114,52 @@ fn over_quota(existing: &[Instance], tenant: &str, more: &BTreeMap<String, i64>)
     })
 }
 
-async fn claim(bed: &Bed, number: usize, tenant: &str, vcpus: i64, dedicated: bool) {
+fn request(id: &str, which: usize) -> Request {
+    match which {
+        0 => mig(id, "1g.10gb"),
+        1 => mig(id, "3g.40gb"),
+        2 => vgpu(id, "H100XM-20C"),
+        3 => vgpu(id, "H100XM-40C"),
+        4 => gpu(id),
+        _ => of_pool(id, "vfs"),
+    }
+}
+
+async fn attach(bed: &Bed, instance: &Instance, id: &str, which: usize) {
+    match bed.attach(instance, request(id, which)).await {
+        Ok((operation, _)) => assert_eq!(operation.subject, id),
+        Err(error) => assert!(
+            matches!(
+                error.reason(),
+                Reason::NoCapacity | Reason::DeviceNeedsStop | Reason::InstanceDeleting | Reason::AlreadyExists
+            ),
+            "{error}"
+        ),
+    }
+}
+
+async fn detach(bed: &Bed, instance: &Instance) {
+    let Some(request) = instance.spec.devices.first() else { return };
+    if let Err(error) = bed.detach(instance, &request.id).await {
+        assert_eq!(error.reason(), Reason::InstanceDeleting, "{error}");
+    }
+}
+
+/// `without`: one that is not seen, and past the last one all are.
+async fn tell(bed: &Bed, host: &str, without: usize) {
+    let mut devices: Vec<_> = nic().into_iter().chain([h100("0000:41:00.0"), h100("0000:42:00.0")]).collect();
+    if without < devices.len() {
+        devices.remove(without);
+    }
+    bed.devices(host, devices).await;
+}
+
+async fn claim(bed: &Bed, number: usize, tenant: &str, vcpus: i64, dedicated: bool, devices: &[usize]) {
     let existing = all(bed).await;
     let mut new = small(tenant, &format!("vm-{number}"));
     new.spec.vcpus = vcpus;
     new.spec.cpu.dedicated = dedicated;
+    new.spec.devices = devices.iter().enumerate().map(|(at, which)| request(&format!("d-{at}"), *which)).collect();
     let charges = new.spec.charges();
     match bed.claim(bed.fresh(), new).await {
         Ok(_) => assert!(!over_quota(&existing, tenant, &charges), "admitted over a limit"),
@@ -123,7 +198,20 @@ async fn run(mut bed: Bed, steps: Vec<Step>) -> Bed {
         let existing = all(&bed).await;
         let pick = |at: usize| existing.get(at % existing.len().max(1));
         match step {
-            Step::Claim { tenant, vcpus, dedicated } => claim(&bed, number, TENANTS[tenant], vcpus, dedicated).await,
+            Step::Claim { tenant, vcpus, dedicated, devices } => {
+                claim(&bed, number, TENANTS[tenant], vcpus, dedicated, &devices).await;
+            }
+            Step::Attach { at, device } => {
+                if let Some(instance) = pick(at) {
+                    attach(&bed, instance, &format!("a-{number}"), device).await;
+                }
+            }
+            Step::Detach { at } => {
+                if let Some(instance) = pick(at) {
+                    detach(&bed, instance).await;
+                }
+            }
+            Step::Tell { host, without } => tell(&bed, HOSTS[host], without).await,
             Step::Command { at, which } => {
                 if let Some(instance) = pick(at) {
                     command(&bed, instance, which).await;
@@ -177,6 +265,9 @@ async fn check(bed: &Bed) {
     for view in bed.store.host_views().await.unwrap() {
         let free = view.free();
         assert!(free.vcpus >= 0 && free.memory_mib >= 0 && free.disk_gib >= 0, "{} is overfull: {free:?}", view.id);
+        for gpu in view.devices.0.values().filter(|one| one.gpu().is_some()) {
+            assert_eq!(gpu.mode == Mode::Idle, gpu.taken.is_empty(), "{gpu:?}");
+        }
     }
 }
 
@@ -216,6 +307,14 @@ proptest! {
             bed.image("debian", None).await;
             bed.host("h1", 8).await;
             bed.host("h2", 4).await;
+            bed.store.pool_create(&call(), pool("vfs", Kind::VirtualFunction, "8086:10ca")).await.unwrap();
+            for host in HOSTS {
+                tell(&bed, host, usize::MAX).await;
+            }
+            for tenant in TENANTS {
+                bed.limit(tenant, "gpu_memory_mib", 1 << 40).await;
+                bed.limit(tenant, "devices/vfs", 1 << 40).await;
+            }
             for (tenant, resource, limit) in LIMITS {
                 bed.limit(tenant, resource, limit).await;
             }
