@@ -1,11 +1,13 @@
 //! The public API as a user's program sees it.
 
+use croft_proto::v1::devices_client::DevicesClient;
 use croft_proto::v1::events_client::EventsClient;
 use croft_proto::v1::hosts_client::HostsClient;
 use croft_proto::v1::images_client::ImagesClient;
 use croft_proto::v1::instances_client::InstancesClient;
 use croft_proto::v1::networks_client::NetworksClient;
 use croft_proto::v1::operations_client::OperationsClient;
+use croft_proto::v1::pools_client::PoolsClient;
 use croft_proto::v1::quotas_client::QuotasClient;
 use croft_proto::v1::tenants_client::TenantsClient;
 use croft_proto::v1::tokens_client::TokensClient;
@@ -38,6 +40,8 @@ pub struct Api {
     pub quotas: QuotasClient<Service>,
     pub tokens: TokensClient<Service>,
     pub hosts: HostsClient<Service>,
+    pub devices: DevicesClient<Service>,
+    pub pools: PoolsClient<Service>,
     pub images: ImagesClient<Service>,
     pub networks: NetworksClient<Service>,
     pub instances: InstancesClient<Service>,
@@ -123,6 +127,8 @@ impl Api {
             quotas: client!(QuotasClient),
             tokens: client!(TokensClient),
             hosts: client!(HostsClient),
+            devices: client!(DevicesClient),
+            pools: client!(PoolsClient),
             images: client!(ImagesClient),
             networks: client!(NetworksClient),
             instances: client!(InstancesClient),

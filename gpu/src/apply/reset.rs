@@ -61,8 +61,9 @@ pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<S
             if !offered.contains(&method.as_str()) {
                 return Err(StepError::new("this kernel does not offer it"));
             }
-            if method.ends_with("bus") {
-                own_bus(fs, address, &directory)?;
+            if method.ends_with("bus") && own_bus(fs, address, &directory)? == Bus::Shared {
+                whole_bus(fs, &directory)?;
+                return came_back(access, &directory, before);
             }
             fs.write(&method_file, method)?;
             fs.write(&format!("{directory}/reset"), "1")?;
@@ -91,19 +92,41 @@ pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<S
     })
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bus {
+    /// The function is alone on it.
+    Own,
+    /// With functions of its own IOMMU group: the audio function of the same card.
+    Shared,
+}
+
+/// A function's own `bus` method is for one that is alone. The kernel lists it for the first function of a card all the same
+/// (it had not seen the others yet), and answers EINVAL when it is chosen: then only the bridge can reset the bus.
+fn whole_bus(fs: &HostFs, directory: &str) -> Result<()> {
+    let by_bridge = format!("{directory}/../reset_subordinate");
+    if !fs.has(&by_bridge)? {
+        return Err(StepError::new("several functions are on its bus, and this kernel cannot reset those together"));
+    }
+    Ok(fs.write(&by_bridge, "1")?)
+}
+
 /// A bus reset reaches every function on the bus: none of them may be somebody else's.
-fn own_bus(fs: &HostFs, address: PciAddress, directory: &str) -> Result<()> {
+fn own_bus(fs: &HostFs, address: PciAddress, directory: &str) -> Result<Bus> {
     let group = |path: &str| fs.link_name(&format!("{path}/iommu_group")).if_present();
     let own = group(directory)?;
     let prefix = address.to_string();
     let prefix = &prefix[..prefix.rfind(':').unwrap_or(0) + 1];
+    let mut bus = Bus::Own;
     for name in fs.entries("/sys/bus/pci/devices")? {
         let neighbour = name.starts_with(prefix) && name != address.to_string();
         if neighbour && (own.is_none() || group(&format!("/sys/bus/pci/devices/{name}"))? != own) {
             return Err(StepError::new(format!("{name} is on the same bus")));
         }
+        if neighbour {
+            bus = Bus::Shared;
+        }
     }
-    Ok(())
+    Ok(bus)
 }
 
 fn came_back(access: &Access, directory: &str, before: Option<Link>) -> Result<()> {

@@ -39,8 +39,21 @@ impl Link {
 /// `Some(None)`: none. A device that does not answer reads as all ones, of which the width has six bits.
 fn parse_width(text: &str) -> Option<Option<u8>> {
     match text.parse().ok()? {
-        0 => Some(None),
+        // 255 is the kernel's word for a capability without a width (PCIE_LNK_WIDTH_UNKNOWN): an endpoint of the root complex.
+        0 | 255 => Some(None),
         width @ 1..=32 => Some(Some(width)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_width;
+
+    #[test]
+    fn no_width_is_told_apart_from_nonsense() {
+        assert_eq!(parse_width("16"), Some(Some(16)));
+        assert_eq!([parse_width("0"), parse_width("255")], [Some(None); 2]);
+        assert_eq!([parse_width("63"), parse_width("x")], [None; 2]);
     }
 }

@@ -21,6 +21,6 @@ else:
     container = os.open("/dev/vfio/vfio", os.O_RDWR)
     fcntl.ioctl(group, GROUP_SET_CONTAINER, struct.pack("i", container))
     fcntl.ioctl(container, SET_IOMMU, 1)
-    device = fcntl.ioctl(group, GROUP_GET_DEVICE_FD, sys.argv[3].encode() + b"\0")
+    device = fcntl.ioctl(group, GROUP_GET_DEVICE_FD, bytearray(sys.argv[3].encode() + b"\0"))
     print("held", flush=True)
     time.sleep(3600)

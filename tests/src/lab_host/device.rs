@@ -73,6 +73,6 @@ impl LabHost {
 
     /// How every device is set up, as text.
     pub fn state(&self) -> String {
-        self.sh("/mnt/lab/state.sh")
+        self.sh("bash /mnt/lab/state.sh")
     }
 }

@@ -67,7 +67,7 @@ pub fn arguments(image: &Path, dir: &Path, port: u16, key: &str) -> Vec<String> 
     for (index, serial) in USB_SERIALS.iter().enumerate() {
         words.pair("-chardev", format!("null,id=null{index}"));
         words.device(format!(
-            "usb-serial,id=usb{index},bus=xhci.0,port={},chardev=null{index},serial={serial}",
+            "usb-serial,id=usb{index},bus=xhci.0,port={},chardev=null{index},serial={serial},always-plugged=on",
             index + 1
         ));
     }

@@ -125,7 +125,7 @@ impl LabHost {
         let serial = machine::USB_SERIALS[index];
         let device = json!({
             "driver": "usb-serial", "id": format!("usb{index}"), "bus": "xhci.0", "port": port.to_string(),
-            "chardev": format!("null{index}"), "serial": serial,
+            "chardev": format!("null{index}"), "serial": serial, "always-plugged": true,
         });
         self.hand("device_add", device);
     }

@@ -8,3 +8,4 @@
 mod fleet;
 mod kernel;
 mod shared;
+mod site;

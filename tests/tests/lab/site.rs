@@ -1,0 +1,178 @@
+//! A control plane outside, the agent inside under systemd, and what an operator and a tenant ask of them.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use croft_proto::v1;
+use croft_proto::v1::instance_status::State;
+use croft_tests::lab_host::{LabHost, machine};
+use croft_tests::process::{self, Supervised};
+use croft_tests::{Api, Wanted};
+
+use crate::shared::work;
+
+pub const HOST: &str = "lab";
+pub const TENANT: &str = "acme";
+
+/// A guest within an emulated machine, beside a build.
+pub const BOOT: Duration = Duration::from_secs(300);
+
+pub struct Site {
+    pub api: Api,
+    /// Ends with the site.
+    _plane: Supervised,
+}
+
+impl Site {
+    /// The plane is up, the host is enrolled and READY, and a tenant has quota for plain guests.
+    pub async fn start(lab: &LabHost) -> Self {
+        let work = work();
+        let data = work.join("plane");
+        let server = format!("127.0.0.1:{}", process::free_port());
+        let arguments = [
+            "serve",
+            "--data-dir",
+            data.to_str().expect("UTF-8"),
+            "--listen",
+            &server,
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--public-name",
+            machine::OUTSIDE,
+        ];
+        let plane = Supervised::start("croft-controlplane", &arguments, &work.join("plane.log"), None);
+        let (address, _) = process::listening(&data).await;
+        let api = process::admin(&data, address);
+        let request = v1::CreateEnrolmentTokenRequest { host_id: HOST.to_owned(), ..Default::default() };
+        let token = api.hosts.clone().create_enrolment_token(request).await.expect("token").into_inner().token;
+        std::fs::copy(data.join("ca.pem"), lab.share().join("ca.pem")).expect("the CA's certificate");
+        enrol(lab, address.port(), &token);
+        let site = Self { api, _plane: plane };
+        site.ready(lab).await;
+        site.prepare(lab).await;
+        site
+    }
+
+    /// Until the host is READY; what its agent logged is told when it is not.
+    pub async fn ready(&self, lab: &LabHost) {
+        patiently("the host is READY", || async {
+            let state = self.api.host(HOST).await.state();
+            if state == v1::host::State::Ready { Ok(()) } else { Err((state, agent_log(lab))) }
+        })
+        .await;
+    }
+
+    async fn prepare(&self, lab: &LabHost) {
+        self.api.tenant(TENANT, None).await;
+        self.api.quota(TENANT, "vcpus", 8).await;
+        let file = |name: &str| {
+            let sha256 = sha256(&lab.share().join(name));
+            Some(v1::ImageFile { uri: format!("file:///mnt/lab/{name}"), sha256 })
+        };
+        let kernel = v1::KernelImage {
+            kernel: file("vmlinuz"),
+            initrd: file("initrd"),
+            root: None,
+            cmdline: "console=ttyS0 quiet".to_owned(),
+        };
+        let image = v1::Image { boot: Some(v1::image::Boot::Kernel(kernel)), ..Default::default() };
+        let request = v1::CreateImageRequest { image_id: "tiny".to_owned(), image: Some(image), ..Default::default() };
+        self.api.images.clone().create_image(request).await.expect("image");
+    }
+
+    pub async fn instance(&self, id: &str) -> v1::InstanceStatus {
+        self.api.get(TENANT, id).await.expect("it is there").status.unwrap_or_default()
+    }
+
+    pub async fn until(&self, id: &str, wanted: State) -> v1::InstanceStatus {
+        patiently(&format!("{id} is {wanted:?}"), || async {
+            let status = self.instance(id).await;
+            if status.state() == wanted { Ok(status) } else { Err(status) }
+        })
+        .await
+    }
+
+    /// What the guest told on its serial line.
+    pub async fn console(&self, id: &str) -> String {
+        let name = format!("tenants/{TENANT}/instances/{id}");
+        let request = v1::ReadConsoleLogRequest { name, tail_bytes: 0 };
+        let Ok(stream) = self.api.instances.clone().read_console_log(request).await else { return String::new() };
+        let (mut stream, mut text) = (stream.into_inner(), Vec::new());
+        while let Ok(Some(chunk)) = stream.message().await {
+            text.extend_from_slice(&chunk.data);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Until a line of the guest's has all these words; the line.
+    pub async fn guest_says(&self, id: &str, words: &[&str]) -> String {
+        patiently(&format!("{id} says {words:?}"), || async {
+            let text = self.console(id).await;
+            let line = text.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
+            line.ok_or(text)
+        })
+        .await
+    }
+
+    pub async fn remove(&self, id: &str) {
+        let delete = self.api.delete(TENANT, id).await.expect("accepted");
+        self.done(&delete).await.expect("deleted");
+    }
+
+    /// Waits for the operation, however slow the host is; its failure is the error.
+    pub async fn done(&self, operation: &v1::Operation) -> Result<(), v1::Error> {
+        let done = patiently(&format!("{} of {} is done", operation.verb, operation.target), || async {
+            let request = v1::GetOperationRequest { name: operation.name.clone() };
+            let now = self.api.operations.clone().get_operation(request).await.map_err(|error| error.to_string())?;
+            if now.get_ref().done { Ok(now.into_inner()) } else { Err(format!("{now:?}")) }
+        });
+        done.await.error.map_or(Ok(()), Err)
+    }
+}
+
+/// Asks until the answer is `Ok`. Not as often as stories do: what answers runs on the processors that are waited for.
+pub async fn patiently<T, E: Debug, F: Future<Output = Result<T, E>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(last) if began.elapsed() > BOOT => panic!("{what}: not within {BOOT:?}; last seen: {last:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(400)).await,
+        }
+    }
+}
+
+/// A guest that tells what devices it sees.
+pub fn guest(id: &str) -> v1::CreateInstanceRequest {
+    let mut request = Wanted { memory_mib: 192, disk_gib: 1, ..Wanted::default() }.request(TENANT, id);
+    let spec = request.instance.as_mut().and_then(|instance| instance.spec.as_mut()).expect("a spec");
+    spec.stop_timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    request
+}
+
+/// What the agent said last, by the host's journal.
+pub fn agent_log(lab: &LabHost) -> String {
+    lab.run("journalctl -q -o cat -u croft-hostagent -n 30").stdout
+}
+
+fn enrol(lab: &LabHost, port: u16, token: &str) {
+    let outside = machine::OUTSIDE;
+    lab.sh(&format!(
+        "install -m 755 /mnt/lab/croft-hostagent /usr/local/bin/
+         cat > /etc/croft/hostagent.env <<'END'
+CROFT_SERVER={outside}:{port}
+CROFT_CA_FILE=/mnt/lab/ca.pem
+CROFT_HOST_ID={HOST}
+CROFT_ENROLMENT_TOKEN={token}
+CROFT_IMAGE_DIR=/mnt/lab
+END
+         systemctl enable -q --now croft-hostagent"
+    ));
+}
+
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum");
+    String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned()
+}
