@@ -273,7 +273,7 @@ mod tests {
     fn a_count_of_devices_is_as_many_single_ones() {
         let instance = proto_json::from_value::<v1::Instance>(
             "croft.v1.Instance",
-            &json!({ "spec": { "devices": [
+            &json!({ "name": "tenants/a/instances/web", "spec": { "devices": [
                 { "id": "train-0", "count": 1, "gpu": { "model": "h100_sxm_80gb" } },
                 { "id": "train-1", "count": 1, "gpu": { "model": "h100_sxm_80gb" } },
                 { "id": "gpu-0", "count": 1, "mig": { "profile": "2g.20gb" } }

@@ -163,7 +163,7 @@ pub fn name(text: &str) -> Result<String> {
     let whole = |part: &str| !part.is_empty();
     match text.split('/').collect::<Vec<_>>()[..] {
         ["hosts", host, "devices", id] if whole(host) && whole(id) => Ok(text.to_owned()),
-        [host, id] if whole(host) && whole(id) => Ok(format!("hosts/{host}/devices/{id}")),
+        [host, id] if whole(host) && whole(id) && host != "hosts" => Ok(format!("hosts/{host}/devices/{id}")),
         _ => Err(Failure::usage(format!("`{text}` is not HOST/DEVICE, for example h1/0000:41:00.0"))),
     }
 }

@@ -19,8 +19,8 @@ pub struct Attach {
     #[command(flatten)]
     devices: Devices,
     /// What it is called in the instance [default: the plane makes one up]
-    #[arg(long, default_value = "", hide_default_value = true)]
-    id: String,
+    #[arg(long = "id", value_name = "ID", default_value = "", hide_default_value = true)]
+    device_id: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub async fn attach(app: &App, attach: Attach) -> Result<()> {
     let (Some(mut device), None) = (requests.next(), requests.next()) else {
         return Err(Failure::usage("one at a time: give exactly one of --gpu, --device, --usb"));
     };
-    device.id = attach.id;
+    device.id = attach.device_id;
     let request = v1::AttachDeviceRequest {
         name: name.clone(),
         device: Some(device),
