@@ -11,7 +11,7 @@ use croft_core::host::{Capacity, Resources};
 use croft_core::id::{DeviceId, PoolId};
 use croft_core::placement::device::{DeviceView, DeviceViews, Wishes, assign};
 use croft_core::placement::fit::{Failure, Predicate};
-use croft_core::placement::{HostView, Pin};
+use croft_core::placement::{self, HostView, Pin};
 use proptest::prelude::*;
 
 fn profile(name: &str, memory_slices: u8, starts: &[u8], compute_slices: u8, memory_mib: i64) -> MigProfile {
@@ -347,6 +347,96 @@ fn only_models_that_quota_has_room_for() {
     wishes.allowed_models = [("d-0".to_owned(), ["l40s_48gb".to_owned()].into())].into();
     let refused = assign(&host, &wishes, &[]).unwrap_err();
     assert!(refused.message.contains("l40s_48gb"), "{}", refused.message);
+}
+
+#[test]
+fn a_gpu_that_is_kept_for_one_use_is_given_for_no_other() {
+    let kept = |mode| {
+        let mut host = host(vec![h100("0000:41:00.0", "vendor")]);
+        host.devices.0.values_mut().for_each(|view| view.kept_for = Some(mode));
+        host
+    };
+    for (mode, wanted, given) in [
+        (Mode::Idle, any_gpu(), true),
+        (Mode::Idle, mig("1g.10gb"), false),
+        (Mode::Vgpu, vgpu("H100XM-20C"), true),
+        (Mode::Vgpu, mig("1g.10gb"), false),
+        (Mode::MigVgpu, any_gpu(), false),
+        (Mode::Foreign, any_gpu(), false),
+    ] {
+        let result = give(&mut kept(mode), &[wanted.clone()]);
+        assert_eq!(result.is_ok(), given, "{mode:?} {wanted:?}");
+        if let Err(failure) = result {
+            assert_eq!(failure.predicate, Predicate::GpuMode);
+            assert!(failure.message.contains(mode.as_str()), "{}", failure.message);
+        }
+    }
+    let (mut gpu, mut peer) = (h100("0000:41:00.0", "none"), h100("0000:42:00.0", "none"));
+    (gpu.companions, peer.companions) = (vec![peer.id.clone()], vec![gpu.id.clone()]);
+    let mut group = host(vec![gpu, peer]);
+    group.devices.0.get_mut(&DeviceId::from("0000:42:00.0")).unwrap().kept_for = Some(Mode::Foreign);
+    assert!(give(&mut group, &[any_gpu()]).is_err(), "not along with another one either");
+}
+
+#[test]
+fn a_gpus_own_functions_are_in_no_pool() {
+    let (devices, pools) = nic();
+    let mut card = h100("0000:01:00.0", "vendor");
+    card.pci_id = "8086:10c9".into();
+    let functions = devices.into_iter().filter(|one| one.kind == Kind::VirtualFunction);
+    let host = host(functions.chain([card]).collect());
+    let requests = vec![Request { id: "n".into(), wanted: Wanted::Pool { pool: "nic-vf".into() } }];
+    let refused = assign(&host, &Wishes { requests, ..pools }, &[]).unwrap_err();
+    assert!(refused.message.contains("is part of the GPU 0000:01:00.0"), "{}", refused.message);
+}
+
+#[test]
+fn a_host_that_started_again_is_asked_before_anything_is_given() {
+    let host = HostView { devices_seen: false, ..host(vec![h100("0000:41:00.0", "none")]) };
+    assert_eq!(assign(&host, &wishes(&[any_gpu()]), &[]).unwrap_err().predicate, Predicate::DeviceHealth);
+}
+
+/// With room for plain instances.
+fn roomy(id: &str, devices: Vec<Device>) -> HostView {
+    let capacity = Capacity { vcpus: 16, memory_mib: 65536, disk_gib: 100, disk_free_gib: 100, ..Capacity::default() };
+    HostView { id: id.into(), capacity, ..host(devices) }
+}
+
+fn plain(wishes: Wishes) -> placement::Request {
+    placement::Request {
+        vcpus: 1,
+        memory_mib: 1024,
+        disk_gib: 1,
+        huge_page_kib: 0,
+        cpu: Default::default(),
+        host_selector: BTreeMap::new(),
+        policy: placement::Policy::Spread,
+        devices: wishes,
+    }
+}
+
+#[test]
+fn a_fleet_opens_a_gpu_only_when_no_opened_one_has_room_and_spares_hosts_with_gpus() {
+    let mut fleet = [
+        roomy("h1", vec![h100("0000:41:00.0", "vendor")]),
+        roomy("h2", vec![h100("0000:41:00.0", "vendor")]),
+        roomy("h3", vec![]),
+    ];
+    let mut create = |wanted: &[Wanted]| {
+        let request = plain(wishes(wanted));
+        let placement = placement::place(&fleet, &request).unwrap();
+        let host = fleet.iter_mut().find(|host| host.id == placement.host).unwrap();
+        host.apply(&request, &placement);
+        placement.host.to_string()
+    };
+    let first = create(&[mig("2g.20gb")]);
+    for _ in 0..2 {
+        assert_eq!(create(&[mig("2g.20gb")]), first, "though the other host is emptier");
+    }
+    assert_ne!(create(&[mig("3g.40gb")]), first, "full for this one");
+    for _ in 0..16 {
+        assert_eq!(create(&[]), "h3");
+    }
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {

@@ -74,7 +74,8 @@ impl Spec {
         self.disks.iter().map(|disk| disk.size_gib).sum()
     }
 
-    /// What it takes of the quota of its tenant and every ancestor, for as long as it exists.
+    /// What it takes of the quota of its tenant and every ancestor, for as long as it exists. Its devices are charged apart, by the
+    /// exact pieces and for as long as it has them.
     #[must_use]
     pub fn charges(&self) -> Charges {
         [

@@ -70,12 +70,11 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
     for row in &rows {
         let known: Device = from_json(&row.body, "devices.body")?;
         match told.remove(row.device.as_str()) {
-            Some(device) => {
-                if row.missing != 0 || *device != known {
-                    news.moves |= row.missing != 0 || !device.places_like(&known);
-                    news.told.push((device.clone(), Some(row.device()?)));
-                }
+            Some(device) if row.missing != 0 || *device != known => {
+                news.moves |= row.missing != 0 || !device.places_like(&known);
+                news.told.push((device.clone(), Some(row.device()?)));
             }
+            Some(_) => {}
             None if !held.contains(&row.device) && is_forgotten(row, &known) => {
                 news.moves = true;
                 news.forgotten.push(known.id);

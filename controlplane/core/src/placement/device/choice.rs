@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::super::fit::{Failure, Predicate};
 use super::DeviceView;
-use crate::device::Assignment;
+use crate::device::{Assignment, Mode};
 use crate::id::{DeviceId, PoolId};
 
 /// Greater is better; the order of the fields is the policy.
@@ -77,4 +77,16 @@ pub fn blank(view: &DeviceView, id: &str, pool: Option<PoolId>) -> Assignment {
 
 pub fn near(view: &DeviceView, cells: &std::collections::BTreeSet<i32>) -> bool {
     cells.is_empty() || view.device.numa_node.is_some_and(|node| cells.contains(&node))
+}
+
+/// Why a GPU may not be made into this (IDLE: given whole), with what would help: the host or an operator keeps it for
+/// something else.
+pub fn kept(view: &DeviceView, mode: Mode) -> Option<(String, &'static str)> {
+    let id = &view.device.id;
+    if view.gpu().is_some_and(|gpu| gpu.mode == Mode::Foreign) {
+        return Some((format!("{id} is left to others"), "ask for another GPU"));
+    }
+    let kept = view.kept_for.filter(|kept| *kept != mode)?;
+    let message = format!("{id} is kept for {} by the host's layout", kept.as_str());
+    Some((message, "an operator can change it (`croft host layout`)"))
 }

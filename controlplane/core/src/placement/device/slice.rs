@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use croft_gpu_geometry::{Board, Claim, Occupancy, Profile};
 
 use super::super::fit::{Failure, Predicate};
-use super::choice::{Choices, Score, blank, near};
+use super::choice::{Choices, Score, blank, kept, near};
 use super::{DeviceView, DeviceViews, Wishes};
 use crate::device::{Assignment, Atom, Gpu, Mode, VgpuType};
 
@@ -85,12 +85,8 @@ fn open(view: &DeviceView, gpu: &Gpu, mode: Mode) -> Result<u16, (Predicate, Str
         let message = format!("{id} is held as {}", view.mode.as_str());
         return Err((Predicate::GpuMode, message, ANOTHER));
     }
-    if gpu.mode == Mode::Foreign {
-        return Err((Predicate::GpuMode, format!("{id} is left to others"), ANOTHER));
-    }
-    if let Some(kept) = view.kept_for.filter(|kept| *kept != mode) {
-        let message = format!("{id} is kept for {} by the host's layout", kept.as_str());
-        return Err((Predicate::GpuMode, message, "an operator can change it (`croft host layout`)"));
+    if let Some((message, fix)) = kept(view, mode) {
+        return Err((Predicate::GpuMode, message, fix));
     }
     view.free_function().ok_or_else(|| {
         let total = view.device.functions_total;

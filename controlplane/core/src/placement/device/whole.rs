@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::super::fit::{Failure, Predicate};
-use super::choice::{Choices, Score, blank, near};
+use super::choice::{Choices, Score, blank, kept, near};
 use super::{DeviceView, DeviceViews, Wishes, none};
 use crate::device::{Assignment, FabricPartition, Kind, Mode, Wanted};
 use crate::id::PoolId;
@@ -68,9 +68,8 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     if let Some(why) = view.closed() {
         return Err(failure(Predicate::DeviceHealth, why, "mend it, or use another host"));
     }
-    if let Some(kept) = view.kept_for.filter(|kept| *kept != Mode::Idle) {
-        let message = format!("{name} is kept for {} by the host's layout", kept.as_str());
-        return Err(failure(Predicate::GpuMode, message, "an operator can change it (`croft host layout`)"));
+    if let Some((message, fix)) = kept(view, Mode::Idle) {
+        return Err(failure(Predicate::GpuMode, message, fix));
     }
     if view.device.kind != Kind::Usb && view.device.iommu_group.is_none() {
         let message = format!("{name} has no IOMMU group: nothing would keep a guest's DMA off the host");
@@ -82,7 +81,9 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     }
     let mut companions = Vec::new();
     for companion in &view.device.companions {
-        let peer = views.0.get(companion).filter(|peer| peer.closed().is_none() && peer.taken.is_empty());
+        let free =
+            |peer: &&DeviceView| peer.closed().is_none() && peer.taken.is_empty() && kept(peer, Mode::Idle).is_none();
+        let peer = views.0.get(companion).filter(free);
         let Some(peer) = peer else {
             let driver =
                 views.0.get(companion).map(|peer| peer.device.driver.as_str()).filter(|driver| !driver.is_empty());
