@@ -257,7 +257,7 @@ async fn foreign_domains_count_and_are_left_alone_and_so_are_orphans() {
     let uid = Uuid::now_v7();
     let wish = desired(uid);
     host.simulated.ensure_image(wish.image.as_ref().expect("image"), &|_, _| {}).await.expect("image");
-    host.simulated.ensure_defined(&wish, &empty_seed(uid)).await.expect("define");
+    host.simulated.ensure_defined(&wish, &empty_seed(uid), &[]).await.expect("define");
     host.simulated.start(uid).await.expect("start");
     let seen = host.until(uid, Phase::Running).await;
     assert_eq!((seen.generation, seen.reason.as_str()), (0, reasons::NOT_DESIRED));

@@ -65,7 +65,12 @@ impl Session<'_> {
                 self.make_true(uid, id, device, taken).await
             }
             // Nothing is bound: QEMU takes it from its driver when it is attached, and gives it back by itself.
-            Request::Usb => self.note(|record| drop(hold_of(record, uid, id, device))).await,
+            Request::Usb => {
+                self.note(|record| {
+                    hold_of(record, uid, id, device);
+                })
+                .await
+            }
         }
     }
 
@@ -115,7 +120,10 @@ impl Session<'_> {
         };
         if !record.modes.contains_key(&gpu) {
             let home = request::current_mode(self.host(), gpu)?;
-            self.note(|record| drop(record.modes.insert(gpu, home))).await?;
+            self.note(|record| {
+                record.modes.insert(gpu, home);
+            })
+            .await?;
         }
         let taken = Taken { wish: Wish::Mode { gpu, mode }, back: None, pieces: Vec::new() };
         let made = self.make_true(uid, id, device, taken).await;

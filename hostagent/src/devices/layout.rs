@@ -89,7 +89,10 @@ impl Session<'_> {
         }
         if let Some(home) = plan::give_back(self.host(), &wish)? {
             // The first one is where it began.
-            self.note(|record| drop(record.functions.entry(physical).or_insert(home))).await?;
+            self.note(|record| {
+                record.functions.entry(physical).or_insert(home);
+            })
+            .await?;
         }
         self.carry_out(&physical.to_string(), plan).await?;
         Ok(())
@@ -111,7 +114,10 @@ impl Session<'_> {
         if now == mode || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
             return Ok(());
         }
-        self.note(|record| drop(record.modes.entry(gpu).or_insert(now))).await?;
+        self.note(|record| {
+            record.modes.entry(gpu).or_insert(now);
+        })
+        .await?;
         let plan = self.plan(None, &Wish::Mode { gpu, mode }).await?;
         self.carry_out(&gpu.to_string(), plan).await?;
         Ok(())
@@ -128,7 +134,12 @@ impl Session<'_> {
             Err(refusal) => Err(refusal.into()),
         };
         let returned = match returned {
-            Ok(()) if kept.is_none() => self.note(|record| drop(record.modes.remove(&gpu))).await,
+            Ok(()) if kept.is_none() => {
+                self.note(|record| {
+                    record.modes.remove(&gpu);
+                })
+                .await
+            }
             other => other,
         };
         if let Err(Obstacle { reason, message }) = returned {

@@ -22,7 +22,12 @@ impl Session<'_> {
             let counter = release.counter;
             match home {
                 // What hangs in the kernel hangs there whatever anybody says.
-                Ok(()) if stuck => self.note(|record| drop(record.releases.insert(device.to_owned(), counter))).await?,
+                Ok(()) if stuck => {
+                    self.note(|record| {
+                        record.releases.insert(device.to_owned(), counter);
+                    })
+                    .await?;
+                }
                 Ok(()) => self.accept(device, counter).await?,
                 Err(Obstacle { reason, message }) => {
                     tracing::warn!(device, reason, "not released: {message}");

@@ -67,7 +67,7 @@ impl Bench<'_> {
     async fn define(&self, desired: &DesiredInstance) -> Result<(), Error> {
         let text = format!("instance-id: {}\n", self.uid);
         let seed = Seed { meta_data: text, user_data: String::new(), network_config: None };
-        self.hypervisor.ensure_defined(desired, &seed).await
+        self.hypervisor.ensure_defined(desired, &seed, &[]).await
     }
 
     async fn connect(&self) -> Result<(), Error> {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use croft_gpu_sim::kernel::{Hardware, SimHost};
 use croft_hostagent::clock::Clock;
+use croft_hostagent::devices;
 use croft_hostagent::host_report::Source;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
 use croft_hostagent::link::Fixed;
@@ -27,20 +29,45 @@ pub struct Host {
     pub clock: Clock,
     pub agent: AgentHandle,
     pub directory: tempfile::TempDir,
+    /// The machine with devices, if it has any.
+    pub machine: Option<SimHost>,
+    pub longest_step: Option<Duration>,
+    pub kill: Option<devices::Kill>,
     channel: Channel,
     capacity: Capacity,
 }
 
 impl Host {
     pub async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("tempdir");
+        Self::start_with(None).await
+    }
+
+    /// On a machine with devices.
+    pub async fn with_devices(hardware: impl Into<Hardware>) -> Self {
+        Self::start_with(Some(hardware.into())).await
+    }
+
+    async fn start_with(hardware: Option<Hardware>) -> Self {
+        let directory = match hardware {
+            // A simulated host is thousands of small files.
+            Some(_) => tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()),
+            None => tempfile::tempdir(),
+        };
+        let directory = directory.expect("tempdir");
         let capacity: Capacity = "vcpus=8,memory-mib=8192,disk-gib=100".parse().expect("capacity");
-        let simulated = Simulated::open(directory.path().join("simulated"), capacity.clone()).expect("simulated");
+        let state = directory.path().join("simulated");
+        let machine = hardware.map(|hardware| SimHost::create(state.join("machine"), hardware).expect("machine"));
+        let simulated = match &machine {
+            Some(machine) => Simulated::open_with_devices(state, capacity.clone(), machine.clone()).expect("simulated"),
+            None => Simulated::open(state, capacity.clone()).expect("simulated"),
+        };
         let plane = Plane::new();
         let channel = plane.serve().await;
         let clock = Clock::manual(1_700_000_000_000_000);
-        let agent = spawn(directory.path(), &channel, &capacity, &simulated, &clock).await;
-        Self { plane, simulated, clock, agent, directory, channel, capacity }
+        let devices = machine.as_ref().map(|machine| device_config(machine, None, None));
+        let agent = spawn(directory.path(), &channel, &capacity, &simulated, &clock, devices).await;
+        let (longest_step, kill) = (None, None);
+        Self { plane, simulated, clock, agent, directory, machine, longest_step, kill, channel, capacity }
     }
 
     /// As kill -9, and a restart by whoever supervises it.
@@ -50,7 +77,9 @@ impl Host {
     }
 
     pub async fn start_agent(&mut self) {
-        self.agent = spawn(self.directory.path(), &self.channel, &self.capacity, &self.simulated, &self.clock).await;
+        let devices = self.machine.as_ref().map(|machine| device_config(machine, self.longest_step, self.kill));
+        let directory = self.directory.path();
+        self.agent = spawn(directory, &self.channel, &self.capacity, &self.simulated, &self.clock, devices).await;
     }
 
     /// Moves the clock a little at a time, so that everything that happens on the way happens.
@@ -107,12 +136,21 @@ async fn spawn(
     capacity: &Capacity,
     simulated: &Arc<Simulated>,
     clock: &Clock,
+    devices: Option<devices::Config>,
 ) -> AgentHandle {
     let inventory = Source::Fixed(Box::new(capacity.observation()));
     let mut config = Config::new(directory.join("agent"), Arc::new(Fixed(channel.clone())), inventory);
     config.clock = clock.clone();
     config.console_directory = simulated.console_directory();
+    config.devices = devices;
     Agent::spawn(config, Arc::<Simulated>::clone(simulated)).await.expect("agent")
+}
+
+fn device_config(machine: &SimHost, longest_step: Option<Duration>, kill: Option<devices::Kill>) -> devices::Config {
+    // Built beside the tests, as a dependency of theirs.
+    let library = std::env::current_exe().expect("test").with_file_name("libcroft_nvml_sim.so");
+    let config = devices::Config::simulated(machine.root(), library);
+    devices::Config { program: env!("CARGO_BIN_EXE_croft-hostagent").into(), longest_step, kill, ..config }
 }
 
 /// A small instance that is wanted running.

@@ -1,6 +1,7 @@
 //! A control plane in a few words: it says what it is told to say, and remembers what it hears.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod devices;
 pub mod host;
 pub mod plane;
 pub mod tls;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use croft_proto::agent::v1::agent_server::{Agent, AgentServer};
 use croft_proto::agent::v1::{
-    AgentMessage, Change, DesiredInstance, FetchBlobRequest, FetchBlobResponse, Hello, HostObservation,
+    AgentMessage, Change, DesiredInstance, FetchBlobRequest, FetchBlobResponse, Hello, HostObservation, HostPolicy,
     ImageObservation, InstanceObservation, OpenTunnel, PlaneMessage, RenewCertificateRequest, RenewCertificateResponse,
     Sync, Tombstone, TunnelFrame, Welcome, agent_message, open_tunnel, plane_message, tunnel_frame,
 };
@@ -37,6 +37,7 @@ pub struct Inner {
     pub refusal: Option<Status>,
     pub protocol: Option<i32>,
     pub renew: Option<Arc<Sign>>,
+    pub policy: Option<HostPolicy>,
 
     pub hellos: Vec<Hello>,
     pub heartbeats: usize,
@@ -96,6 +97,13 @@ impl Plane {
         let tombstone = Tombstone { uid: uid.to_string(), force, stop_timeout_seconds, generation };
         inner.tombstones.insert(tombstone.uid.clone(), tombstone.clone());
         inner.tell(Change { tombstones: vec![tombstone], ..Change::default() });
+    }
+
+    /// Says it in a new session: a policy comes with a Sync.
+    pub fn set_policy(&self, policy: Option<HostPolicy>) {
+        let mut inner = self.lock();
+        inner.policy = policy;
+        (inner.session, inner.sync_done) = (None, None);
     }
 
     /// Ends the session; the agent will dial again.
@@ -184,7 +192,7 @@ impl Inner {
             revision: self.revision,
             instances: self.instances.values().cloned().collect(),
             tombstones: self.tombstones.values().cloned().collect(),
-            policy: None,
+            policy: self.policy.clone(),
         }));
     }
 }

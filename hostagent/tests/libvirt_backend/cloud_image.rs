@@ -38,7 +38,7 @@ async fn boots_configures_itself_and_answers() {
     let user_data =
         "#cloud-config\nruncmd:\n  - [sh, -c, 'echo root $(df -m --output=size / | tail -1) >/dev/ttyS0']\n";
     lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
-    lab.libvirt.ensure_defined(&desired, &seed(user_data)).await.unwrap();
+    lab.libvirt.ensure_defined(&desired, &seed(user_data), &[]).await.unwrap();
     lab.libvirt.start(uid).await.unwrap();
 
     let said = lab.until_said(uid, "\nroot ").await;

@@ -99,7 +99,7 @@ impl Lab {
 
     pub async fn define(&self, desired: &DesiredInstance) -> Uuid {
         self.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
-        self.libvirt.ensure_defined(desired, &seed("")).await.unwrap();
+        self.libvirt.ensure_defined(desired, &seed(""), &[]).await.unwrap();
         uid(desired)
     }
 

@@ -100,7 +100,7 @@ async fn foreign_domains_are_counted_and_left_alone() {
     assert_eq!((web.vcpus, web.memory_mib, web.disk_gib), (3, 300, 0));
 
     lab.libvirt.ensure_image(&lab.image(), &|_, _| {}).await.unwrap();
-    let taken = lab.libvirt.ensure_defined(&desired, &crate::lab::seed("")).await.unwrap_err();
+    let taken = lab.libvirt.ensure_defined(&desired, &crate::lab::seed(""), &[]).await.unwrap_err();
     assert!(matches!(taken, Error::Refused { reason: "DomainConflict", .. }), "{taken}");
     for verb in [lab.libvirt.start(uid).await, lab.libvirt.destroy(uid).await, lab.libvirt.request_shutdown(uid).await]
     {

@@ -14,7 +14,7 @@ async fn from_nothing_to_nothing() {
     let Some(lab) = Lab::new().await else { return };
     let desired = lab.instance("train-1", Some(TENANT));
     let uid = uid(&desired);
-    let missing = lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap_err();
+    let missing = lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await.unwrap_err();
     assert!(matches!(missing, Error::Failed { reason: "ImageMissing", .. }), "{missing}");
 
     lab.define(&desired).await;
@@ -157,7 +157,7 @@ async fn an_agent_that_comes_back_finds_what_it_left() {
     assert_eq!((survey.ours[0].uid, survey.ours[0].generation), (uid, 7));
     assert_eq!(survey.ours[0].power, Power::Running);
     desired.generation = 8;
-    again.ensure_defined(&desired, &seed("")).await.unwrap();
+    again.ensure_defined(&desired, &seed(""), &[]).await.unwrap();
     let survey = again.survey().await.unwrap();
     assert_eq!((survey.ours[0].generation, &survey.ours[0].power), (8, &Power::Running));
     assert_eq!(run("pidof qemu-system-x86_64"), pid, "the guest was left running");

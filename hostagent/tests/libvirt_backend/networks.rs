@@ -252,12 +252,12 @@ async fn operators_bridges_are_used_as_they_are_or_refused() {
     let bridge = |name: &str, vlan| Some(Network::Bridge(Bridge { bridge: name.into(), vlan }));
     desired.interfaces[0].network = bridge("br-missing", 0);
     lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
-    let missing = lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap_err();
+    let missing = lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await.unwrap_err();
     assert!(matches!(missing, Error::Refused { reason: "NetworkUnknown", .. }), "{missing}");
 
     run("ip link add br-op type bridge && ip addr add 192.0.2.1/24 dev br-op && ip link set br-op up");
     desired.interfaces[0].network = bridge("br-op", 9);
-    let vlan = lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap_err();
+    let vlan = lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await.unwrap_err();
     assert!(matches!(vlan, Error::Refused { reason: "VlanUnsupported", .. }), "{vlan}");
 
     desired.interfaces[0].network = bridge("br-op", 0);

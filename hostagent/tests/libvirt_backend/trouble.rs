@@ -48,7 +48,7 @@ async fn huge_pages_that_are_not_there_say_so() {
     let mut desired = lab.instance("db", NO_TENANT);
     desired.huge_page_kib = 2048;
     lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
-    lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap();
+    lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await.unwrap();
     let error = lab.libvirt.start(uid(&desired)).await.unwrap_err();
     assert!(matches!(error, Error::Failed { reason: "NoHugePages", .. }), "{error:?}");
     assert!(matches!(lab.power(uid(&desired)).await, Some(Power::Off(OffReason::Failed | OffReason::Unknown))));
@@ -76,11 +76,11 @@ async fn a_lost_disk_is_not_replaced_by_an_empty_one() {
     let uid = lab.define(&desired).await;
     let disk = lab.dir.join("s/instances").join(uid.to_string()).join("disk.qcow2");
     std::fs::rename(&disk, disk.with_extension("away")).unwrap();
-    for lost in [lab.libvirt.ensure_defined(&desired, &seed("")).await, lab.libvirt.start(uid).await] {
+    for lost in [lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await, lab.libvirt.start(uid).await] {
         assert!(matches!(lost, Err(Error::Failed { reason: "DiskMissing", .. })), "{lost:?}");
     }
     std::fs::rename(disk.with_extension("away"), &disk).unwrap();
-    lab.libvirt.ensure_defined(&desired, &seed("")).await.unwrap();
+    lab.libvirt.ensure_defined(&desired, &seed(""), &[]).await.unwrap();
     lab.libvirt.start(uid).await.unwrap();
     lab.clear(&[uid]).await;
 }

@@ -52,7 +52,7 @@ fn ended(kind: End, power_generation: i64) -> Option<Ended> {
 }
 
 fn domain(power: Power) -> Domain {
-    Domain { uid: Uuid::nil(), power, generation: 7 }
+    Domain { uid: Uuid::nil(), power, generation: 7, devices: Vec::new() }
 }
 
 fn running() -> Domain {
@@ -74,6 +74,7 @@ struct World {
     domain: Option<Domain>,
     starts: Starts,
     memory: Memory,
+    devices: crate::devices::View,
     guest_restarts: Option<u64>,
     disk_free_gib: u64,
     hypervisor_answers: bool,
@@ -86,6 +87,7 @@ impl World {
             domain: domain.into(),
             starts: Starts::Allowed,
             memory: Memory::default(),
+            devices: crate::devices::View::default(),
             guest_restarts: Some(0),
             disk_free_gib: 100,
             hypervisor_answers: true,
@@ -110,6 +112,7 @@ impl World {
             now: NOW,
             starts: self.starts,
             features: &["boot.disk"],
+            devices: &self.devices,
             guest_restarts: self.guest_restarts,
             disk_free_gib: self.disk_free_gib,
             memory: &self.memory,

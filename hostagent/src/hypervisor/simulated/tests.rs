@@ -49,7 +49,7 @@ async fn with_image(directory: &std::path::Path) -> Arc<Simulated> {
 }
 
 async fn define(simulated: &Simulated, desired: &DesiredInstance) -> Result<(), Error> {
-    simulated.ensure_defined(desired, &empty_seed(Uuid::try_parse(&desired.uid).expect("uid"))).await
+    simulated.ensure_defined(desired, &empty_seed(Uuid::try_parse(&desired.uid).expect("uid")), &[]).await
 }
 
 async fn run(simulated: &Simulated, number: u128) -> Result<(), Error> {
