@@ -5,6 +5,7 @@
 
 mod buckets;
 mod codes;
+mod devices;
 pub mod http;
 mod meter;
 #[cfg(test)]

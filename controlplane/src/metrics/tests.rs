@@ -2,15 +2,88 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use croft_core::device::{Atom, Device, Gpu, Holder, Kind, Mode, Promise, Record, State as DeviceState};
 use croft_core::host::{Capacity, Resources, State as HostState};
+use croft_core::id::InstanceUid;
 use croft_core::instance::State;
 use croft_core::placement::HostView;
+use croft_core::placement::device::DeviceViews;
 use croft_core::quota::Quota;
 use croft_engine::Meter;
 use tonic::Code;
 
 use super::meter::EngineMeter;
 use super::*;
+
+fn device(id: &str, kind: Kind) -> Device {
+    Device {
+        id: id.into(),
+        kind,
+        state: DeviceState::Available,
+        reason: String::new(),
+        message: String::new(),
+        pci_id: String::new(),
+        vendor_name: String::new(),
+        device_name: "a dongle".to_owned(),
+        class: String::new(),
+        serial: String::new(),
+        slot_path: String::new(),
+        driver: String::new(),
+        iommu_group: None,
+        companions: Vec::new(),
+        numa_node: None,
+        physical: None,
+        functions_total: 0,
+        functions_count: 0,
+        gpu: None,
+        last_reset: None,
+    }
+}
+
+fn record(device: Device) -> Record {
+    Record {
+        host: "h1".into(),
+        device,
+        quarantine: None,
+        release_counter: 0,
+        update_time: Timestamp(0),
+        promise: None,
+        holders: Vec::new(),
+    }
+}
+
+/// With one vGPU on it.
+fn l40s() -> Record {
+    let gpu = Gpu {
+        model: "l40s_48gb".to_owned(),
+        product_name: String::new(),
+        uuid: String::new(),
+        memory_mib: 49_152,
+        mode: Mode::Vgpu,
+        mig_enabled: false,
+        board: None,
+        mig_instances: Vec::new(),
+        vgpu_framework: "vendor".to_owned(),
+        vgpu_types: Vec::new(),
+        heterogeneous_capable: false,
+        fabric_partitions: Vec::new(),
+    };
+    let holder = Holder {
+        uid: InstanceUid::new(Timestamp(1)),
+        name: "tenants/acme/instances/train".to_owned(),
+        atoms: vec![Atom::Function(0)],
+        mig_profiles: Vec::new(),
+        vgpu_types: vec!["L40S-8Q".to_owned()],
+    };
+    let promise =
+        Promise { mode: Mode::Idle, framebuffer_mib: 49_152, framebuffer_used_mib: 8192, vgpu_size_mib: 8192 };
+    let found = record(Device { gpu: Some(gpu), ..device("0000:41:00.0", Kind::Gpu) });
+    Record { promise: Some(promise), holders: vec![holder], ..found }
+}
+
+fn usb() -> Record {
+    Record { quarantine: Some("wobbles".to_owned()), ..record(device("usb-0000:00:14.0-2", Kind::Usb)) }
+}
 
 fn truth() -> Arc<Truth> {
     let quota = |tenant: &str, limit, used| Quota {
@@ -35,11 +108,15 @@ fn truth() -> Arc<Truth> {
         dedicated: BTreeSet::from([4, 5]),
         huge_claimed: BTreeMap::from([((0, 2048), 1024)]),
         instances: 3,
+        unready: None,
+        devices: DeviceViews::default(),
+        devices_seen: true,
     };
     Arc::new(Truth {
         quotas: Some(vec![quota("acme", Some(50), 12), quota("free", None, 3)]),
         hosts: Some(vec![host]),
         instances: Some(vec![("acme".into(), State::Running, 2), ("acme".into(), State::Stopped, 1)]),
+        devices: Some(vec![l40s(), usb()]),
     })
 }
 
@@ -89,6 +166,18 @@ fn what_is_counted_and_what_is_read_are_both_there() {
         r#"croft_claim_batch_size_bucket{le="16.0"} 1"#,
         r#"croft_instance_state_seconds_bucket{le="5.0",state="STARTING"} 1"#,
         r#"croft_certificate_expiry_timestamp_seconds{certificate="ca"} 2000000000"#,
+        r#"croft_devices{host="h1",kind="GPU",state="AVAILABLE"} 1"#,
+        r#"croft_devices{host="h1",kind="USB",state="QUARANTINED"} 1"#,
+        concat!(
+            r#"croft_device_info{host="h1",device="0000:41:00.0",kind="GPU",model="l40s_48gb","#,
+            r#"tenant="acme",instance="train",profile="L40S-8Q"} 1"#
+        ),
+        concat!(
+            r#"croft_device_info{host="h1",device="usb-0000:00:14.0-2",kind="USB",model="a dongle","#,
+            r#"tenant="",instance="",profile=""} 1"#
+        ),
+        r#"croft_gpu_framebuffer_bytes{host="h1",device="0000:41:00.0"} 51539607552"#,
+        r#"croft_gpu_framebuffer_used_bytes{host="h1",device="0000:41:00.0"} 8589934592"#,
         r#"croft_scrape_errors_total{family="hosts"} 0"#,
         concat!(r#"croft_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
     ] {
@@ -100,10 +189,10 @@ fn what_is_counted_and_what_is_read_are_both_there() {
 
 #[test]
 fn what_could_not_be_read_is_missing_and_not_zero() {
-    let unread = Arc::new(Truth { hosts: None, instances: None, ..(*truth()).clone() });
+    let unread = Arc::new(Truth { hosts: None, instances: None, devices: None, ..(*truth()).clone() });
     let text = Metrics::new().render(&unread, Format::Prometheus).unwrap();
     assert!(text.contains("croft_quota_used{"));
-    for family in ["croft_hosts", "croft_host_capacity", "croft_instances"] {
+    for family in ["croft_hosts", "croft_host_capacity", "croft_instances", "croft_device"] {
         assert!(!text.contains(family), "{family} in\n{text}");
     }
 }

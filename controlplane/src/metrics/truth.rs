@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use croft_core::device::Record;
 use croft_core::host;
 use croft_core::host::Resources;
 use croft_core::id::TenantId;
@@ -17,7 +18,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use tokio::time::{Instant, timeout};
 
-use super::Metrics;
+use super::{Metrics, devices};
 
 const FRESH: Duration = Duration::from_secs(1);
 /// Below every scrape timeout: what could be read in time is answered.
@@ -29,16 +30,18 @@ pub enum Read {
     Quotas,
     Hosts,
     Instances,
+    Devices,
 }
 
 impl Read {
-    pub(super) const ALL: [Self; 3] = [Self::Quotas, Self::Hosts, Self::Instances];
+    pub(super) const ALL: [Self; 4] = [Self::Quotas, Self::Hosts, Self::Instances, Self::Devices];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Quotas => "quotas",
             Self::Hosts => "hosts",
             Self::Instances => "instances",
+            Self::Devices => "devices",
         }
     }
 }
@@ -49,6 +52,7 @@ pub struct Truth {
     pub quotas: Option<Vec<Quota>>,
     pub hosts: Option<Vec<HostView>>,
     pub instances: Option<Vec<(TenantId, State, i64)>>,
+    pub devices: Option<Vec<Record>>,
 }
 
 /// Keeps the last read.
@@ -72,12 +76,13 @@ impl Reader {
             tracing::trace!(age = ?at.elapsed(), "scrape answered from memory");
             return truth.clone();
         }
-        let (quotas, hosts, instances) = tokio::join!(
+        let (quotas, hosts, instances, devices) = tokio::join!(
             self.part(Read::Quotas, self.store.quota_all()),
             self.part(Read::Hosts, self.store.host_views()),
             self.part(Read::Instances, self.store.instances_by_state()),
+            self.part(Read::Devices, self.store.device_all()),
         );
-        let truth = Arc::new(Truth { quotas, hosts, instances });
+        let truth = Arc::new(Truth { quotas, hosts, instances, devices });
         *last = Some((Instant::now(), truth.clone()));
         truth
     }
@@ -107,6 +112,9 @@ impl Collector for Truth {
                 .iter()
                 .map(|(tenant, state, n)| ([("tenant", tenant.as_str()), ("state", state.as_str())], *n));
             gauges(&mut encoder, "croft_instances", "Instances by tenant and state.", rows)?;
+        }
+        if let Some(devices) = &self.devices {
+            devices::encode(&mut encoder, devices)?;
         }
         Ok(())
     }
@@ -172,7 +180,7 @@ fn resources(
 }
 
 /// A family of gauges: one series for each set of labels.
-fn gauges<V: prometheus_client::encoding::EncodeLabelValue, const N: usize>(
+pub(super) fn gauges<V: prometheus_client::encoding::EncodeLabelValue, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
