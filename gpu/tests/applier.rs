@@ -1,4 +1,5 @@
 //! Plans against a scripted executor: what is done, in which order, and what is said of it.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,7 @@
 //! and the simulated kernel; every operation of it failed once; and the way back.
 //!
 //! The library takes its host from the environment, so each trial is a process of its own.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -182,7 +182,7 @@ fn how_vgpus_are_made_is_seen_on_the_functions() {
     older.host.fs().unwrap().write(&create, uuid).unwrap();
     let host = older.look(&silent());
     let [mdev] = &host.mdevs[..] else { panic!("{:?}", host.mdevs) };
-    assert_eq!((mdev.uuid.as_str(), mdev.parent, &mdev.type_id), (uuid, *function, &fitting.id));
+    assert_eq!((mdev.uuid.as_str(), mdev.parent.clone(), &mdev.type_id), (uuid, function.to_string(), &fitting.id));
     assert!(mdev.iommu_group.is_some());
 }
 

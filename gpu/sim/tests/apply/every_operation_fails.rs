@@ -1,14 +1,12 @@
 //! Every operation of every plan fails once, and the host is as it was before: the whole tree and NVIDIA's state, as text.
 
-mod bench;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use croft_gpu::apply::{Outcome, Undone};
 use croft_gpu::plan::Step;
 use croft_gpu_sim::faults::{self, Answer, Fault};
 
-use bench::{Bench, Scene, in_each, scenes};
+use crate::bench::{Bench, Scene, in_each, scenes};
 
 /// EBUSY, EPERM, EIO; NVML's "in use" and "unknown error".
 const ANSWERS: [Answer; 5] =

@@ -1,14 +1,12 @@
 //! Who stands in the way is named, and nothing is taken out of anybody's hands.
 
-mod bench;
-
 use std::time::{Duration, Instant};
 
 use croft_gpu::apply::{Culprit, Failure, Outcome, Undone};
 use croft_gpu::plan::Step;
 use croft_gpu_sim::kernel::{Process, SimHost};
 
-use bench::{Bench, GPU, NIC, at, scenes, to_vfio};
+use crate::bench::{Bench, GPU, NIC, at, scenes, to_vfio};
 
 const DISPLAY: &str = "0000:61:00.0";
 const AUDIO: &str = "0000:61:00.1";

@@ -1,12 +1,10 @@
 //! What fails and goes on failing can not be undone, and that is said; with a list of what is still to be taken back.
 
-mod bench;
-
 use croft_gpu::apply::{InProcess, Outcome, TakenBack, Undone};
 use croft_gpu_sim::access::access;
 use croft_gpu_sim::faults::{self, Answer, Fault};
 
-use bench::{Bench, in_each, scenes};
+use crate::bench::{Bench, in_each, scenes};
 
 #[test]
 fn whatever_breaks_for_good_is_never_called_whole() {

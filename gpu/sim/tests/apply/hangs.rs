@@ -1,7 +1,5 @@
 //! Operations that never return, in helper processes: who asked for them goes on, and the device does not suffer.
 
-mod bench;
-
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +8,7 @@ use croft_gpu::apply::{ChildProcess, Outcome, Site, TakenBack, Undone};
 use croft_gpu::plan::{Plan, Step};
 use croft_gpu_sim::faults::{self, Fault};
 
-use bench::{Bench, NIC, at, in_each, scenes, to_vfio};
+use crate::bench::{Bench, NIC, at, in_each, scenes, to_vfio};
 
 fn helper(bench: &Bench) -> ChildProcess {
     let site = Site {

@@ -1,0 +1,8 @@
+//! Plans carried out on simulated hosts: what goes wrong, and what is left of it.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
+
+mod bench;
+mod broken_for_good;
+mod culprits;
+mod every_operation_fails;
+mod hangs;
