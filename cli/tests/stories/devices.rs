@@ -321,6 +321,29 @@ async fn a_limit_on_what_nobody_knows_is_set_and_doubted() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_instance_in_the_documentation_can_be_applied_twice() {
+    let page = include_str!("../../../docs/devices.md");
+    let example = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let stage = Stage::new().await;
+    stage.fake.say("get_instance", Say::No(Status::not_found("none"))).say("create_instance", Say::one(operation()));
+    let said = stage.run_with(stage.command(&["apply", "-f", "-"]), example.as_bytes()).await.ok();
+    assert_eq!(said, "tenants/acme/instances/infer created\n");
+
+    // As the plane keeps it.
+    let asked: Vec<v1::CreateInstanceRequest> = stage.fake.asked("create_instance");
+    let mut live = asked[0].instance.clone().unwrap();
+    let devices = &mut live.spec.as_mut().unwrap().devices;
+    let nic = devices.pop().unwrap();
+    assert_eq!((devices.len(), nic.count), (1, 2));
+    devices[0].count = 1;
+    devices.extend((0..2).map(|n| v1::DeviceRequest { id: format!("nic-{n}"), count: 1, ..nic.clone() }));
+    let stage = Stage::new().await;
+    stage.fake.say("get_instance", Say::one(live));
+    let said = stage.run_with(stage.command(&["apply", "-f", "-"]), example.as_bytes()).await.ok();
+    assert_eq!(said, "tenants/acme/instances/infer unchanged\n");
+}
+
 fn pool_list() -> Say {
     let pool = v1::Pool { name: "pools/nic-vf".into(), ..v1::Pool::default() };
     Say::one(v1::ListPoolsResponse { pools: vec![pool], next_page_token: String::new() })

@@ -267,6 +267,14 @@ layouts:
     }
 
     #[test]
+    fn the_example_in_the_documentation_is_one() {
+        let page = include_str!("../../../../../docs/devices.md");
+        let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let layout = parse(example, None).unwrap();
+        assert_eq!((layout.name.as_str(), layout.entries.len()), ("inference", 3));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let error = |text: &str, name| parse(text, name).unwrap_err();
         assert!(error(FILE, None).contains("choose one with --layout: empty, mixed"));
