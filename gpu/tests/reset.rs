@@ -13,6 +13,8 @@ use croft_gpu::{HostFs, Kernel};
 use rustix::io::Errno;
 
 const DEVICE: &str = "sys/bus/pci/devices/0000:41:00.0";
+/// Of what is above the device: its directory is no link in this tree.
+const BRIDGE: &str = "sys/bus/pci/devices/reset_subordinate";
 const ALIVE: [u8; 8] = [0xde, 0x10, 0x30, 0x23, 0x06, 0x00, 0x10, 0x00];
 
 /// What the device becomes when it is reset by a method.
@@ -28,6 +30,10 @@ struct Board {
 impl Kernel for Board {
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
         let file = self.root.join(path.trim_start_matches('/'));
+        if path.ends_with("/reset_subordinate") {
+            self.tried.lock().unwrap().push("bridge".to_owned());
+            return Ok(());
+        }
         if !path.ends_with("/reset") {
             return fs::write(file, value);
         }
@@ -160,11 +166,19 @@ fn a_virtual_function_is_known_by_its_command_register() {
 #[test]
 fn a_bus_is_reset_only_when_all_of_it_is_the_devices_own() {
     let bench = Bench::new();
-    bench.group("0000:41:00.1", 7);
     bench.group("0000:42:00.0", 9);
     assert_eq!(bench.reset(&["bus"], fine).unwrap(), "bus");
+    assert_eq!(bench.tried(), ["bus"]);
+    // An audio function of the same card: only the bridge above can reset the two together.
+    bench.group("0000:41:00.1", 7);
+    let error = bench.reset(&["bus"], fine).unwrap_err();
+    assert!(error.contains("this kernel cannot reset those together"), "{error}");
+    bench.write(BRIDGE, "");
+    assert_eq!(bench.reset(&["bus"], fine).unwrap(), "bus");
+    assert_eq!(bench.tried(), ["bus", "bridge"]);
+    // Somebody else's.
     bench.group("0000:41:01.0", 8);
     let error = bench.reset(&["bus"], fine).unwrap_err();
     assert!(error.contains("0000:41:01.0 is on the same bus"), "{error}");
-    assert_eq!(bench.tried().len(), 1, "the second was not even tried");
+    assert_eq!(bench.tried().len(), 2, "the last was not even tried");
 }
