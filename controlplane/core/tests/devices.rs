@@ -7,8 +7,9 @@ use croft_core::device::{
     Assignment, Atom, BoardReport, Device, FabricPartition, Gpu, Kind, MigProfile, Mode, PoolMatch, Request, State,
     VgpuType, Wanted,
 };
-use croft_core::host::{Capacity, Resources};
+use croft_core::host::{Capacity, Cell, Resources};
 use croft_core::id::{DeviceId, PoolId};
+use croft_core::instance::Cpu;
 use croft_core::placement::device::{DeviceView, DeviceViews, Wishes, assign};
 use croft_core::placement::fit::{Failure, Predicate};
 use croft_core::placement::{self, HostView, Pin};
@@ -341,6 +342,25 @@ fn a_gpu_near_the_pinned_cpus_comes_first() {
 }
 
 #[test]
+fn a_pinned_guest_goes_to_the_cell_where_its_gpu_is() {
+    let mut far = h100("0000:81:00.0", "none");
+    far.numa_node = Some(1);
+    let mut host = roomy("h1", vec![far]);
+    host.capacity.cells = [0, 1]
+        .map(|id| Cell { id, cores: vec![vec![2 * id, 2 * id + 1]], memory_mib: 32768, ..Cell::default() })
+        .into();
+    let pinned = |wanted: &[Wanted]| placement::Request {
+        cpu: Cpu { dedicated: false, single_numa_cell: true },
+        ..plain(wishes(wanted))
+    };
+    let cells = |wanted: &[Wanted]| -> Vec<i32> {
+        let placement = placement::place([&host], &pinned(wanted)).unwrap();
+        placement.pins.iter().map(|pin| pin.cell).collect()
+    };
+    assert_eq!((cells(&[]), cells(&[any_gpu()])), (vec![0], vec![1]));
+}
+
+#[test]
 fn only_models_that_quota_has_room_for() {
     let host = host(vec![h100("0000:41:00.0", "none")]);
     let mut wishes = wishes(&[any_gpu()]);
@@ -364,7 +384,7 @@ fn a_gpu_that_is_kept_for_one_use_is_given_for_no_other() {
         (Mode::MigVgpu, any_gpu(), false),
         (Mode::Foreign, any_gpu(), false),
     ] {
-        let result = give(&mut kept(mode), &[wanted.clone()]);
+        let result = give(&mut kept(mode), std::slice::from_ref(&wanted));
         assert_eq!(result.is_ok(), given, "{mode:?} {wanted:?}");
         if let Err(failure) = result {
             assert_eq!(failure.predicate, Predicate::GpuMode);

@@ -77,9 +77,37 @@ pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
     check_size(host, request)?;
     check_free(host, request)?;
     let pinned = request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0;
-    let pins = if pinned { pin(host, request)? } else { Vec::new() };
+    if !pinned {
+        let devices = device::assign(host, &request.devices, &[])?;
+        return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices });
+    }
+    let cells: Vec<&Cell> = host.capacity.cells.iter().collect();
+    let first = on_cells(host, request, &cells);
+    if request.devices.requests.is_empty() {
+        return first;
+    }
+    // Memory and CPUs go to where the devices are: each cell has a try at being the first one, and the earliest of those that
+    // bring the most devices near wins.
+    let near = |placement: &Placement| placement.devices.iter().filter(|one| is_near(host, placement, one)).count();
+    let turned = (1..cells.len()).map(|by| [&cells[by..], &cells[..by]].concat());
+    let others = turned.filter_map(|cells| on_cells(host, request, &cells).ok());
+    match first {
+        Err(failure) => {
+            others.reduce(|best, other| if near(&other) > near(&best) { other } else { best }).ok_or(failure)
+        }
+        Ok(first) => Ok(others.fold(first, |best, other| if near(&other) > near(&best) { other } else { best })),
+    }
+}
+
+fn on_cells(host: &HostView, request: &Request, cells: &[&Cell]) -> Result<Placement, Failure> {
+    let pins = pin(host, request, cells)?;
     let devices = device::assign(host, &request.devices, &pins)?;
     Ok(Placement { host: host.id.clone(), pins, devices })
+}
+
+fn is_near(host: &HostView, placement: &Placement, piece: &Assignment) -> bool {
+    let node = host.devices.0.get(&piece.device).and_then(|view| view.device.numa_node);
+    placement.pins.iter().any(|pin| Some(pin.cell) == node)
 }
 
 /// Also on a cordoned host: the instance is there already.
@@ -191,12 +219,12 @@ fn freeing(amount: i64, unit: &str) -> String {
 }
 
 /// The fewest cells that can hold it in equal shares; one cell only when asked so.
-fn pin(host: &HostView, request: &Request) -> Result<Vec<Pin>, Failure> {
-    let cells = i64::try_from(host.capacity.cells.len()).unwrap_or(i64::MAX);
-    let most = if request.cpu.single_numa_cell { 1 } else { cells.max(1) };
+fn pin(host: &HostView, request: &Request, cells: &[&Cell]) -> Result<Vec<Pin>, Failure> {
+    let count = i64::try_from(cells.len()).unwrap_or(i64::MAX);
+    let most = if request.cpu.single_numa_cell { 1 } else { count.max(1) };
     let mut first = None;
     for share in (1..=most).filter(|n| request.vcpus % n == 0 && request.memory_mib % n == 0) {
-        match pin_to(host, request, share) {
+        match pin_to(host, request, cells, share) {
             Ok(pins) => return Ok(pins),
             // The answer for one cell is the simplest to read.
             Err(failure) => first = first.or(Some(failure)),
@@ -208,11 +236,11 @@ fn pin(host: &HostView, request: &Request) -> Result<Vec<Pin>, Failure> {
     }
 }
 
-fn pin_to(host: &HostView, request: &Request, shares: i64) -> Result<Vec<Pin>, Failure> {
+fn pin_to(host: &HostView, request: &Request, cells: &[&Cell], shares: i64) -> Result<Vec<Pin>, Failure> {
     let (vcpus, memory_mib) = (request.vcpus / shares, request.memory_mib / shares);
     let mut pins = Vec::new();
     let mut failure = None;
-    for cell in &host.capacity.cells {
+    for cell in cells {
         match pin_cell(host, cell, request, vcpus, memory_mib) {
             Ok(pin) => pins.push(pin),
             Err(why) => failure = failure.max_by_predicate(why),
