@@ -29,9 +29,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// What the agent runs itself again for: one look at devices, or one step
     #[command(hide = true)]
-    DeviceHelper {
-        errand: devices::helper::Errand,
-    },
+    DeviceHelper { errand: devices::helper::Errand },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::{Clock, jitter};
 use crate::config::{Backend, Command, EnrolArgs, RunArgs};
+use crate::devices::{self, simulate};
 use crate::enrol::{self, Invitation};
 use crate::host_report::Source;
 use crate::hypervisor::Hypervisor;
@@ -17,7 +18,6 @@ use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::simulated::Simulated;
 use crate::identity::Identity;
 use crate::link::MutualTls;
-use crate::devices::{self, simulate};
 use crate::{Agent, Config, durable, metrics};
 
 /// Between two attempts to reach a plane that is not there yet.

@@ -33,17 +33,18 @@ impl Config {
             fabric_library: None,
             lock_directory: Some(PathBuf::from("/run/croft/devices")),
         };
-        // Stays what it is when the file is replaced by an upgrade.
-        Self { program: PathBuf::from("/proc/self/exe"), site, longest_step: None, kill: None }
+        // By its process, it stays what it is when an upgrade replaces the file.
+        let program = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+        Self { program, site, longest_step: None, kill: None }
     }
 
-    /// A simulated host below `root`. `library`: stands in for NVML and for Fabric Manager.
+    /// A simulated host below `root`. `library`: stands in for NVML.
     #[must_use]
     pub fn simulated(root: impl Into<PathBuf>, library: PathBuf) -> Self {
         let root = root.into();
         let lock_directory = Some(root.join("run/croft/devices"));
-        let mut config = Self::machine(root, Some(library.clone()));
-        config.site = Site { simulated: true, fabric_library: Some(library), lock_directory, ..config.site };
+        let mut config = Self::machine(root, Some(library));
+        config.site = Site { simulated: true, lock_directory, ..config.site };
         config
     }
 

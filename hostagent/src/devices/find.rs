@@ -86,13 +86,14 @@ pub(super) fn differs(known: &Known, now: &Who) -> Option<String> {
     match (&known.who, now) {
         (Who::Pci(then), Who::Pci(now)) => match then.compare(now) {
             Sameness::Same | Sameness::Unproven => None,
-            Sameness::Swapped { remembered, found } => {
-                Some(format!("another card is in its slot: {} was remembered, {} is there", words(&remembered), words(&found)))
-            }
-            Sameness::Moved { remembered, found } => Some(format!(
-                "it sits at {} now, and was at {}",
-                found.slot_path, remembered.slot_path
+            Sameness::Swapped { remembered, found } => Some(format!(
+                "another card is in its slot: {} was remembered, {} is there",
+                words(&remembered),
+                words(&found)
             )),
+            Sameness::Moved { remembered, found } => {
+                Some(format!("it sits at {} now, and was at {}", found.slot_path, remembered.slot_path))
+            }
         },
         // Which device it is decides where it is looked for: what is found is the one.
         (Who::Usb(_), Who::Usb(_)) | (Who::Named, Who::Named) => None,

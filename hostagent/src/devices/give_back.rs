@@ -69,7 +69,10 @@ impl Session<'_> {
             Ok(plan) => plan,
             // It is not there, and nothing was wrong with the look: there is nothing to take home.
             Err(refusal) if refusal.reason == Reason::DeviceNotSeen && self.is_gone(back) => {
-                let message = format!("it vanished while it was held ({}); look at it before anybody else gets it", refusal.message);
+                let message = format!(
+                    "it vanished while it was held ({}); look at it before anybody else gets it",
+                    refusal.message
+                );
                 let reason = reasons::DEVICE_MISSING;
                 return Err(self.mark(device, MarkKind::Quarantined, reason, message, Vec::new()).await?);
             }
@@ -97,7 +100,10 @@ impl Session<'_> {
         if doubts.is_empty() {
             return Ok(());
         }
-        let message = format!("no reset of {} leaves its neighbours alone: what its last guest left in it may be there", doubts.join(", "));
+        let message = format!(
+            "no reset of {} leaves its neighbours alone: what its last guest left in it may be there",
+            doubts.join(", ")
+        );
         self.mark(device, MarkKind::Quarantined, reasons::DEVICE_NOT_CLEANED, message, Vec::new()).await?;
         // It is home all the same.
         Ok(())
@@ -121,7 +127,9 @@ impl Session<'_> {
             plan.steps.iter().any(|step| matches!(step, Step::Reset { address: of, .. } if *of == address))
         };
         let from_guest = homes.keys().filter(|address| is_vfio(self.function_driver(**address).as_deref()));
-        from_guest.map(|address| (*address, reset(*address) || address.function == 0 || self.is_virtual(*address))).collect()
+        from_guest
+            .map(|address| (*address, reset(*address) || address.function == 0 || self.is_virtual(*address)))
+            .collect()
     }
 
     fn function_driver(&self, address: PciAddress) -> Option<String> {
@@ -179,4 +187,3 @@ fn is_clean(resets: &[ResetRecord], address: PciAddress) -> bool {
 fn is_vfio(driver: Option<&str>) -> bool {
     driver.is_some_and(|driver| driver.replace('_', "-").ends_with("vfio-pci"))
 }
-

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use croft_gpu::apply::{
-    Applier, Carried, ChildProcess, Ending, Executor, Left, Outcome, StepError, TakenBack, Work,
-};
+use croft_gpu::apply::{Applier, Carried, ChildProcess, Ending, Executor, Left, Outcome, StepError, TakenBack, Work};
 use croft_gpu::plan::Plan;
 
 use super::config::Config;

@@ -7,12 +7,14 @@ use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use croft_gpu::apply::{Access, Site, StepError, helper_main};
+use croft_gpu::apply::{Access, Library, Site, StepError, helper_main};
 use croft_gpu::fabric::{self, FabricSource};
-use croft_gpu::host::Host;
+use croft_gpu::host::{FabricPartition, Host};
 use croft_gpu::nvml::{self, NvmlSource};
 use croft_gpu::{HostFs, chain};
+use croft_gpu_sim::driver;
 use croft_gpu_sim::kernel::SimHost;
+use croft_gpu_sim::state::Nvidia;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -63,10 +65,7 @@ pub fn main(errand: Errand) -> ExitCode {
     match errand {
         Errand::Step => helper_main(open),
         Errand::Nvidia => answer(|site: Site| {
-            Ok(Told {
-                nvml: nvml::snapshot(site.nvml_library.as_deref()).into(),
-                fabric: fabric::snapshot(site.fabric_library.as_deref()),
-            })
+            Ok(Told { nvml: nvml::snapshot(site.nvml_library.as_deref()).into(), fabric: fabric_of(&site) })
         }),
         Errand::Look => answer(|LookRequest { site, told }| {
             let fs = files(&site)?;
@@ -81,8 +80,30 @@ fn open(site: &Site) -> Result<Access, StepError> {
         return Access::host(site);
     }
     let simulated = croft_gpu_sim::access::access(&site.root)?;
-    // The same libraries' calls as on a real host; the kernel and the tool are the simulated ones.
-    Ok(Access { fs: simulated.fs, tools: simulated.tools, patience: simulated.patience, ..Access::host(site)? })
+    // NVML by its library's calls, as on a real host; what has no library to stand in for it is asked of the simulation.
+    Ok(Access { nvml: Box::new(Library { path: site.nvml_library.clone() }), ..simulated })
+}
+
+fn fabric_of(site: &Site) -> FabricSource {
+    if !site.simulated {
+        return fabric::snapshot(site.fabric_library.as_deref());
+    }
+    let unavailable = |why: String| FabricSource::Unavailable { why };
+    let nvidia = match Nvidia::read(&site.root) {
+        Ok(nvidia) => nvidia,
+        Err(error) => return unavailable(error.to_string()),
+    };
+    match driver::fabric_partitions(&nvidia) {
+        Ok(partitions) => {
+            let told = |known: &croft_gpu_sim::state::FabricPartition| FabricPartition {
+                id: known.id,
+                gpus: known.gpus.clone(),
+                active: known.active,
+            };
+            FabricSource::Partitions(partitions.iter().map(told).collect())
+        }
+        Err(error) => unavailable(error.to_string()),
+    }
 }
 
 fn files(site: &Site) -> Result<HostFs, String> {

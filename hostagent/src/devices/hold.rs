@@ -33,7 +33,8 @@ impl Session<'_> {
         for device in desired {
             let request = Request::check(self.host(), &self.record().await, device)?;
             if let Request::Function { partition: Some(id), .. } = request {
-                let (wish, back) = (Wish::FabricPartition { id, active: true }, Wish::FabricPartition { id, active: false });
+                let (wish, back) =
+                    (Wish::FabricPartition { id, active: true }, Wish::FabricPartition { id, active: false });
                 let taken = Taken { wish, back: Some(back), pieces: Vec::new() };
                 self.make_true(uid, &device.id, &device.device, taken).await?;
             }

@@ -57,7 +57,8 @@ impl Session<'_> {
             problems.extend(outcome.err().map(|obstacle| format!("{physical}: {}", obstacle.message)));
         }
         for (gpu, mode) in &record.layout.modes {
-            problems.extend(self.keep_mode(&record, *gpu, *mode).await.err().map(|why| format!("{gpu}: {}", why.message)));
+            problems
+                .extend(self.keep_mode(&record, *gpu, *mode).await.err().map(|why| format!("{gpu}: {}", why.message)));
         }
         // Modes that nobody needs any more, the layout neither.
         let unwanted = record.modes.keys().filter(|gpu| !record.layout.modes.contains_key(gpu));

@@ -84,6 +84,8 @@ struct Inner {
 /// What the driver of an instance goes by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
+    /// Were the devices looked at since the agent began? Before that, nobody knows how they are.
+    pub looked: bool,
     /// Ids of requests by which the instance holds something.
     pub held: BTreeSet<String>,
     /// Bus and device number of now, of USB devices that are plugged in.
@@ -145,8 +147,7 @@ impl Devices {
         let record = inner.record.read().await;
         let Some(holds) = record.holds.get(&uid) else { return Ok(()) };
         let kept = |id: &String, device: &String| keep.iter().any(|kept| kept.id == *id && kept.device == *device);
-        let ids: Vec<&String> =
-            holds.iter().filter(|(id, hold)| !kept(id, &hold.device)).map(|(id, _)| id).collect();
+        let ids: Vec<&String> = holds.iter().filter(|(id, hold)| !kept(id, &hold.device)).map(|(id, _)| id).collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -177,6 +178,7 @@ impl Devices {
         let looked = inner.seen.borrow().clone();
         let mut view = View { held: record.held(uid), ..View::default() };
         let Some(Ok(looked)) = looked else { return view };
+        view.looked = true;
         for (id, hold) in record.holds.get(&uid).into_iter().flatten() {
             if let Ok(find::Found::Usb(device)) = find::device(&looked.host, &record, &hold.device) {
                 view.usb.insert(id.clone(), (device.port.bus, device.device_number));
@@ -218,9 +220,10 @@ impl Inner {
     }
 
     async fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Obstacle> {
-        self.record.update(change).await.map_err(|error| {
-            Obstacle::new(reasons::JOURNAL_UNWRITABLE, format!("{:#}", anyhow::Error::new(error)))
-        })
+        self.record
+            .update(change)
+            .await
+            .map_err(|error| Obstacle::new(reasons::JOURNAL_UNWRITABLE, format!("{:#}", anyhow::Error::new(error))))
     }
 
     /// Tells what is known now, if it is something else than before.
@@ -229,7 +232,8 @@ impl Inner {
         let record = self.record.read().await;
         let report = report::of(seen.as_ref().map(|seen| seen.as_ref().map(|looked| &**looked)), &record);
         self.report.send_if_modified(|known| {
-            let report = Report { problems: known.problems.clone(), layout_generation: known.layout_generation, ..report };
+            let report =
+                Report { problems: known.problems.clone(), layout_generation: known.layout_generation, ..report };
             let differs = **known != report;
             if differs {
                 *known = Arc::new(report);

@@ -17,11 +17,24 @@ use crate::reasons;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
     /// A whole function and its companions.
-    Function { address: PciAddress, companions: Vec<PciAddress>, partition: Option<u32>, mac: Option<String> },
+    Function {
+        address: PciAddress,
+        companions: Vec<PciAddress>,
+        partition: Option<u32>,
+        mac: Option<String>,
+    },
     /// A vGPU on a virtual function of a GPU.
-    Slice { gpu: PciAddress, index: u16, type_name: String, piece: Option<MigPiece> },
+    Slice {
+        gpu: PciAddress,
+        index: u16,
+        type_name: String,
+        piece: Option<MigPiece>,
+    },
     /// A mediated device of a parent that has no virtual functions.
-    Mediated { parent: String, type_name: String },
+    Mediated {
+        parent: String,
+        type_name: String,
+    },
     Usb,
 }
 
@@ -46,7 +59,8 @@ impl Request {
         let wrong = |why: &str| Obstacle::new(reasons::DEVICE_CHANGED, format!("{id} {why}"));
         match (&desired.piece, found) {
             (Some(Piece::Whole(whole)), Found::Function(function)) => {
-                let parse = |text: &String| text.parse().map_err(|error| wrong(&format!("has a companion that {error}")));
+                let parse =
+                    |text: &String| text.parse().map_err(|error| wrong(&format!("has a companion that {error}")));
                 let companions = whole.companions.iter().map(parse).collect::<Result<_, _>>()?;
                 let partition = u32::try_from(whole.fabric_partition).ok();
                 let mac = Some(whole.mac.clone()).filter(|mac| !mac.is_empty());

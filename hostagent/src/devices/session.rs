@@ -102,7 +102,9 @@ impl<'a> Session<'a> {
                     Undone::Whole => Setback::AsBefore(obstacle),
                     Undone::Not { left, .. } => {
                         let kind = MarkKind::Quarantined;
-                        Setback::Marked(self.mark(device, kind, reasons::DEVICE_NOT_RESTORED, obstacle.message, left).await?)
+                        Setback::Marked(
+                            self.mark(device, kind, reasons::DEVICE_NOT_RESTORED, obstacle.message, left).await?,
+                        )
                     }
                 };
                 (failure.resets, Err(setback))
@@ -150,7 +152,8 @@ impl<'a> Session<'a> {
         left: Vec<Left>,
     ) -> Result<Obstacle, Obstacle> {
         tracing::error!(device, reason, "{message}");
-        let mark = Mark { kind, reason: reason.to_owned(), message: message.clone(), time: self.devices.clock.wall().0 };
+        let mark =
+            Mark { kind, reason: reason.to_owned(), message: message.clone(), time: self.devices.clock.wall().0 };
         self.note(|record| {
             // What hangs stays so, whatever else is found wrong with it.
             if !matches!(record.marks.get(device), Some(Mark { kind: MarkKind::Stuck { .. }, .. })) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use croft_gpu_sim::kernel::{PRESETS, SimHost};
 
-/// The library that stands in for NVML and Fabric Manager, as it is built.
+/// The library that stands in for NVML, as it is built.
 const LIBRARY: &str = "libcroft_nvml_sim.so";
 
 #[derive(Debug, thiserror::Error)]

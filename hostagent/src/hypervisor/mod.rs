@@ -69,7 +69,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// must `devices`, bound as their kind demands.
     /// Repeated before every start, so it also mends what a restart of the machine took away (an inactive network), and
     /// brings a definition of an older generation up to date. An existing disk is never made anew.
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error>;
+    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice])
+    -> Result<(), Error>;
 
     /// Gives a running guest one device more, now and for later starts; nothing to do when it has one of that alias.
     async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error>;

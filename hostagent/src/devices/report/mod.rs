@@ -141,7 +141,8 @@ pub(super) fn lasting(host: &Host, id: &str, found: Found<'_>) -> v1::Device {
 pub(super) fn with_what_it_told(now: v1::Device, then: &v1::Device) -> v1::Device {
     let (Some(new), Some(old)) = (&now.gpu, &then.gpu) else { return now };
     let tells = !new.product_name.is_empty() || old.product_name.is_empty();
-    let gpu = if tells { new.clone() } else { v1::Gpu { fabric_partitions: new.fabric_partitions.clone(), ..old.clone() } };
+    let gpu =
+        if tells { new.clone() } else { v1::Gpu { fabric_partitions: new.fabric_partitions.clone(), ..old.clone() } };
     v1::Device { gpu: Some(gpu), ..now }
 }
 

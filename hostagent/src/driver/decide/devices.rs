@@ -81,13 +81,15 @@ pub fn condition(view: &View<'_>) -> Told {
     let ids = |devices: &[&DesiredDevice]| devices.iter().map(|device| device.id.clone()).collect::<Vec<_>>();
     let attached: Vec<_> = desired.devices.iter().filter(|device| has.contains(device.id.as_str())).collect();
     let released = desired.devices.iter().filter(|device| device.detach);
-    let released = released.filter(|device| !has.contains(device.id.as_str()) && !view.devices.held.contains(&device.id));
+    let released =
+        released.filter(|device| !has.contains(device.id.as_str()) && !view.devices.held.contains(&device.id));
     let released: Vec<_> = released.collect();
     let trouble = view.memory.troubles.iter().map(|trouble| &trouble.why).find(|why| devices::is_obstacle(why.reason));
     let ill = wanted.iter().find_map(|device| view.devices.ill.get(&device.id));
     let condition = match (trouble, ill) {
         (Some(why), _) => Some((Status::False, why.reason, why.message.clone())),
         (None, Some(obstacle)) => Some((Status::False, obstacle.reason, obstacle.message.clone())),
+        (None, None) if !view.devices.looked => None,
         (None, None) if wanted.iter().all(|device| has.contains(device.id.as_str())) => {
             (!wanted.is_empty()).then(|| (Status::True, reasons::DEVICES_ATTACHED, String::new()))
         }

@@ -95,10 +95,6 @@ impl View<'_> {
             _ => phase,
         };
         let until = deadline.map_or(trouble.until, |deadline| deadline.min(trouble.until));
-        Decision {
-            phase: Some(phase),
-            why: trouble.why.clone(),
-            next: Next::Wait(Some(until)),
-        }
+        Decision { phase: Some(phase), why: trouble.why.clone(), next: Next::Wait(Some(until)) }
     }
 }

@@ -33,7 +33,9 @@ impl Libvirt {
                 let domain = ours(connect, uid)?;
                 for (flag, xml) in definitions(&domain)? {
                     if !attached(&xml)?.iter().any(|known| known.alias == alias) {
-                        domain.attach_device_flags(&text, flag).map_err(failed(DEVICE_REFUSED, "attaching the device"))?;
+                        domain
+                            .attach_device_flags(&text, flag)
+                            .map_err(failed(DEVICE_REFUSED, "attaching the device"))?;
                     }
                 }
                 Ok(())

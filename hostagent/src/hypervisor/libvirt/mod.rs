@@ -183,7 +183,12 @@ impl Hypervisor for Libvirt {
         media::blocking("old images", prune).await.map_err(Error::from)
     }
 
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error> {
+    async fn ensure_defined(
+        &self,
+        desired: &DesiredInstance,
+        seed: &Seed,
+        devices: &[HostDevice],
+    ) -> Result<(), Error> {
         self.make(desired, seed, devices).await
     }
 

@@ -35,13 +35,15 @@ impl Domain {
     /// One PCI Express port for each device that needs one, and some that stay free. In a guest of several NUMA cells, those
     /// of the host's devices hang on an expander of the device's own cell, so that the guest sees what is near.
     pub fn ports(&self) -> Vec<Element> {
-        let port = |index: usize| el("controller").attr("type", "pci").attr("index", index).attr("model", "pcie-root-port");
+        let port =
+            |index: usize| el("controller").attr("type", "pci").attr("index", index).attr("model", "pcie-root-port");
         let mut elements = vec![el("controller").attr("type", "pci").attr("index", 0).attr("model", "pcie-root")];
         elements.extend((1..=self.common_ports()).map(port));
         let mut next = self.common_ports() + 1;
         for (nth, (cell, devices)) in self.by_cell().into_iter().enumerate() {
             let bus = next;
-            let target = el("target").attr("busNr", FIRST_EXPANDED_BUS + nth * BUSES_APART).child(el("node").text(cell));
+            let target =
+                el("target").attr("busNr", FIRST_EXPANDED_BUS + nth * BUSES_APART).child(el("node").text(cell));
             let expander = el("controller").attr("type", "pci").attr("index", bus).attr("model", "pcie-expander-bus");
             elements.push(expander.child(target));
             for slot in 0..devices.len() {
@@ -116,9 +118,7 @@ impl HostDevice {
     }
 
     pub fn to_element(&self, place: Option<Place>) -> Element {
-        let hostdev = |kind: &str| {
-            el("hostdev").attr("mode", "subsystem").attr("type", kind).attr("managed", "no")
-        };
+        let hostdev = |kind: &str| el("hostdev").attr("mode", "subsystem").attr("type", kind).attr("managed", "no");
         let element = match &self.source {
             Source::Function { address, rom, .. } => {
                 let element = hostdev("pci").child(vfio()).child(el("source").child(pci(*address)));
@@ -146,7 +146,12 @@ impl HostDevice {
                 .child(el("source").child(pci(*address).attr("type", "pci"))),
         };
         let plugged = |place: Place| {
-            el("address").attr("type", "pci").attr("domain", 0).attr("bus", place.port).attr("slot", 0).attr("function", 0)
+            el("address")
+                .attr("type", "pci")
+                .attr("domain", 0)
+                .attr("bus", place.port)
+                .attr("slot", 0)
+                .attr("function", 0)
         };
         element.child(el("alias").attr("name", alias(&self.alias))).children(place.map(plugged))
     }

@@ -73,7 +73,11 @@ impl Simulated {
         Self::open_machine(directory.into(), capacity, Some(host))
     }
 
-    fn open_machine(directory: PathBuf, capacity: Capacity, host: Option<SimHost>) -> Result<Arc<Self>, durable::Error> {
+    fn open_machine(
+        directory: PathBuf,
+        capacity: Capacity,
+        host: Option<SimHost>,
+    ) -> Result<Arc<Self>, durable::Error> {
         for part in ["domains", "images", "console", "control"] {
             durable::private_directory(&directory.join(part))?;
         }
@@ -185,7 +189,12 @@ impl Hypervisor for Simulated {
         self.drop_images(keep)
     }
 
-    async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice]) -> Result<(), Error> {
+    async fn ensure_defined(
+        &self,
+        desired: &DesiredInstance,
+        seed: &Seed,
+        devices: &[HostDevice],
+    ) -> Result<(), Error> {
         self.faults.check("ensure_defined")?;
         let wanted = Domain::from_desired(desired, seed, devices)?;
         let mut state = self.lock();
