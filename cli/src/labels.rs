@@ -45,12 +45,18 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// As the API's `label_selector`.
-    #[must_use]
-    pub fn text(&self) -> String {
+    /// As the API's `label_selector`. Two values for one label are refused, as the plane refuses them.
+    pub fn text(&self) -> Result<String> {
         // One order, so that equal filters are equal requests.
-        let pairs: BTreeMap<_, _> = self.pairs.iter().map(|(key, value)| (key, value)).collect();
-        pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+        let mut pairs = BTreeMap::new();
+        for (key, value) in &self.pairs {
+            if pairs.insert(key, value).is_some_and(|before| before != value) {
+                return Err(Failure::usage(format!(
+                    "--selector: nothing has two values for {key}; ask for one of them"
+                )));
+            }
+        }
+        Ok(pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
     }
 }
 

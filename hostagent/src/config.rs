@@ -68,7 +68,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub plane: PlaneArgs,
     /// For a first start: the control plane's CA certificate (PEM)
-    #[arg(long, env = "CROFT_CA_FILE", value_name = "FILE", requires_all = ["token", "host_id"])]
+    #[arg(long, env = "CROFT_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// For a first start: one-time enrolment token
     #[arg(long, env = "CROFT_ENROLMENT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
@@ -169,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn a_first_start_needs_all_three() {
-        let error = parse(&["run", "--server", "p:1", "--ca-file", "ca.pem"]).expect_err("must fail").to_string();
-        assert!(error.contains("--token") && error.contains("--host-id"), "{error}");
+    fn what_is_for_a_first_start_may_stay_when_the_token_is_spent() {
+        parse(&["run", "--server", "p:1", "--ca-file", "ca.pem", "--host-id", "h1"])
+            .expect("as an environment file has it");
     }
 
     #[test]

@@ -136,3 +136,19 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{}: another croft-hostagent runs with this state directory", path.display()))?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::{Cli, Command};
+
+    #[tokio::test]
+    async fn a_first_start_needs_all_three() {
+        let arguments = ["croft-hostagent", "run", "--server", "p:1", "--ca-file", "ca.pem", "--host-id", "h1"];
+        let Command::Run(args) = Cli::parse_from(arguments).command else { panic!("run") };
+        let error = first_start(&args).await.expect_err("without a token").to_string();
+        assert!(error.contains("--ca-file, --token and --host-id"), "{error}");
+    }
+}

@@ -102,7 +102,7 @@ impl Fleet {
         store.host_enrol("test", &host, token, [0; 32], |_| Ok("no certificate".to_owned())).await?;
         let report = HostReport {
             capacity,
-            foreign: host::Resources::default(),
+            foreign: Some(host::Resources::default()),
             info: serde_json::json!({}),
             features: Vec::new(),
             conditions: Vec::new(),

@@ -89,9 +89,10 @@ async fn get(app: &App, name: String) -> Result<v1::Operation> {
 async fn list(app: &App, all: bool, selector: &Selector, limit: usize) -> Result<()> {
     let parent = app.tenant_or_all(all, "-")?;
     let plane = app.plane()?;
+    let label_selector = selector.text()?;
     let operations = first_pages(limit, async |page_token, page_size| {
-        let label_selector = selector.text();
-        let request = v1::ListOperationsRequest { parent: parent.clone(), page_token, page_size, label_selector };
+        let (parent, label_selector) = (parent.clone(), label_selector.clone());
+        let request = v1::ListOperationsRequest { parent, page_token, page_size, label_selector };
         let page = plane.call(request, async |plane, r| plane.operations().list_operations(r).await).await?;
         Ok((page.operations, page.next_page_token))
     });

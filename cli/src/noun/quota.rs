@@ -123,6 +123,14 @@ async fn set(app: &App, set: Set) -> Result<()> {
         let resource = &idle.resource;
         return Err(Failure::usage(format!("nothing to set for {resource}: write {resource}=LIMIT, or give --label")));
     }
+    if let Some(twice) = set
+        .wanted
+        .iter()
+        .enumerate()
+        .find(|(at, one)| set.wanted[..*at].iter().any(|before| before.resource == one.resource))
+    {
+        return Err(Failure::usage(format!("{} is there twice: one limit a resource", twice.1.resource)));
+    }
     let request_id = set.change.request_id();
     for wanted in &set.wanted {
         let name = names::quota(|| app.tenant(), &wanted.resource)?;
@@ -185,8 +193,9 @@ pub async fn get(app: &App, name: String) -> Result<v1::Quota> {
 
 async fn list(app: &App, parent: String, selector: &Selector) -> Result<Vec<v1::Quota>> {
     let plane = app.plane()?;
+    let label_selector = selector.text()?;
     all_pages(async |page_token| {
-        let (parent, label_selector) = (parent.clone(), selector.text());
+        let (parent, label_selector) = (parent.clone(), label_selector.clone());
         let request = v1::ListQuotasRequest { parent, page_token, page_size: 0, label_selector };
         let page = plane.call(request, async |plane, r| plane.quotas().list_quotas(r).await).await?;
         Ok((page.quotas, page.next_page_token))

@@ -223,8 +223,9 @@ async fn update(app: &App, update: Update) -> Result<()> {
 async fn list(app: &App, all: bool, selector: &Selector) -> Result<()> {
     let parent = app.tenant_or_all(all, "-")?;
     let plane = app.plane()?;
+    let label_selector = selector.text()?;
     let tokens = all_pages(async |page_token| {
-        let (parent, label_selector) = (parent.clone(), selector.text());
+        let (parent, label_selector) = (parent.clone(), label_selector.clone());
         let request = v1::ListTokensRequest { parent, page_token, page_size: 0, label_selector };
         let page = plane.call(request, async |plane, r| plane.tokens().list_tokens(r).await).await?;
         Ok((page.tokens, page.next_page_token))

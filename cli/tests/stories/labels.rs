@@ -48,8 +48,13 @@ async fn labels_of_a_quota_are_edited_with_its_limit_or_without() {
     assert_eq!(sent.etag, "q1", "it must fail if somebody was faster");
     assert_eq!(asked[1].quota.as_ref().unwrap().limit, Some(9));
 
-    let ran = stage.run(&["quota", "set", "vcpus"]).await;
-    assert!(ran.code == Some(2) && ran.err.contains("nothing to set for vcpus"), "{ran:?}");
+    for (wrong, why) in
+        [(&["vcpus"][..], "nothing to set for vcpus"), (&["vcpus=1", "instances=2", "vcpus=3"], "vcpus is there twice")]
+    {
+        let ran = stage.run(&[&["quota", "set"], wrong].concat()).await;
+        assert!(ran.code == Some(2) && ran.err.contains(why), "{ran:?}");
+    }
+    assert_eq!(stage.fake.asked::<v1::SetQuotaRequest>("set_quota").len(), 2, "nothing of what is wrong is sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,4 +94,8 @@ async fn lists_are_selected_by_the_plane() {
     assert_eq!(stage.fake.asked::<v1::ListOperationsRequest>("list_operations")[0].label_selector, "a=1,b=2");
     let shown = stage.run(&["operation", "list", "-o", "wide"]).await.ok();
     assert!(shown.contains("LABELS") && shown.contains("a=1"), "{shown}");
+    for command in [&["quota", "list"][..], &["instance", "list"], &["instance", "list", "--watch"]] {
+        let ran = stage.run(&[command, &["-l", "a=1", "-l", "a=2"]].concat()).await;
+        assert!(ran.code == Some(2) && ran.err.contains("two values for a"), "{ran:?}");
+    }
 }

@@ -99,6 +99,7 @@ fn truth() -> Arc<Truth> {
         labels: BTreeMap::new(),
         state: HostState::Ready,
         cordoned: false,
+        unready: None,
         capacity: Capacity { vcpus: 8, memory_mib: 16_384, disk_gib: 100, ..Capacity::default() },
         reserve: Resources { vcpus: 0, memory_mib: 1024, disk_gib: 10 },
         foreign: Resources { vcpus: 1, memory_mib: 512, disk_gib: 0 },

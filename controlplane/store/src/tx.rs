@@ -10,6 +10,7 @@ use croft_core::instance::{Instance, State};
 use croft_core::ports::BoxFuture;
 use croft_core::{Error, Result, Timestamp};
 use sqlx::{AnyConnection, Connection as _, Executor as _};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use tracing::Instrument as _;
@@ -105,8 +106,25 @@ impl Tx {
         self.changes.push(Pending::Removed { instance: Box::new(instance.clone()) });
     }
 
+    /// Of an instance that this commit writes several times only the last counts: what it was in between, nobody could
+    /// have read, and a watcher must not hear of it either.
+    fn leave_out_what_nobody_could_read(&mut self) {
+        let mut later = HashSet::new();
+        let mut kept: Vec<Pending> = std::mem::take(&mut self.changes);
+        kept.reverse();
+        kept.retain(|change| match change {
+            Pending::Event(_) => true,
+            // That it is new is told in any case.
+            Pending::Instance { instance, created } => later.insert(instance.uid) || *created,
+            Pending::Removed { instance } => later.insert(instance.uid),
+        });
+        kept.reverse();
+        self.changes = kept;
+    }
+
     /// `None`: nothing was written that anybody would look at.
     async fn raise_revision(&mut self) -> Result<Option<i64>> {
+        self.leave_out_what_nobody_could_read();
         let steps = i64::try_from(self.changes.len()).unwrap_or(i64::MAX).max(i64::from(self.announce));
         if steps == 0 {
             return Ok(None);

@@ -121,13 +121,20 @@ impl Journal {
             Err(fault) => fault,
         };
         let aside = self.directory.join(format!("{uid}.json.corrupt"));
-        let message = format!("{} {fault}; it is kept as {}", path.display(), aside.display());
+        // Copied, not moved: at no moment does the instance have no file. Replaced only when the copy is on the disk.
+        let kept = durable::write(&aside, &text);
+        let message = match &kept {
+            Ok(()) => format!("{} {fault}; it is kept as {}", path.display(), aside.display()),
+            Err(error) => {
+                format!("{} {fault}; it stays as it is, for it can not be kept aside: {error}", path.display())
+            }
+        };
         tracing::error!(%uid, "{message}");
         let record = unreadable(message);
-        // Copied, not moved: at no moment does the instance have no file. Replaced only when the copy is on the disk.
-        let replaced = durable::write(&aside, &text).map_err(Error::from);
-        if let Err(error) = replaced.and_then(|()| kept::write(path, &record, &self.ballast, &self.tasks)) {
-            tracing::warn!(%uid, "the unreadable file stays where it is: {:#}", anyhow::Error::new(error));
+        if kept.is_ok()
+            && let Err(error) = kept::write(path, &record, &self.ballast, &self.tasks)
+        {
+            tracing::warn!(%uid, "the unreadable file stays where it is, too: {:#}", anyhow::Error::new(error));
         }
         record
     }

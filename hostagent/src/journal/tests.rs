@@ -126,7 +126,8 @@ fn what_cannot_be_kept_aside_is_not_replaced() {
     // The name that it would be kept under is taken: as little as a full disk does it let a copy be made.
     fs::create_dir(dir.path().join(format!("{uid}.json.corrupt"))).expect("obstacle");
     let (_, record) = open(dir.path()).records.pop().expect("never dropped");
-    assert!(record.corrupt.is_some());
+    let message = record.corrupt.expect("corrupt").message;
+    assert!(message.contains("it stays as it is") && !message.contains("is kept as"), "{message}");
     assert_eq!(fs::read_to_string(&path).expect("still there"), "{ half");
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Program {
 /// What every test run sees.
 pub(crate) fn with_environment(run: Run, options: &Options) -> Result<Run> {
     let run = run.env("CROFT_CACHE", cache()?);
-    Ok(if options.full { run.env("PROPTEST_CASES", "2048").env("CROFT_TEST_FULL", "1") } else { run })
+    Ok(if options.full { run.env("PROPTEST_CASES", "512").env("CROFT_TEST_FULL", "1") } else { run })
 }
 
 /// Compiles; compiler messages go to the terminal.

@@ -22,7 +22,7 @@ use crate::workspace::{cache, in_ci};
 /// Where the test runs of this invocation differ.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// More cases in property tests (PROPTEST_CASES=2048) and the long trials (CROFT_TEST_FULL=1).
+    /// More cases in property tests (PROPTEST_CASES=512) and the long trials (CROFT_TEST_FULL=1).
     #[arg(long)]
     pub(crate) full: bool,
     /// Only these lanes.

@@ -44,6 +44,8 @@ pub async fn follow(app: &App, filter: Filter, only: Option<String>) -> Result<(
         None => filter.parent(app)?,
     };
     let host = filter.host_name()?;
+    // Applied here, and refused as a list refuses it.
+    filter.selector.text()?;
     let wanted = |instance: &v1::Instance| match &only {
         Some(name) => instance.name == *name,
         None => filter.matches(instance, &host),

@@ -175,6 +175,7 @@ mod tests {
             labels: Labels::default(),
             state: State::Ready,
             cordoned: false,
+            unready: None,
             capacity,
             reserve: Resources::default(),
             foreign: foreign_into(everything),

@@ -3,9 +3,10 @@
 use croft_core::Result;
 use croft_core::Timestamp;
 use croft_core::event::Severity;
-use croft_core::host::State;
+use croft_core::host::{Capacity, State};
 use croft_core::id::HostId;
 
+use crate::column::to_json;
 use crate::event::reason;
 use crate::open::Store;
 use crate::sql::sql;
@@ -21,23 +22,27 @@ fn ready(tx: &mut Tx, id: &HostId, message: &str) {
     tx.event(None, &format!("hosts/{id}"), reason::HOST_READY, message, Severity::Info);
 }
 
-/// FENCED to READY, once the agent has journaled the epoch and found nothing left of what was fenced. `true`: now.
-pub(crate) async fn release(tx: &mut Tx, id: &HostId) -> Result<bool> {
-    let released = sql("UPDATE hosts
-                        SET state = 'READY', version = version + 1
-                        WHERE id = $1
-                          AND state = 'FENCED'
-                          AND confirmed_epoch = epoch
-                          AND NOT EXISTS (SELECT 1 FROM fenced WHERE host = $1 AND absent = 0)")
+/// FENCED to READY, once the agent has journaled the epoch and found nothing left of what was fenced. A host that never
+/// said what it has, because it was fenced before its first report, is ENROLLED: that report makes it READY.
+pub(crate) async fn release(tx: &mut Tx, id: &HostId) -> Result<()> {
+    let released: Option<(String,)> = sql("UPDATE hosts
+                                           SET state = CASE WHEN capacity = $2 THEN 'ENROLLED' ELSE 'READY' END,
+                                               version = version + 1
+                                           WHERE id = $1
+                                             AND state = 'FENCED'
+                                             AND confirmed_epoch = epoch
+                                             AND NOT EXISTS (SELECT 1 FROM fenced WHERE host = $1 AND absent = 0)
+                                           RETURNING state")
     .bind(id)
-    .run(&mut tx.conn)
+    .bind(to_json(&Capacity::default())?)
+    .optional(&mut tx.conn)
     .await?;
-    if released == 0 {
-        return Ok(false);
-    }
+    let Some((state,)) = released else { return Ok(()) };
     sql("DELETE FROM fenced WHERE host = $1").bind(id).run(&mut tx.conn).await?;
-    ready(tx, id, "came back, and destroyed what was fenced");
-    Ok(true)
+    if state == State::Ready.as_str() {
+        ready(tx, id, "came back, and destroyed what was fenced");
+    }
+    Ok(())
 }
 
 /// ENROLLED to READY, with a lease, so that it does not end before it is first renewed.
@@ -159,8 +164,7 @@ impl Store {
                 .bind(epoch)
                 .run(&mut tx.conn)
                 .await?;
-                release(tx, &id).await?;
-                Ok(())
+                release(tx, &id).await
             })
         })
         .await

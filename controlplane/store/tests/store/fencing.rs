@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use croft_core::Reason;
+use croft_core::event::{Changed, Topic};
 use croft_core::host::{Resources, State as HostState};
 use croft_core::instance::{Observed, Phase, State};
+use croft_core::{Clock, Reason};
 use croft_store::{Command, Done, PlaceAnswer};
 
-use crate::bed::{Bed, call, h, refused, seen, small};
+use crate::bed::{Bed, call, h, refused, report, seen, small};
 
 #[tokio::test]
 async fn a_fence_lets_go_of_everything_and_keeps_the_charges() {
@@ -43,6 +44,42 @@ async fn a_fence_lets_go_of_everything_and_keeps_the_charges() {
     expected.sort_unstable();
     assert_eq!(buried, expected, "also what is gone by now");
     bed.consistent().await;
+}
+
+#[tokio::test]
+async fn a_watcher_hears_of_a_fenced_instance_once_and_never_that_it_runs_nowhere() {
+    let bed = Bed::furnished().await;
+    let running = bed.running("acme", "running").await;
+    let deleting = bed.running("acme", "deleting").await;
+    bed.command(&deleting, Command::Delete { force: false }).await.unwrap();
+    let before = bed.store.revision().await.unwrap();
+    bed.store.host_fence(&call(), &h("h1")).await.unwrap();
+    let read = bed.store.changes_after(before, Topic::Instances, None, 100).await.unwrap();
+    let mut heard: Vec<_> = read
+        .changes
+        .iter()
+        .map(|change| match &change.what {
+            Changed::InstanceWritten { instance, created: false } => (instance.uid, Some(instance.status.state)),
+            Changed::InstanceRemoved { instance } => (instance.uid, None),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    heard.sort_unstable_by_key(|(uid, _)| *uid);
+    assert_eq!(heard, [(running.uid, Some(State::Placing)), (deleting.uid, None)]);
+}
+
+#[tokio::test]
+async fn a_host_that_was_fenced_before_it_said_what_it_has_is_not_ready_until_it_does() {
+    let bed = Bed::new().await;
+    let expire = bed.clock.now().plus(Duration::from_secs(60));
+    bed.store.host_enrolment_create(&call(), &h("h1"), [1; 32], expire).await.unwrap();
+    bed.store.host_enrol("p", &h("h1"), [1; 32], [1; 32], |_| Ok("cert".to_owned())).await.unwrap();
+    bed.store.host_fence(&call(), &h("h1")).await.unwrap();
+    bed.store.host_epoch_confirmed(&h("h1"), 2).await.unwrap();
+    bed.heard("h1").await;
+    assert_eq!(state(&bed).await, HostState::Enrolled);
+    bed.store.host_report(&h("h1"), report(8)).await.unwrap();
+    assert_eq!(state(&bed).await, HostState::Ready);
 }
 
 #[tokio::test]

@@ -62,13 +62,21 @@ impl Firewall {
     /// that was written with other options.
     pub async fn keep(&mut self, bridges: BTreeSet<String>) -> Result<(), Error> {
         let found = Written { listing: listing().await, bridges };
-        if self.written.as_ref() == Some(&found) || (found.bridges.is_empty() && found.listing.is_none()) {
+        if self.is_in_force(&found) {
             return Ok(());
         }
         if self.written.as_ref().is_some_and(|written| written.listing != found.listing) {
             tracing::warn!("the rules that keep tenants apart were gone or changed; putting them in force again");
         }
         self.apply(found.bridges).await
+    }
+
+    fn is_in_force(&self, found: &Written) -> bool {
+        match found.listing {
+            Some(_) => self.written.as_ref() == Some(found),
+            // Also one that went before it could be listed: no table is what is wanted only where there is no bridge.
+            None => found.bridges.is_empty(),
+        }
     }
 }
 
@@ -171,6 +179,26 @@ mod tests {
         let bridges = BTreeSet::from(["cr-0000000a".to_owned(), "cr-0000000b".to_owned()]);
         insta::assert_snapshot!("firewall", ruleset(&bridges, &Reach::default()));
         assert_eq!(ruleset(&BTreeSet::new(), &Reach::default()).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_table_that_is_not_there_is_never_in_force_for_a_bridge() {
+        let found = |bridge: Option<&str>, listing: Option<&str>| Written {
+            bridges: bridge.map(str::to_owned).into_iter().collect(),
+            listing: listing.map(str::to_owned),
+        };
+        let firewall = |written| Firewall { reach: Reach::default(), written };
+        let bridge = Some("cr-0000000a");
+        let as_written = firewall(Some(found(bridge, Some("rules"))));
+        assert!(as_written.is_in_force(&found(bridge, Some("rules"))));
+        assert!(!as_written.is_in_force(&found(bridge, Some("other rules"))));
+        assert!(!as_written.is_in_force(&found(Some("cr-0000000b"), Some("rules"))));
+        assert!(!as_written.is_in_force(&found(bridge, None)));
+        // Somebody flushed it between the writing and the listing.
+        assert!(!firewall(Some(found(bridge, None))).is_in_force(&found(bridge, None)));
+        // Another agent's, with other options perhaps.
+        assert!(!firewall(None).is_in_force(&found(bridge, Some("rules"))));
+        assert!(firewall(None).is_in_force(&found(None, None)));
     }
 
     #[test]
