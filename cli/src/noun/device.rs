@@ -232,7 +232,7 @@ pub fn details(device: &v1::Device) -> Vec<String> {
     for holder in &device.holders {
         let slices = [holder.mig_profiles.clone(), holder.vgpu_types.clone()].concat().join(", ");
         let slices = if slices.is_empty() { slices } else { format!(" {slices}") };
-        lines.push(format!("  held by {}:{slices} ({})", holder.instance, holder.atoms.join(" ")));
+        lines.push(format!("  held by {}:{slices} ({})", holder.instance, pieces(&holder.atoms)));
     }
     if let Some(reset) = &device.last_reset {
         let clean = if reset.clean { "clean" } else { "NOT clean" };
@@ -244,6 +244,29 @@ pub fn details(device: &v1::Device) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// `m2-3 c0-1 vf0`; a device that is held whole is held with all its pieces, and those say nothing more.
+fn pieces(atoms: &[String]) -> String {
+    if atoms.iter().any(|atom| atom == "whole") {
+        return "whole".to_owned();
+    }
+    let split = |atom: &str| {
+        let at = atom.find(|c: char| c.is_ascii_digit())?;
+        Some((atom[..at].to_owned(), atom[at..].parse::<u32>().ok()?))
+    };
+    let mut runs: Vec<(String, u32, u32)> = Vec::new();
+    for (word, number) in atoms.iter().filter_map(|atom| split(atom)) {
+        match runs.last_mut() {
+            Some((last, _, end)) if *last == word && *end + 1 == number => *end = number,
+            _ => runs.push((word, number, number)),
+        }
+    }
+    let shown = runs.iter().map(|(word, from, to)| match from == to {
+        true => format!("{word}{from}"),
+        false => format!("{word}{from}-{to}"),
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -259,6 +282,14 @@ mod tests {
         for text in ["", "0000:41:00.0", "h1/", "hosts/h1", "hosts/h1/devices/", "a/b/c"] {
             assert!(name(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn pieces_are_told_in_runs() {
+        let told = |atoms: &str| pieces(&atoms.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(told("vf0 vf1 m2 m3 c0 me0"), "vf0-1 m2-3 c0 me0");
+        assert_eq!(told("m0 m2"), "m0 m2");
+        assert_eq!(told("whole vf0 m0"), "whole");
     }
 
     #[test]

@@ -162,7 +162,7 @@ async fn gpus_say_what_is_taken_and_where_there_is_room() {
     let asked: Vec<v1::ListDevicesRequest> = stage.fake.asked("list_devices");
     assert_eq!((asked[0].parent.as_str(), asked[0].kinds.as_slice()), ("hosts/-", [1].as_slice()));
     let shown = stage.run(&["gpu", "show", "h1/0000:41:00.0"]).await.ok();
-    assert!(shown.contains("  held by tenants/acme/instances/train: 2g.20gb (m2 m3 c0 c1 vf0)\n"), "{shown}");
+    assert!(shown.contains("  held by tenants/acme/instances/train: 2g.20gb (m2-3 c0-1 vf0)\n"), "{shown}");
     let profile = shown.lines().find(|line| line.starts_with("2g.20gb")).unwrap();
     assert!(profile.ends_with("   0 4"), "{shown}");
 }
@@ -291,7 +291,7 @@ async fn an_assertion_that_fails_says_what_differs() {
     let assert = ["host", "layout", "assert", "h1", "-f", &file];
     let differs = stage.run(&assert).await;
     assert_eq!(differs.code, Some(1), "{differs:?}");
-    assert!(differs.err.contains("h1: 0000:42:00.0 is set to 2 virtual functions, the file says 8"), "{differs:?}");
+    assert!(differs.err.contains("h1: 0000:42:00.0: 2 virtual functions; the file says 8 virtual functions"), "{differs:?}");
     let unsettled = stage.run(&assert).await;
     assert_eq!(unsettled.code, Some(1), "{unsettled:?}");
     assert!(unsettled.err.contains("h1: 0000:42:00.0: the card makes 4"), "{unsettled:?}");

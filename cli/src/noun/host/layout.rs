@@ -183,7 +183,8 @@ fn same(one: &[v1::DeviceLayout], other: &[v1::DeviceLayout]) -> bool {
 
 fn differences(host: &str, is: &[v1::DeviceLayout], says: &[v1::DeviceLayout]) -> Vec<String> {
     let find = |list: &[v1::DeviceLayout], device: &str| list.iter().find(|one| one.device == device).cloned();
-    let shown = |one: Option<v1::DeviceLayout>| one.map_or("as requests come".to_owned(), |one| file::shown(&one));
+    let shown =
+        |one: Option<v1::DeviceLayout>| one.map_or("set up as requests come".to_owned(), |one| file::shown(&one));
     let mut devices: Vec<&str> = is.iter().chain(says).map(|one| one.device.as_str()).collect();
     devices.sort_unstable();
     devices.dedup();
@@ -191,7 +192,7 @@ fn differences(host: &str, is: &[v1::DeviceLayout], says: &[v1::DeviceLayout]) -
     differing
         .map(|device| {
             let (is, says) = (shown(find(is, device)), shown(find(says, device)));
-            format!("{host}: {device} is set to {is}, the file says {says}")
+            format!("{host}: {device}: {is}; the file says {says}")
         })
         .collect()
 }
