@@ -22,6 +22,8 @@ use crate::{Agent, Config, durable, metrics};
 
 /// Between two attempts to reach a plane that is not there yet.
 const KNOCK_AGAIN: Duration = Duration::from_secs(3);
+const LOCK_TRIES: u32 = 10;
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Until the work is done or a signal ends it. An error is for the operator, and the exit code is 1.
 pub async fn run(command: Command) -> anyhow::Result<()> {
@@ -132,8 +134,19 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
     durable::private_directory(state_dir)?;
     let path = state_dir.join("lock");
     let file = File::create(&path).with_context(|| format!("{}: can not be created", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{}: another croft-hostagent runs with this state directory", path.display()))?;
+    // An agent that was killed may have left a child that has not yet become the program it was to be: it holds what its
+    // parent held, for a moment.
+    for attempt in 1.. {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_TRIES => std::thread::sleep(LOCK_AGAIN),
+            locked => {
+                locked.with_context(|| {
+                    format!("{}: another croft-hostagent runs with this state directory", path.display())
+                })?;
+                break;
+            }
+        }
+    }
     Ok(file)
 }
 

@@ -147,9 +147,7 @@ async fn spawn(
 }
 
 fn device_config(machine: &SimHost, longest_step: Option<Duration>, kill: Option<devices::Kill>) -> devices::Config {
-    // Built beside the tests, as a dependency of theirs.
-    let library = std::env::current_exe().expect("test").with_file_name("libcroft_nvml_sim.so");
-    let config = devices::Config::simulated(machine.root(), library);
+    let config = devices::Config::simulated(machine.root(), super::devices::library(machine.root()));
     devices::Config { program: env!("CARGO_BIN_EXE_croft-hostagent").into(), longest_step, kill, ..config }
 }
 

@@ -137,8 +137,12 @@ pub(super) fn lasting(host: &Host, id: &str, found: Found<'_>) -> v1::Device {
     }
 }
 
-/// A GPU that is passed through has lost the driver that knows it: what it told before still holds.
-pub(super) fn with_what_it_told(now: v1::Device, then: &v1::Device) -> v1::Device {
+/// A GPU that is passed through has lost the driver that knows it: what it told before still holds. So does the group of a
+/// device that nobody can plan on for the moment.
+pub(super) fn with_what_it_told(mut now: v1::Device, then: &v1::Device) -> v1::Device {
+    if now.companions.is_empty() && now.iommu_group == then.iommu_group {
+        now.companions.clone_from(&then.companions);
+    }
     let (Some(new), Some(old)) = (&now.gpu, &then.gpu) else { return now };
     let tells = !new.product_name.is_empty() || old.product_name.is_empty();
     let gpu =

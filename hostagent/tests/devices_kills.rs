@@ -1,0 +1,246 @@
+//! The agent's process is killed at every point of a hold, a reboot's replay and a give-back, and started again: the same
+//! layout comes back, and at the end the machine is as it was.
+
+mod fake;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use croft_gpu_sim::kernel::{SimHost, dump};
+use croft_hostagent::crash;
+use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
+use croft_hostagent::identity::{Identity, Request};
+use croft_proto::agent::v1::instance_observation::Phase;
+use croft_proto::agent::v1::{DesiredDevice, InstanceObservation};
+use croft_proto::v1;
+use croft_proto::v1::condition::Status;
+use fake::devices::{condition, mig_backed, usb, whole, with};
+use fake::plane::Plane;
+use fake::tls::Ca;
+use uuid::Uuid;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_croft-hostagent");
+const GPU: &str = "0000:41:00.0";
+const DISPLAY: &str = "0000:61:00.0";
+const DONGLE: &str = "usb-0000:00:14.0-1";
+/// Replays are killed at each of their steps.
+const STEP: &str = "agent.device_step.before";
+
+struct Lab {
+    _directory: tempfile::TempDir,
+    state: PathBuf,
+    plane: Plane,
+    _ca: Ca,
+    server: SocketAddr,
+}
+
+impl Lab {
+    async fn new() -> Lab {
+        let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
+        let state = directory.path().join("state");
+        let (plane, ca) = (Plane::new(), Ca::new("the plane's CA"));
+        let server = ca.serve(&plane, "h1", "once").await;
+        let request = Request::ensure(&state, "h1").expect("request");
+        Identity::store(&state, &ca.sign(&request.csr_pem, 2020, 2090), &ca.pem()).expect("identity");
+        Lab { _directory: directory, state, plane, _ca: ca, server }
+    }
+
+    fn machine(&self) -> PathBuf {
+        self.state.join("simulated/machine")
+    }
+
+    fn tree(&self) -> String {
+        (0..50).find_map(|_| dump(&self.machine()).ok()).expect("dump")
+    }
+
+    fn agent(&self, point: Option<&str>) -> Child {
+        let library = fake::devices::library(&self.state);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.state.join("log")).expect("log");
+        let mut command = Command::new(AGENT);
+        command.args(["run", "--simulate", "devbox", "--metrics-listen", "127.0.0.1:0"]);
+        command.arg("--nvml-library").arg(library).arg("--state-dir").arg(&self.state);
+        command.arg("--server").arg(self.server.to_string());
+        command.env_remove(crash::VARIABLE).envs(point.map(|point| (crash::VARIABLE, point)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("spawn")
+    }
+
+    /// Keeps an agent running until `done`; the first one dies at `point`. Answers whether it did.
+    async fn drive(&self, point: &str, what: &str, done: impl Fn(&Plane) -> bool) -> bool {
+        let (mut agent, mut died) = (self.agent(Some(point)), false);
+        let began = Instant::now();
+        loop {
+            if agent.try_wait().expect("wait").is_some() {
+                assert!(!died, "{point}: {what}: it ended by itself: {}", self.log());
+                died = true;
+                self.plane.lock().observed.clear();
+                agent = self.agent(None);
+            }
+            if done(&self.plane) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{point}: {what}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        agent.kill().expect("kill");
+        agent.wait().expect("wait");
+        self.plane.cut();
+        let mut inner = self.plane.lock();
+        (inner.sync_done, inner.host) = (None, None);
+        inner.observed.clear();
+        died
+    }
+
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.state.join("log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+fn device(plane: &Plane, id: &str) -> Option<v1::Device> {
+    let host = plane.lock().host.clone()?;
+    host.devices.into_iter().find(|device| device.name.ends_with(id))
+}
+
+fn runs(seen: &InstanceObservation) -> bool {
+    seen.phase() == Phase::Running && condition(seen).0 == Status::True
+}
+
+/// A slice, a whole display card, and a dongle.
+fn wish(plane: &Plane) -> Vec<DesiredDevice> {
+    let slice = mig_backed("H100XM-2-20C", "2g.20gb", (0, 2), 0);
+    let piece = |id: &str, name: &str, piece: &dyn Fn(&v1::Device) -> _| {
+        let device = device(plane, name).expect("reported");
+        DesiredDevice {
+            id: id.to_owned(),
+            device: name.to_owned(),
+            serial: device.serial.clone(),
+            pci_id: device.id.clone(),
+            slot_path: device.slot_path.clone(),
+            detach: false,
+            piece: Some(piece(&device)),
+        }
+    };
+    let slice = slice(&device(plane, GPU).expect("reported"));
+    vec![piece("slice", GPU, &|_| slice.clone()), piece("card", DISPLAY, &whole), piece("hsm", DONGLE, &usb)]
+}
+
+struct Story {
+    lab: Lab,
+    uid: Uuid,
+    before: String,
+}
+
+impl Story {
+    /// What tells of two machines whether they are set up alike.
+    fn layout(&self) -> String {
+        // Device numbers of USB devices are others after each boot; so is the boot.
+        let made_up =
+            |line: &&str| !line.contains("boot_id") && !line.contains("/devnum") && !line.contains("dev/bus/usb");
+        self.lab.tree().lines().filter(made_up).collect::<Vec<_>>().join("\n")
+    }
+
+    async fn give_back(&self, point: &str) -> bool {
+        let uid = self.uid;
+        self.lab.plane.bury(uid, true, 0);
+        let died =
+            self.lab.drive(point, "it is absent", move |plane| plane.observed(uid).phase() == Phase::Absent).await;
+        assert_eq!(self.lab.tree(), self.before, "{point}");
+        died
+    }
+
+    fn reboot(&self) {
+        let capacity: Capacity = "vcpus=64,memory-mib=262144,disk-gib=1000".parse().expect("capacity");
+        let host = SimHost::at(self.lab.machine()).expect("machine");
+        let open =
+            |path: &Path| Simulated::open_with_devices(path.parent().expect("parent"), capacity.clone(), host.clone());
+        let simulated: Arc<Simulated> = open(&self.lab.machine()).expect("simulated");
+        simulated.host_reboot().expect("reboot");
+    }
+}
+
+/// Devices are reported in the first life, asked for in the second.
+async fn prepared() -> Story {
+    let lab = Lab::new().await;
+    let uid = Uuid::now_v7();
+    let mut agent = lab.agent(None);
+    fake::eventually("devices are reported", async || {
+        let known =
+            |id: &str| device(&lab.plane, id).is_some_and(|device| device.state() == v1::device::State::Available);
+        if known(GPU) && known(DISPLAY) && known(DONGLE) { Ok(()) } else { Err(lab.log()) }
+    })
+    .await;
+    let before = lab.tree();
+    let devices = wish(&lab.plane);
+    agent.kill().expect("kill");
+    agent.wait().expect("wait");
+    lab.plane.cut();
+    lab.plane.lock().sync_done = None;
+    lab.plane.upsert(with(uid, devices));
+    Story { lab, uid, before }
+}
+
+/// Each step of each plan, until there is none of that number any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_killed_at_every_point_is_finished_and_given_back() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut points =
+        ["agent.hold.before#1", "agent.hold.after#2", "agent.device_plan.after#3"].map(str::to_owned).to_vec();
+    points.extend((1..=10).map(|n| format!("{STEP}#{n}")));
+    let mut deaths = 0;
+    for point in points {
+        let story = prepared().await;
+        let uid = story.uid;
+        deaths += usize::from(story.lab.drive(&point, "it runs", move |plane| runs(&plane.observed(uid))).await);
+        story.give_back("never").await;
+    }
+    assert!(deaths >= 12, "only {deaths} of the points were reached");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reboot_is_replayed_whenever_it_is_killed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut reference: Option<String> = None;
+    for n in 1.. {
+        let point = match n {
+            1 => "agent.replay.before".to_owned(),
+            2 => "agent.replay.after".to_owned(),
+            n => format!("{STEP}#{}", n - 2),
+        };
+        let story = prepared().await;
+        let uid = story.uid;
+        let running = move |plane: &Plane| runs(&plane.observed(uid));
+        story.lab.drive("never", "it runs", running).await;
+        let layout = story.layout();
+        story.reboot();
+        assert_ne!(story.layout(), layout, "a reboot costs nothing");
+        let died = story.lab.drive(&point, "it runs again", running).await;
+        assert_eq!(story.layout(), layout, "{point}");
+        assert_eq!(reference.get_or_insert(layout.clone()), &layout, "two machines of one kind");
+        story.give_back("never").await;
+        if !died {
+            assert!(n > 8, "only {} points in a replay", n - 1);
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_give_back_killed_at_every_point_is_finished() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut points = ["agent.give_back.before#2", "agent.give_back.after#1", "agent.device_plan.after#2"]
+        .map(str::to_owned)
+        .to_vec();
+    points.extend((1..=14).map(|n| format!("{STEP}#{n}")));
+    let mut deaths = 0;
+    for point in points {
+        let story = prepared().await;
+        let uid = story.uid;
+        story.lab.drive("never", "it runs", move |plane| runs(&plane.observed(uid))).await;
+        deaths += usize::from(story.give_back(&point).await);
+    }
+    assert!(deaths >= 12, "only {deaths} of the points were reached");
+}
