@@ -109,7 +109,6 @@ fn truth() -> Arc<Truth> {
         dedicated: BTreeSet::from([4, 5]),
         huge_claimed: BTreeMap::from([((0, 2048), 1024)]),
         instances: 3,
-        unready: None,
         devices: DeviceViews::default(),
         devices_seen: true,
     };

@@ -185,7 +185,6 @@ mod tests {
             dedicated: BTreeSet::new(),
             huge_claimed: BTreeMap::new(),
             instances: 0,
-            unready: None,
             devices: DeviceViews::default(),
             devices_seen: false,
         };
