@@ -1,5 +1,7 @@
 //! The device library on the lab's kernel, without an agent: looks, wishes, and how the host is set up, as text.
 
+use std::time::Duration;
+
 use croft_gpu::apply::Outcome;
 use croft_gpu::host::Host;
 use croft_gpu::pci::PciFunction;
@@ -69,6 +71,16 @@ impl LabHost {
         let said = self.run(&format!("/mnt/lab/wish --die-before {step} '{wish}'"));
         assert!(said.success || said.stdout.is_empty(), "{said:?}");
         !said.success
+    }
+
+    /// A process that looks at this display, in a unit of its own; the name of the file that it has open.
+    pub fn keep_open(&self, unit: &str, display: &str) -> String {
+        let card = self.sh(&format!("basename /sys/bus/pci/devices/{display}/drm/card*"));
+        self.sh(&format!("systemd-run -q --unit {unit} bash -c 'exec 3<>/dev/dri/{card}; exec sleep 3600'"));
+        let open =
+            format!("find /proc/$(systemctl show -p MainPID --value {unit})/fd -lname '/dev/dri/{card}' | grep -q .");
+        self.until(Duration::from_secs(60), "the display is looked at", &open);
+        card
     }
 
     /// How every device is set up, as text.

@@ -1,6 +1,6 @@
 //! A hand at the machine itself: what is plugged in and out while it runs.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub fn tell(socket: &Path, command: &str, arguments: &Value) -> Value {
     let stream = UnixStream::connect(socket).expect("QEMU's socket");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a deadline");
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-    let mut say = |what: &Value| (&stream).write_all(format!("{what}\n").as_bytes()).expect("QEMU listens");
+    let say = |what: &Value| (&stream).write_all(format!("{what}\n").as_bytes()).expect("QEMU listens");
     read(&mut reader, |answer| answer.get("QMP").is_some());
     say(&json!({ "execute": "qmp_capabilities" }));
     read(&mut reader, is_answer);

@@ -134,8 +134,7 @@ fn kernel_4_who_holds_a_device_is_named() {
     let Some(lab) = lab() else { return };
     let before = lab.state();
     // On the host's driver: a process with its file open.
-    let card = lab.sh(&format!("basename /sys/bus/pci/devices/{DISPLAY}/drm/card*"));
-    lab.sh(&format!("systemd-run -q --unit lab-viewer bash -c 'exec 3<>/dev/dri/{card}; exec sleep 3600'"));
+    let card = lab.keep_open("lab-viewer", DISPLAY);
     let refusal = lab.refused(&Wish::Passthrough { address: at(DISPLAY) });
     assert_eq!(refusal.reason, Reason::DeviceHeldOpen, "{refusal}");
     assert!(refusal.message.contains("lab-viewer.service") && refusal.message.contains(&card), "{refusal}");

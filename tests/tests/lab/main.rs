@@ -5,7 +5,9 @@
 //!
 //! Runs inside `tests/lab/in-namespace.sh`, with CROFT_LAB_IMAGE; elsewhere each test says that it did not run.
 
+mod deaths;
 mod fleet;
 mod kernel;
 mod shared;
 mod site;
+mod table;

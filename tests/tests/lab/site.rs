@@ -58,8 +58,11 @@ impl Site {
     /// Until the host is READY; what its agent logged is told when it is not.
     pub async fn ready(&self, lab: &LabHost) {
         patiently("the host is READY", || async {
-            let state = self.api.host(HOST).await.state();
-            if state == v1::host::State::Ready { Ok(()) } else { Err((state, agent_log(lab))) }
+            let request = v1::GetHostRequest { name: format!("hosts/{HOST}") };
+            match self.api.hosts.clone().get_host(request).await {
+                Ok(host) if host.get_ref().state() == v1::host::State::Ready => Ok(()),
+                other => Err((other, agent_log(lab))),
+            }
         })
         .await;
     }
@@ -116,6 +119,43 @@ impl Site {
         .await
     }
 
+    /// Creates it and waits until it runs.
+    pub async fn run(&self, request: v1::CreateInstanceRequest) {
+        let id = request.instance_id.clone();
+        let create = self.api.create_as(request).await.unwrap_or_else(|status| panic!("{id}: {status:?}"));
+        let done = self.done(&create).await;
+        assert!(done.is_ok(), "{id}: {done:?}, {:?}", self.instance(&id).await);
+    }
+
+    pub async fn attach(&self, id: &str, device: v1::DeviceRequest) {
+        let name = format!("tenants/{TENANT}/instances/{id}");
+        let request = v1::AttachDeviceRequest { name, device: Some(device), ..Default::default() };
+        let attach = self.api.instances.clone().attach_device(request).await.expect("accepted").into_inner();
+        self.done(&attach).await.expect("attached");
+    }
+
+    pub async fn detach(&self, id: &str, device_id: &str) {
+        let name = format!("tenants/{TENANT}/instances/{id}");
+        let request = v1::DetachDeviceRequest { name, device_id: device_id.to_owned(), ..Default::default() };
+        let detach = self.api.instances.clone().detach_device(request).await.expect("accepted").into_inner();
+        self.done(&detach).await.expect("detached");
+    }
+
+    pub async fn device(&self, name: &str) -> v1::Device {
+        let request = v1::GetDeviceRequest { name: name.to_owned() };
+        self.api.devices.clone().get_device(request).await.expect("a device").into_inner()
+    }
+
+    /// The USB device with this serial number.
+    pub async fn usb(&self, serial: &str) -> v1::Device {
+        patiently("the host tells of its USB devices", || async {
+            let request = v1::ListDevicesRequest { parent: format!("hosts/{HOST}"), ..Default::default() };
+            let devices = self.api.devices.clone().list_devices(request).await.expect("devices").into_inner().devices;
+            devices.iter().find(|device| device.serial == serial).cloned().ok_or(devices)
+        })
+        .await
+    }
+
     pub async fn remove(&self, id: &str) {
         let delete = self.api.delete(TENANT, id).await.expect("accepted");
         self.done(&delete).await.expect("deleted");
@@ -123,7 +163,8 @@ impl Site {
 
     /// Waits for the operation, however slow the host is; its failure is the error.
     pub async fn done(&self, operation: &v1::Operation) -> Result<(), v1::Error> {
-        let done = patiently(&format!("{} of {} is done", operation.verb, operation.target), || async {
+        let what = format!("{} of {} is done", operation.verb, operation.target);
+        let done = patiently(&what, || async {
             let request = v1::GetOperationRequest { name: operation.name.clone() };
             let now = self.api.operations.clone().get_operation(request).await.map_err(|error| error.to_string())?;
             if now.get_ref().done { Ok(now.into_inner()) } else { Err(format!("{now:?}")) }

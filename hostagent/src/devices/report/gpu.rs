@@ -109,7 +109,11 @@ pub(super) fn of_maker(parent: &str, types: &[MdevType], host: &Host) -> (v1::Gp
         max_count: small(kind.available as usize + made(Some(&kind.id))),
     });
     let most = types.iter().map(|kind| kind.available as usize).max().unwrap_or(0);
-    let gpu = v1::Gpu { vgpu_framework: "mdev".to_owned(), vgpu_types: kinds.collect(), ..v1::Gpu::default() };
+    // Its name is its model, so that quota has a word for it.
+    let is_word = parent.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let model = if is_word { parent.to_owned() } else { String::new() };
+    let vgpu_framework = "mdev".to_owned();
+    let gpu = v1::Gpu { model, vgpu_framework, vgpu_types: kinds.collect(), ..v1::Gpu::default() };
     (gpu, small(most + made(None)))
 }
 
