@@ -9,7 +9,10 @@ fn every_reason_has_a_page_and_every_page_a_reason() {
     let agent = croft_hostagent::reasons::ALL.iter().copied();
     let backend = croft_hostagent::hypervisor::libvirt::reasons::ALL.iter().copied();
     let media = croft_hostagent::media::reasons::ALL.iter().copied();
-    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).chain(media).collect();
+    let refusals = croft_gpu::plan::Reason::ALL.iter().map(|reason| reason.word());
+    let faults = croft_gpu::gpu::faults::ALL.iter().copied();
+    let device = refusals.chain(faults).chain([croft_rpc::convert::device::OPERATOR_QUARANTINE]);
+    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).chain(media).chain(device).collect();
     let missing: Vec<_> = all.iter().filter(|reason| !pages.join(format!("{reason}.md")).is_file()).collect();
     assert!(missing.is_empty(), "no page in docs/errors for {missing:?}");
     for page in std::fs::read_dir(&pages).unwrap() {
