@@ -81,7 +81,7 @@ impl Machine {
             ("numa_node", "1"),
             ("resource", &bars),
         ];
-        self.device("pci", "0000:41:00.0", &files);
+        self.device("pci", "pci0000:40/0000:41:00.0", &files);
     }
 
     fn look(&self) -> (Capacity, HostInfo) {
@@ -273,9 +273,9 @@ fn the_driver_flavour_is_what_is_loaded() {
     assert_eq!(flavour(true), "none", "the driver, and tools of another kind");
     machine.remove("usr/lib/nvidia/sriov-manage");
     assert_eq!(flavour(false), "datacenter");
-    machine.write("sys/devices/0000:41:00.0/nvidia/current_vgpu_type", "0");
+    machine.write("sys/devices/pci0000:40/0000:41:00.0/nvidia/current_vgpu_type", "0");
     assert_eq!(flavour(false), "vgpu");
-    machine.remove("sys/devices/0000:41:00.0/nvidia");
+    machine.remove("sys/devices/pci0000:40/0000:41:00.0/nvidia");
     machine.write("sys/module/nvidia_vgpu_vfio/refcnt", "0");
     assert_eq!(flavour(false), "vgpu");
     machine.remove("sys/module/nvidia_vgpu_vfio");
@@ -287,7 +287,7 @@ fn the_driver_flavour_is_what_is_loaded() {
 fn a_device_that_cannot_be_read_is_named() {
     let machine = dual_socket();
     machine.gpu();
-    machine.device("pci", "0000:42:00.0", &[("vendor", "banana")]);
+    machine.device("pci", "pci0000:40/0000:42:00.0", &[("vendor", "banana")]);
     machine.device("usb", "1-7", &[("idVendor", "0403")]);
     let (_, info) = machine.look();
     assert_eq!((info.pci_devices.len(), info.usb_devices.len()), (1, 0));

@@ -9,6 +9,7 @@ mod agents;
 mod cloud_image;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+mod devices;
 mod images;
 mod lab;
 mod libvirtd;

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::super::xml::Element;
+use crate::hypervisor::{Rom, Source};
 use super::*;
 
 /// UEFI, overlay and seed, the tenant's network, emulation.
@@ -82,6 +83,59 @@ fn two_cells_of_the_host_become_two_of_the_guest() {
     let cell = |host_cell, vcpus, cpus| Cell { host_cell, vcpus, cpus: CellCpus::Any(cpus), memory_mib: 1024 };
     let cells = vec![cell(0, 0..2, (0..8).collect()), cell(1, 2..4, (8..16).chain(24..32).collect())];
     shows("two-cells", &Domain { vcpus: 4, cells, ..domain() });
+}
+
+fn device(alias: &str, source: Source, numa_node: Option<u32>) -> HostDevice {
+    HostDevice { alias: alias.into(), source, numa_node }
+}
+
+fn gpu(alias: &str, address: &str, numa_node: Option<u32>) -> HostDevice {
+    // An H100: registers, 128 GiB of framebuffer, and 32 MiB.
+    let source =
+        Source::Function { address: address.parse().unwrap(), rom: Rom::Hidden, window_mib: 16 + 128 * 1024 + 32 };
+    device(alias, source, numa_node)
+}
+
+#[test]
+fn devices_of_every_kind() {
+    let address = |text: &str| text.parse().unwrap();
+    let drive = Source::Function { address: address("0000:a1:00.0"), rom: Rom::Shown, window_mib: 0 };
+    let mac = "02:00:00:00:00:77".to_owned();
+    let devices = vec![
+        device("drive", drive, Some(0)),
+        device("slice", Source::VgpuFunction { address: address("0000:41:00.4") }, Some(0)),
+        device("old", Source::Mdev { uuid: "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001".into() }, None),
+        device("hsm", Source::Usb { bus: 1, device: 7 }, None),
+        device("nic", Source::NicFunction { address: address("0000:81:10.2"), mac }, Some(0)),
+    ];
+    shows("devices", &Domain { devices, ..domain() });
+}
+
+#[test]
+fn a_large_window_is_told_to_the_firmware() {
+    let devices = vec![gpu("gpu-0", "0000:41:00.0", None), gpu("gpu-1", "0000:42:00.0", None)];
+    let large = Domain { devices, domain_type: DomainType::Kvm, ..domain() };
+    assert_eq!(large.mmio_window(), Some(512 * 1024), "the next power of two above 262240");
+    shows("large-window", &large);
+    assert_eq!(Domain { boot: Boot::Bios, ..large.clone() }.mmio_window(), None, "SeaBIOS looks for itself");
+    let one = Domain { devices: large.devices[..1].to_vec(), ..large };
+    assert_eq!(one.mmio_window(), Some(256 * 1024));
+}
+
+#[test]
+fn devices_hang_near_their_own_cell() {
+    let cell = |host_cell, vcpus, cpus| Cell { host_cell, vcpus, cpus: CellCpus::Any(cpus), memory_mib: 1024 };
+    let cells = vec![cell(0, 0..2, (0..8).collect()), cell(1, 2..4, (8..16).collect())];
+    let near = |alias, bus, node| {
+        let source = Source::VgpuFunction { address: format!("0000:{bus}:00.4").parse().unwrap() };
+        device(alias, source, Some(node))
+    };
+    let devices = vec![near("far", "b1", 1), near("near", "41", 0), near("far-2", "b2", 1), near("nowhere", "c1", 7)];
+    let domain = Domain { vcpus: 4, cells, devices, ..domain() };
+    let ports: Vec<_> = (0..4).map(|at| domain.place(at).map(|place| place.port)).collect();
+    // Ten ports as ever and one for the device of no cell of the guest's; then an expander with its ports for each cell.
+    assert_eq!(ports, [Some(15), Some(13), Some(16), None]);
+    shows("devices-two-cells", &domain);
 }
 
 #[test]
