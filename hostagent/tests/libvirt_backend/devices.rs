@@ -36,7 +36,8 @@ async fn every_kind_is_taken_and_told_and_none_starts_without() {
         devices.sort();
         devices
     };
-    let expected = [("gpu", None), ("gpu_1", None), ("hsm", Some((99, 7))), ("nic", None), ("old", None), ("slice", None)];
+    let expected =
+        [("gpu", None), ("gpu_1", None), ("hsm", Some((99, 7))), ("nic", None), ("old", None), ("slice", None)];
     assert_eq!(told().await, expected.map(|(alias, usb)| (alias.to_owned(), usb)));
     let text = run(&format!("virsh dumpxml --inactive croft-{uid}"));
     let ports = text.matches("model='pcie-root-port'").count();

@@ -1,8 +1,8 @@
 use std::net::Ipv4Addr;
 
 use super::super::xml::Element;
-use crate::hypervisor::{Rom, Source};
 use super::*;
+use crate::hypervisor::{Rom, Source};
 
 /// UEFI, overlay and seed, the tenant's network, emulation.
 fn domain() -> Domain {

@@ -91,8 +91,10 @@ impl Element {
             return writer.write_event(Event::Empty(start)).map_err(io);
         }
         writer.write_event(Event::Start(start)).map_err(io)?;
-        if !self.text.is_empty() {
-            writer.write_event(Event::Text(BytesText::new(writable(&self.text)?))).map_err(io)?;
+        // Around children that were read it is libvirt's indentation.
+        let text = if self.children.is_empty() { self.text.as_str() } else { self.text.trim() };
+        if !text.is_empty() {
+            writer.write_event(Event::Text(BytesText::new(writable(text)?))).map_err(io)?;
         }
         for child in &self.children {
             child.write_to(writer)?;
