@@ -72,17 +72,18 @@ pub(super) fn fails<T>(predicate: Predicate, message: String, fix: impl Into<Str
     Err(Failure { predicate, message, fix: fix.into() })
 }
 
-pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
+/// Every host that is tried for one request shares the `effort`.
+pub fn fit(host: &HostView, request: &Request, effort: &device::Effort) -> Result<Placement, Failure> {
     check_host(host, request)?;
     check_size(host, request)?;
     check_free(host, request)?;
     let pinned = request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0;
     if !pinned {
-        let devices = device::assign(host, &request.devices, &[])?;
+        let devices = device::assign_within(host, &request.devices, &[], effort)?;
         return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices });
     }
     let cells: Vec<&Cell> = host.capacity.cells.iter().collect();
-    let first = on_cells(host, request, &cells);
+    let first = on_cells(host, request, &cells, effort);
     if request.devices.requests.is_empty() {
         return first;
     }
@@ -90,7 +91,7 @@ pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
     // bring the most devices near wins.
     let near = |placement: &Placement| placement.devices.iter().filter(|one| is_near(host, placement, one)).count();
     let turned = (1..cells.len()).map(|by| [&cells[by..], &cells[..by]].concat());
-    let others = turned.filter_map(|cells| on_cells(host, request, &cells).ok());
+    let others = turned.filter_map(|cells| on_cells(host, request, &cells, effort).ok());
     match first {
         Err(failure) => {
             others.reduce(|best, other| if near(&other) > near(&best) { other } else { best }).ok_or(failure)
@@ -99,9 +100,14 @@ pub fn fit(host: &HostView, request: &Request) -> Result<Placement, Failure> {
     }
 }
 
-fn on_cells(host: &HostView, request: &Request, cells: &[&Cell]) -> Result<Placement, Failure> {
+fn on_cells(
+    host: &HostView,
+    request: &Request,
+    cells: &[&Cell],
+    effort: &device::Effort,
+) -> Result<Placement, Failure> {
     let pins = pin(host, request, cells)?;
-    let devices = device::assign(host, &request.devices, &pins)?;
+    let devices = device::assign_within(host, &request.devices, &pins, effort)?;
     Ok(Placement { host: host.id.clone(), pins, devices })
 }
 

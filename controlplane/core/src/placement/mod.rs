@@ -98,9 +98,9 @@ pub enum Outcome {
 /// The best host and the exact piece of it, or per host the first thing that stands in the way.
 pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Request) -> Result<Placement> {
     let mut best: Option<(rank::Score, Placement)> = None;
-    let mut failures = Vec::new();
+    let (mut failures, effort) = (Vec::new(), device::Effort::default());
     for host in hosts {
-        match fit::fit(host, request) {
+        match fit::fit(host, request, &effort) {
             Ok(placement) => {
                 let score = rank::score(host, request, &placement);
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
@@ -128,8 +128,9 @@ pub fn extend(host: &HostView, wishes: &device::Wishes, pins: &[Pin]) -> Result<
 #[must_use]
 pub fn explain(hosts: &[HostView], request: &Request) -> Vec<Verdict> {
     let (mut fitting, mut failing) = (Vec::new(), Vec::new());
+    let effort = device::Effort::default();
     for host in hosts {
-        match fit::fit(host, request) {
+        match fit::fit(host, request, &effort) {
             Ok(placement) => fitting.push((rank::score(host, request, &placement), host)),
             Err(failure) => failing.push(verdict(host, &failure)),
         }

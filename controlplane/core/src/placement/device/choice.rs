@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use croft_gpu_geometry::Loss;
+
 use super::super::fit::{Failure, Predicate};
 use super::DeviceView;
 use crate::device::{Assignment, Mode};
@@ -14,8 +16,8 @@ pub struct Score {
     pub ready: bool,
     /// On a NUMA cell that the guest is pinned to.
     pub near: bool,
-    /// Pieces that can still be cut afterwards, as geometry counts them; 0 where nothing is cut.
-    pub room_left: u64,
+    /// What can no longer be cut afterwards, as geometry counts it; nothing where nothing is cut.
+    pub loss: Reverse<Loss>,
     /// The fullest first: an empty GPU is left for whoever wants all of it.
     pub taken: usize,
     pub id: Reverse<DeviceId>,

@@ -6,7 +6,9 @@
 
 mod catalogue;
 mod choice;
+mod effort;
 mod pool;
+mod same;
 mod slice;
 mod view;
 mod whole;
@@ -20,6 +22,7 @@ use crate::device::{Assignment, PoolMatch, Request, Wanted};
 use crate::id::PoolId;
 
 pub use catalogue::Catalogue;
+pub use effort::Effort;
 pub use view::{DeviceClaim, DeviceView, DeviceViews};
 
 /// The devices of one placement request, with what they refer to.
@@ -39,11 +42,18 @@ impl Wishes {
     }
 }
 
-/// More attempts than any sane request needs; beyond them the answer is the honest "no" of the first attempt.
-const ATTEMPTS: usize = 20_000;
-
-/// In the order of the requests.
+/// In the order of the requests. Goes back as often as a request alone on one host may.
 pub fn assign(host: &HostView, wishes: &Wishes, pins: &[Pin]) -> Result<Vec<Assignment>, Failure> {
+    assign_within(host, wishes, pins, &Effort::default())
+}
+
+/// As [`assign`]; several hosts that are looked at for one request share the `effort`.
+pub fn assign_within(
+    host: &HostView,
+    wishes: &Wishes,
+    pins: &[Pin],
+    effort: &Effort,
+) -> Result<Vec<Assignment>, Failure> {
     if wishes.requests.is_empty() {
         return Ok(Vec::new());
     }
@@ -60,8 +70,8 @@ pub fn assign(host: &HostView, wishes: &Wishes, pins: &[Pin]) -> Result<Vec<Assi
     }
     let mut rest: Vec<&Request> =
         wishes.requests.iter().filter(|request| given.iter().all(|one| one.id != request.id)).collect();
-    rest.sort_by_key(|request| hardness(&views, request));
-    let mut search = Search { host, wishes, cells, attempts: 0, failure: None };
+    rest.sort_by_cached_key(|request| hardness(&views, request));
+    let mut search = Search { host, wishes, cells, effort, failure: None };
     if !search.run(&mut views, &rest, &mut given) {
         let nothing = || Failure {
             predicate: Predicate::DeviceTaken,
@@ -93,7 +103,7 @@ struct Search<'a> {
     host: &'a HostView,
     wishes: &'a Wishes,
     cells: BTreeSet<i32>,
-    attempts: usize,
+    effort: &'a Effort,
     /// The one that came furthest explains best.
     failure: Option<Failure>,
 }
@@ -110,18 +120,23 @@ impl Search<'_> {
                 return false;
             }
         };
-        for assignment in choices {
-            self.attempts += 1;
-            if self.attempts > ATTEMPTS {
+        for (at, assignment) in choices.iter().enumerate() {
+            if choices[..at].iter().any(|earlier| same::leads_nowhere_else(views, earlier, assignment)) {
+                continue;
+            }
+            // The first way down is always gone; what it costs to come back for another is counted.
+            if at > 0 && !self.effort.spend(views.0.len()) {
                 return false;
             }
-            let mut next = views.clone();
-            next.take(&views.claims(&assignment));
-            given.push(assignment);
-            if self.run(&mut next, later, given) {
+            let claims = views.claims(assignment);
+            let before = views.only(&claims);
+            views.take(&claims);
+            given.push(assignment.clone());
+            if self.run(views, later, given) {
                 return true;
             }
             given.pop();
+            views.0.extend(before);
         }
         false
     }

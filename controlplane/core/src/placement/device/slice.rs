@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use croft_gpu_geometry::{Board, Claim, Occupancy, Profile};
+use croft_gpu_geometry::{Claim, Profile};
 
 use super::super::fit::{Failure, Predicate};
 use super::choice::{Choices, Score, blank, kept, near};
+use super::same::alike;
 use super::{DeviceView, DeviceViews, Wishes};
 use crate::device::{Assignment, Atom, Gpu, Mode, VgpuType};
 
@@ -21,7 +22,8 @@ pub fn mig(
     model: Option<&str>,
 ) -> Result<Vec<Assignment>, Failure> {
     let mut choices = Choices::default();
-    for (view, gpu) in gpus(views, wishes, id).filter(|(_, gpu)| model.is_none_or(|wanted| wanted == gpu.model)) {
+    let of_model = |(_, gpu): &(&DeviceView, &Gpu)| model.is_none_or(|wanted| wanted == gpu.model);
+    for (view, gpu) in gpus(views, wishes, cells, id).into_iter().filter(of_model) {
         // The type that has the whole GPU instance to itself.
         let of_profile = gpu.vgpu_types.iter().filter(|one| one.mig_profile == profile);
         let Some(vgpu_type) = of_profile.max_by_key(|one| (one.framebuffer_mib, one.name.ends_with('C'))) else {
@@ -48,7 +50,7 @@ pub fn vgpu(
     type_name: &str,
 ) -> Result<Vec<Assignment>, Failure> {
     let mut choices = Choices::default();
-    for (view, gpu) in gpus(views, wishes, id) {
+    for (view, gpu) in gpus(views, wishes, cells, id) {
         let Some(vgpu_type) = gpu.vgpu_types.iter().find(|one| one.name == type_name) else { continue };
         if vgpu_type.mig_profile.is_empty() {
             share(&mut choices, cells, id, (view, gpu), vgpu_type);
@@ -63,12 +65,21 @@ pub fn vgpu(
     })
 }
 
+/// One of those that are alike: the first, as the score would have it.
 fn gpus<'a>(
     views: &'a DeviceViews,
-    wishes: &'a Wishes,
-    id: &'a str,
-) -> impl Iterator<Item = (&'a DeviceView, &'a Gpu)> + 'a {
-    views.0.values().filter_map(|view| Some((view, view.gpu()?))).filter(|(_, gpu)| wishes.allows(id, &gpu.model))
+    wishes: &Wishes,
+    cells: &BTreeSet<i32>,
+    id: &str,
+) -> Vec<(&'a DeviceView, &'a Gpu)> {
+    let all = views.0.values().filter_map(|view| Some((view, view.gpu()?)));
+    let mut kept: Vec<(&DeviceView, &Gpu)> = Vec::new();
+    for (view, gpu) in all.filter(|(_, gpu)| wishes.allows(id, &gpu.model)) {
+        if !kept.iter().any(|(other, _)| near(other, cells) == near(view, cells) && alike(other, view)) {
+            kept.push((view, gpu));
+        }
+    }
+    kept
 }
 
 /// What both kinds need: a healthy GPU of a vGPU host, in the mode or empty, with a virtual function left.
@@ -112,7 +123,7 @@ fn cut(choices: &mut Choices, cells: &BTreeSet<i32>, id: &str, (view, gpu): (&De
         let score = Score {
             ready: view.mode == Mode::MigVgpu || gpu.mode == Mode::MigVgpu,
             near: near(view, cells),
-            room_left: room(board, taken.union(claim.atoms)),
+            loss: Reverse(taken.loss(board, &claim)),
             taken: view.taken.len(),
             id: Reverse(view.device.id.clone()),
         };
@@ -140,11 +151,6 @@ fn mig_assignment(
     assignment.function_index = Some(function);
     assignment.charged_memory_mib = nominal.max(vgpu_type.framebuffer_mib);
     assignment
-}
-
-/// How many pieces could still be cut, of each profile, added up: what a good place leaves whole.
-fn room(board: &Board, taken: Occupancy) -> u64 {
-    taken.placements_free(board).map(|(profile, _)| u64::from(profile.memory_slices)).sum()
 }
 
 /// Time-sliced: a share of the framebuffer.
@@ -178,7 +184,7 @@ fn share(
     let score = Score {
         ready: view.mode == Mode::Vgpu || gpu.mode == Mode::Vgpu,
         near: near(view, cells),
-        room_left: 0,
+        loss: Reverse::default(),
         taken: view.taken.len(),
         id: Reverse(device.clone()),
     };

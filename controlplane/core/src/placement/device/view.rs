@@ -151,6 +151,13 @@ impl DeviceViews {
         }
     }
 
+    /// As those stand now that `claims` change: to be put back.
+    #[must_use]
+    pub fn only(&self, claims: &[DeviceClaim]) -> Vec<(DeviceId, DeviceView)> {
+        let view = |claim: &DeviceClaim| Some((claim.device.clone(), self.0.get(&claim.device)?.clone()));
+        claims.iter().filter_map(view).collect()
+    }
+
     pub fn give_back(&mut self, claims: &[DeviceClaim]) {
         for claim in claims {
             let Some(view) = self.0.get_mut(&claim.device) else { continue };

@@ -55,7 +55,7 @@ pub fn score(view: &DeviceView, cells: &BTreeSet<i32>) -> Score {
     Score {
         ready: matches!(view.gpu().map(|gpu| gpu.mode), None | Some(Mode::Passthrough | Mode::Idle)),
         near: near(view, cells),
-        room_left: 0,
+        loss: Reverse::default(),
         taken: view.taken.len(),
         id: Reverse(view.device.id.clone()),
     }
