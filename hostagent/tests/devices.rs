@@ -5,8 +5,10 @@ mod fake;
 use std::time::Duration;
 
 use croft_gpu_sim::boards;
+use croft_gpu_sim::driver;
 use croft_gpu_sim::faults::{self, Answer, Fault};
 use croft_gpu_sim::kernel::{Process, SimHost, UsbPlug};
+use croft_gpu_sim::state::{EventKind, Nvidia};
 use croft_hostagent::hypervisor::Source;
 use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::agent::v1::{DesiredDevice, DeviceRelease, HostPolicy};
@@ -262,7 +264,7 @@ async fn devices_come_to_a_running_guest_and_leave_it() {
     let leaves = |device: &DesiredDevice| DesiredDevice { detach: true, ..device.clone() };
     host.plane.change(uid, |wish| wish.devices = vec![leaves(&drive), dongle.clone()]);
     host.lacks(uid, "DeviceNotReleased").await;
-    assert_eq!(host.plane.observed(uid).released_devices, [String::new(); 0]);
+    assert!(host.plane.observed(uid).released_devices.is_empty());
     host.device_is(NVME, State::InUse).await;
     host.simulated.guest_clings(uid, false).expect("lets go");
     host.pass_until("it is released", async || {
@@ -369,4 +371,38 @@ async fn what_cannot_be_cleaned_goes_to_nobody() {
     let device = host.device_is(NVME, State::Available).await;
     assert_eq!(device.driver, "nvme", "taken home first");
     assert!(device.last_reset.is_some_and(|reset| reset.clean));
+}
+
+#[tokio::test]
+async fn a_gpu_that_reports_an_error_is_given_to_nobody_and_its_neighbours_are() {
+    let mut host = Host::with_devices(SimHost::preset("l40sx2").expect("preset")).await;
+    let (sick, well) = ("0000:11:00.0", "0000:21:00.0");
+    host.device_is(sick, State::Available).await;
+    let machine = host.machine.clone().expect("machine");
+    let raise = |kind| {
+        let mut nvidia = Nvidia::open(machine.root()).expect("driver");
+        driver::raise(&mut nvidia, sick.parse().expect("address"), kind);
+        nvidia.save().expect("saved");
+    };
+    // 31 is a program that read a wrong address; 48 is the memory of the GPU. Told until somebody listens.
+    eventually("it is heard", async || {
+        raise(EventKind::Xid(31));
+        raise(EventKind::Xid(48));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let device = host.device(sick).await;
+        if device.state() == State::Unhealthy { Ok(()) } else { Err(format!("{device:?}")) }
+    })
+    .await;
+    let device = host.device(sick).await;
+    assert_eq!((device.reason.as_str(), device.message.contains("Xid 48")), ("XidError", true), "{}", device.message);
+    host.plane.lock().host = None;
+    host.restart_agent().await;
+    host.device_is(sick, State::Unhealthy).await;
+    let uid = Uuid::now_v7();
+    host.plane.upsert(with(uid, vec![host.piece("gpu", sick, whole).await]));
+    host.lacks(uid, "GpuUnhealthy").await;
+    round(&host, vec![host.piece("gpu", well, whole).await]).await;
+    let releases = vec![DeviceRelease { device: sick.to_owned(), counter: 1 }];
+    host.policy(Some(HostPolicy { releases, ..HostPolicy::default() })).await;
+    host.device_is(sick, State::Available).await;
 }

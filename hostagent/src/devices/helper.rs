@@ -4,13 +4,14 @@
 //! so it must not be the agent.
 
 use std::io::{self, Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use croft_gpu::apply::{Access, Library, Site, StepError, helper_main};
 use croft_gpu::fabric::{self, FabricSource};
 use croft_gpu::host::{FabricPartition, Host};
-use croft_gpu::nvml::{self, NvmlSource};
+use croft_gpu::nvml::{self, GpuEvent, NvmlSource};
 use croft_gpu::{HostFs, chain};
 use croft_gpu_sim::driver;
 use croft_gpu_sim::kernel::SimHost;
@@ -27,6 +28,8 @@ pub enum Errand {
     Nvidia,
     /// Everything that the kernel tells.
     Look,
+    /// What GPUs report by themselves, line by line, until it is ended.
+    Events,
 }
 
 impl Errand {
@@ -35,6 +38,7 @@ impl Errand {
             Self::Step => "step",
             Self::Nvidia => "nvidia",
             Self::Look => "look",
+            Self::Events => "events",
         }
     }
 }
@@ -72,6 +76,7 @@ pub fn main(errand: Errand) -> ExitCode {
             let boot_id = fs.attribute("/proc/sys/kernel/random/boot_id").map_err(|error| chain(&error))?;
             Ok(Looked { host: Host::probe(&fs, &told.nvml, &told.fabric), boot_id })
         }),
+        Errand::Events => answer(|site: Site| listen(&site)),
     }
 }
 
@@ -82,6 +87,20 @@ fn open(site: &Site) -> Result<Access, StepError> {
     let simulated = croft_gpu_sim::access::access(&site.root)?;
     // NVML by its library's calls, as on a real host; what has no library to stand in for it is asked of the simulation.
     Ok(Access { nvml: Box::new(Library { path: site.nvml_library.clone() }), ..simulated })
+}
+
+/// Ends with its library, or with whoever listens.
+fn listen(site: &Site) -> Result<(), String> {
+    let mut output = io::stdout().lock();
+    let tell = |event: Option<GpuEvent>| {
+        let Some(event) = event else { return ControlFlow::Continue(()) };
+        let told = serde_json::to_string(&event).map_err(io::Error::from).and_then(|line| {
+            writeln!(output, "{line}")?;
+            output.flush()
+        });
+        if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    nvml::watch_events(site.nvml_library.as_deref(), tell).map_err(|error| error.to_string())
 }
 
 fn fabric_of(site: &Site) -> FabricSource {

@@ -19,8 +19,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use croft_gpu::nvml::GpuEvent;
 use croft_proto::agent::v1::{DesiredDevice, HostPolicy};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -31,6 +32,7 @@ use crate::tasks::Tasks;
 
 mod bell;
 mod config;
+mod ear;
 mod eyes;
 mod find;
 mod give_back;
@@ -55,6 +57,7 @@ pub use obstacle::{Obstacle, is_obstacle};
 pub use record::{FORMAT, Record};
 pub use report::Report;
 
+use ear::Ear;
 use eyes::Eyes;
 use hands::Hands;
 use helper::Looked;
@@ -68,6 +71,7 @@ pub struct Devices(Option<Arc<Inner>>);
 struct Inner {
     config: Config,
     eyes: Eyes,
+    ear: Ear,
     hands: Hands,
     record: Kept<Record>,
     clock: Clock,
@@ -77,6 +81,7 @@ struct Inner {
     seen: watch::Sender<Option<Result<Arc<Looked>, String>>>,
     report: watch::Sender<Arc<Report>>,
     ready: watch::Sender<bool>,
+    events: std::sync::Mutex<Option<mpsc::Receiver<GpuEvent>>>,
     nudge: Notify,
     tries: std::sync::Mutex<HashMap<(Uuid, String), u32>>,
 }
@@ -98,7 +103,10 @@ impl Devices {
     /// Takes over what the journal knows. Nothing is looked at before [`Devices::start`].
     #[must_use]
     pub fn open(config: Config, record: Kept<Record>, clock: Clock, tasks: Tasks) -> Self {
+        let (ear, events) = Ear::new(config.clone());
         Self(Some(Arc::new(Inner {
+            ear,
+            events: std::sync::Mutex::new(Some(events)),
             eyes: Eyes::new(config.clone()),
             hands: Hands::new(&config, clock.clone(), tasks),
             config,
@@ -214,7 +222,18 @@ impl Devices {
 
 impl Inner {
     async fn look(&self) -> Result<Arc<Looked>, Obstacle> {
-        let looked = self.eyes.look().await.map(Arc::new);
+        let mut looked = self.eyes.look().await;
+        if let Ok(looked) = &mut looked {
+            let (own, record) = (self.ear.pid().await, self.record.read().await);
+            for holders in looked.host.holders.values_mut() {
+                holders.retain(|holder| Some(holder.pid) != own);
+            }
+            looked.host.holders.retain(|_, holders| !holders.is_empty());
+            for gpu in &mut looked.host.gpus.devices {
+                gpu.health.faults.extend(record.faults.get(&gpu.address).cloned().unwrap_or_default());
+            }
+        }
+        let looked = looked.map(Arc::new);
         self.seen.send_replace(Some(looked.clone()));
         looked.map_err(unseen)
     }

@@ -1,10 +1,11 @@
 //! Looking at the devices: on a timer, when the kernel says that something changed, and when the plane wants something else.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use croft_gpu::nvml::GpuEvent;
 use croft_proto::agent::v1::HostPolicy;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::Inner;
 use super::bell::Bell;
@@ -18,6 +19,7 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(super) async fn run(devices: Arc<Inner>, mut policy: watch::Receiver<HostPolicy>) {
     let mut bell = Bell::hang(&devices.config.site);
     let mut silence = String::new();
+    let mut events = devices.events.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Until the plane has spoken, the journal knows what it wanted.
     let mut told = false;
     loop {
@@ -42,6 +44,7 @@ pub(super) async fn run(devices: Arc<Inner>, mut policy: watch::Receiver<HostPol
             () = bell.rung() => {}
             () = devices.nudge.notified() => {}
             Ok(()) = policy.changed() => {}
+            Some(event) = next(&mut events) => hear(&devices, &event).await,
         }
     }
 }
@@ -56,7 +59,36 @@ async fn look(devices: &Inner, policy: Option<&HostPolicy>) -> Result<Vec<String
     if let Some(policy) = policy {
         session.release(policy).await?;
     }
-    session.lay_out().await
+    let problems = session.lay_out().await?;
+    // Still nobody else changes anything.
+    if session.host().gpus.devices.iter().any(|gpu| gpu.name.is_some()) {
+        devices.ear.listen().await;
+    }
+    Ok(problems)
+}
+
+async fn next(events: &mut Option<mpsc::Receiver<GpuEvent>>) -> Option<GpuEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => None,
+    }
+}
+
+/// What a GPU says of itself is kept: no look finds it again.
+async fn hear(devices: &Inner, event: &GpuEvent) {
+    let Some(fault) = event.fault() else {
+        return tracing::info!(gpu = %event.gpu, kind = ?event.kind, "a program on a GPU went wrong; the GPU did not");
+    };
+    tracing::error!(gpu = %event.gpu, reason = fault.reason, "{}", fault.message);
+    let kept = devices.note(|record| {
+        let faults = record.faults.entry(event.gpu).or_default();
+        if !faults.iter().any(|known| known.reason == fault.reason) {
+            faults.push(fault);
+        }
+    });
+    if let Err(obstacle) = kept.await {
+        tracing::error!("{}", obstacle.message);
+    }
 }
 
 /// Once for each reason: a host whose devices cannot be looked at for a night must not fill a disk with saying so.

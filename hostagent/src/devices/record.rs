@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use croft_gpu::apply::Left;
+use croft_gpu::gpu::Fault;
 use croft_gpu::identity::Identity;
 use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::usb::UsbIdentity;
@@ -50,6 +51,9 @@ pub struct Record {
     /// Steps of a failed plan that could not be taken back.
     #[serde(default)]
     pub left: BTreeMap<DeviceId, Vec<Left>>,
+    /// What GPUs reported of themselves, which no look finds again. Until a reboot, a reset of ours, or an operator's word.
+    #[serde(default)]
+    pub faults: BTreeMap<PciAddress, Vec<Fault>>,
     #[serde(default)]
     pub resets: BTreeMap<DeviceId, Cleaned>,
     /// Intent, as the plane last told it.
@@ -167,6 +171,7 @@ impl Default for Record {
             functions: BTreeMap::new(),
             unreturned: BTreeMap::new(),
             left: BTreeMap::new(),
+            faults: BTreeMap::new(),
             resets: BTreeMap::new(),
             layout: Layout::default(),
             corrupt: None,

@@ -80,6 +80,7 @@ impl Session<'_> {
             record.releases.insert(device.to_owned(), counter);
             record.marks.remove(device);
             record.unreturned.remove(device);
+            record.faults.retain(|gpu, _| gpu.to_string() != device);
             match known {
                 Some(known) => drop(record.known.insert(device.to_owned(), known)),
                 // Nobody misses it any more.

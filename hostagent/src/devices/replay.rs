@@ -26,6 +26,7 @@ impl Session<'_> {
         self.note(|record| {
             record.marks.retain(|_, mark| !matches!(&mark.kind, MarkKind::Stuck { .. }));
             record.left.clear();
+            record.faults.clear();
         })
         .await?;
         // Functions first: those that instances hold are among them.

@@ -91,6 +91,8 @@ impl<'a> Session<'a> {
         if plan.steps.is_empty() {
             return Ok(Vec::new());
         }
+        // It has NVML open, and nothing changes while anybody has.
+        self.devices.ear.rest().await;
         tracing::info!(device, steps = plan.steps.len(), "changes a device");
         let outcome = self.devices.hands.apply(plan).await;
         let (resets, result) = match outcome {
@@ -179,6 +181,9 @@ impl<'a> Session<'a> {
                 };
                 let method = reset.method.clone().unwrap_or_default();
                 let cleaned = Cleaned { method, time: reset.ended, clean, message };
+                if clean {
+                    record.faults.remove(&reset.device);
+                }
                 record.resets.insert(reset.device.to_string(), cleaned);
             }
         })

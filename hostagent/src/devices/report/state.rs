@@ -85,8 +85,8 @@ fn strangers(host: &Host, record: &Record, function: &PciFunction, gpu: Option<&
     }
     let persists = gpu.is_some_and(|gpu| gpu.persistence == Some(true));
     let daemon = |holder: &&Holder| persists && holder.command.starts_with("nvidia-persiste");
-    let holders = host.holders.get(&address.to_string()).into_iter().flatten();
-    if let Some(holder) = holders.filter(|holder| !daemon(holder)).next() {
+    let mut holders = host.holders.get(&address.to_string()).into_iter().flatten();
+    if let Some(holder) = holders.find(|holder| !daemon(holder)) {
         return Some(format!("{address} is used by {}", who(holder)));
     }
     let gpu = gpu?;
