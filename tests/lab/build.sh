@@ -173,7 +173,8 @@ E
 }
 
 make_disk() {
-    truncate -s 6G "$NEW/root.img"
+    # Sparse; the agent keeps ten gigabytes free for the host itself.
+    truncate -s 32G "$NEW/root.img"
     quietly mke2fs mke2fs -q -t ext4 -L lab -d "$ROOT" -E lazy_itable_init=1 "$NEW/root.img"
 }
 
