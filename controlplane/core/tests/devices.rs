@@ -399,6 +399,36 @@ fn a_gpu_that_is_kept_for_one_use_is_given_for_no_other() {
 }
 
 #[test]
+fn no_gpu_goes_along_uncharged() {
+    let (mut gpu, mut audio) = (h100("0000:41:00.0", "none"), device("0000:41:00.1", Kind::Function));
+    let (mut peer, alone) = (h100("0000:42:00.0", "none"), h100("0000:43:00.0", "none"));
+    (gpu.companions, peer.companions) = (vec![peer.id.clone()], vec![gpu.id.clone()]);
+    let refused = give(&mut host(vec![gpu.clone(), peer.clone()]), &[any_gpu()]).unwrap_err();
+    assert_eq!(refused.predicate, Predicate::IommuGroup);
+    assert!(refused.message.contains("another GPU, 0000:42:00.0"), "{}", refused.message);
+    let given = give(&mut host(vec![gpu, peer, alone]), &[any_gpu()]).unwrap();
+    assert_eq!(given[0].device.as_str(), "0000:43:00.0");
+
+    // Nor with a function that a pool has.
+    let (devices, pools) = nic();
+    let id = devices.iter().find(|one| one.kind == Kind::VirtualFunction).unwrap().pci_id.clone();
+    (audio.kind, audio.pci_id, audio.companions) = (Kind::VirtualFunction, id, vec!["0000:41:00.0".into()]);
+    let requests = vec![Request { id: "n".into(), wanted: Wanted::Pool { pool: "nic-vf".into() } }];
+    let host = host(vec![h100("0000:41:00.0", "none"), audio]);
+    let refused = assign(&host, &Wishes { requests, ..pools }, &[]).unwrap_err();
+    assert_eq!(refused.predicate, Predicate::IommuGroup, "{}", refused.message);
+}
+
+#[test]
+fn a_partition_that_names_a_gpu_twice_gives_nothing() {
+    let mut gpu = h100("0000:41:00.0", "none");
+    let twice = FabricPartition { id: 1, gpus: vec![gpu.id.clone(), gpu.id.clone()] };
+    gpu.gpu.as_mut().unwrap().fabric_partitions = vec![twice];
+    let refused = give(&mut host(vec![gpu]), &[any_gpu(), any_gpu()]).unwrap_err();
+    assert_eq!(refused.predicate, Predicate::DeviceTaken, "{}", refused.message);
+}
+
+#[test]
 fn a_gpus_own_functions_are_in_no_pool() {
     let (devices, pools) = nic();
     let mut card = h100("0000:01:00.0", "vendor");

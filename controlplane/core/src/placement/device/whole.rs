@@ -92,6 +92,12 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
                 format!("{name} shares its IOMMU group with {companion}{driver}, which cannot be given along");
             return Err(failure(Predicate::IommuGroup, message, "move one of the cards to another slot"));
         };
+        // Whoever asked for one is charged for one.
+        if peer.gpu().is_some() {
+            let message =
+                format!("{name} shares its IOMMU group with another GPU, {companion}: one is not given alone");
+            return Err(failure(Predicate::IommuGroup, message, "move one of the cards to another slot"));
+        }
         companions.push((companion.clone(), peer.whole()));
     }
     let gpu = view.gpu();
@@ -155,14 +161,18 @@ fn fill(
     wanted: &[(&str, Option<&str>)],
 ) -> Result<Vec<Assignment>, Failure> {
     let mut given = Vec::new();
+    // Each beside the earlier ones: a partition may name a GPU twice, or two that hang together.
+    let mut views = views.clone();
     for (device, (id, model)) in partition.gpus.iter().zip(wanted) {
-        let fits = |view: &&DeviceView| gpus(views, wishes, id, *model).any(|gpu| gpu.device.id == view.device.id);
+        let fits = |view: &&DeviceView| gpus(&views, wishes, id, *model).any(|gpu| gpu.device.id == view.device.id);
         let Some(view) = views.0.get(device).filter(fits) else { return Err(no_gpu(wishes, id, *model)) };
-        let mut assignment = take(views, view, id, None).map_err(|failure| Failure {
+        let mut assignment = take(&views, view, id, None).map_err(|failure| Failure {
             message: format!("NVSwitch partition {}: {}", partition.id, failure.message),
             ..failure
         })?;
         assignment.fabric_partition = Some(partition.id);
+        let claims = views.claims(&assignment);
+        views.take(&claims);
         given.push(assignment);
     }
     Ok(given)
