@@ -75,8 +75,8 @@ impl Store {
         }
     }
 
-    /// Marks it; claim and charge are given back when the host says that it is out of the guest and clean. Asked again, the
-    /// answer is the operation under way. An empty etag matches everything.
+    /// Marks it; claim and charge are given back when the host says that it is out of the guest and clean. GPUs and slices are
+    /// refused while the guest runs. Asked again, the answer is the operation under way. An empty etag matches everything.
     pub async fn instance_detach(
         &self,
         call: &Call,
@@ -112,12 +112,18 @@ fn check(instance: &Instance, request: &AttachRequest) -> Result<()> {
     if instance.spec.devices.len() >= PER_INSTANCE_MAX {
         return Err(Error::invalid("device", format!("{name} has {PER_INSTANCE_MAX} devices, and can have no more")));
     }
+    needs_stop(instance, device, "a guest finds a GPU only when it starts")
+}
+
+/// GPUs and slices of them come to a guest that is off, and leave one that is off.
+fn needs_stop(instance: &Instance, device: &Request, why: &str) -> Result<()> {
     let off = instance.intent.power == Power::Stopped && instance.status.state == State::Stopped;
-    if device.wanted.is_gpu() && !off {
-        let message = format!("{name} runs, and a guest finds a GPU only when it starts; stop it first");
-        return Err(Error::precondition(Reason::DeviceNeedsStop, name, message));
+    if off || !device.wanted.is_gpu() {
+        return Ok(());
     }
-    Ok(())
+    let name = instance.name();
+    let message = format!("{name} runs, and {why}; stop it first");
+    Err(Error::precondition(Reason::DeviceNeedsStop, name, message))
 }
 
 /// `None`: stale.
@@ -195,14 +201,16 @@ async fn detach(
         return Ok((under_way.ok_or_else(lost)?, instance));
     }
     instance.meta.check_etag(etag, &name)?;
-    let has: Vec<String> = instance.spec.devices.iter().map(|one| one.id.clone()).collect();
-    if !has.iter().any(|id| id == device) {
+    let Some(request) = instance.spec.devices.iter().find(|one| one.id == device) else {
+        let has: Vec<&str> = instance.spec.devices.iter().map(|one| one.id.as_str()).collect();
         let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
         return Err(Error::invalid("device_id", format!("{name} has no device `{device}`; it has {has}")));
-    }
+    };
     if instance.host().is_none() {
         // Nobody holds it, and nobody is charged for it.
         instance.spec.devices.retain(|one| one.id != device);
+    } else {
+        needs_stop(&instance, request, "a guest does not let go of a GPU while it runs")?;
     }
     let operation = change(tx, call, &mut instance, Verb::Detach, device.to_owned()).await?;
     Ok((operation, instance))

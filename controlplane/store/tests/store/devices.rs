@@ -539,6 +539,13 @@ async fn a_stopped_one_gets_a_gpu_and_a_fence_ends_a_detach() {
     };
     assert_eq!(bed.store.instance_attach(stale).await.unwrap(), croft_store::AttachAnswer::Stale);
 
+    bed.command(&vm, Command::Start).await.unwrap();
+    let runs = refused(bed.detach(&vm, "gpu").await);
+    assert_eq!(runs.reason(), Reason::DeviceNeedsStop, "{runs}");
+    assert!(bed.get(vm.uid).await.intent.detaching.is_empty());
+    bed.command(&vm, Command::Stop { timeout: None }).await.unwrap();
+    bed.see(vm.uid, Phase::Off).await;
+    bed.settle(vm.uid).await;
     let (detach, _) = bed.detach(&vm, "gpu").await.unwrap();
     bed.store.host_fence(&call(), &h("h1")).await.unwrap();
     assert!(bed.operation(&detach).await.done, "off is out of the guest");
