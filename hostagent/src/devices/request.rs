@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::find::{self, Found};
 use super::obstacle::Obstacle;
-use super::record::{LayoutMode, Record, Who};
+use super::record::{LayoutMode, MarkKind, Record, Who};
 use crate::reasons;
 
 /// One request, read.
@@ -50,6 +50,15 @@ impl Request {
             return Err(Obstacle::new(reason, format!("{id}: {}", mark.message)));
         }
         let found = find::device(host, record, id)?;
+        // A virtual function is of its card: what is another card has other functions.
+        if let Found::Function(function) = found
+            && let Sriov::Virtual { physical } = function.sriov
+            && let Some(mark) =
+                record.marks.get(&physical.to_string()).filter(|mark| mark.kind != MarkKind::Quarantined)
+        {
+            let reason = super::obstacle::word(&mark.reason).unwrap_or(reasons::DEVICE_QUARANTINED);
+            return Err(Obstacle::new(reason, format!("{id} is a function of {physical}: {}", mark.message)));
+        }
         is_the_one(host, record, desired, found)?;
         Self::read(host, desired, found)
     }
