@@ -10,7 +10,7 @@ use croft_core::device::{
 use croft_core::host::{Capacity, Cell, Resources};
 use croft_core::id::{DeviceId, PoolId};
 use croft_core::instance::Cpu;
-use croft_core::placement::device::{DeviceView, DeviceViews, Wishes, assign};
+use croft_core::placement::device::{Catalogue, DeviceView, DeviceViews, Wishes, assign};
 use croft_core::placement::fit::{Failure, Predicate};
 use croft_core::placement::{self, HostView, Pin};
 use proptest::prelude::*;
@@ -534,4 +534,42 @@ proptest! {
         }
         prop_assert_eq!(host, untouched);
     }
+}
+
+/// An agent's certificate may be stolen.
+#[test]
+fn what_one_host_makes_up_of_a_model_takes_it_from_nobody() {
+    let mut liar = h100("0000:41:00.0", "vendor");
+    let gpu = liar.gpu.as_mut().unwrap();
+    gpu.memory_mib = 1 << 30;
+    gpu.board.as_mut().unwrap().profiles.iter_mut().for_each(|profile| profile.memory_mib = 1 << 30);
+    for one in &mut gpu.vgpu_types {
+        (one.framebuffer_mib, one.mig_profile) = (1 << 30, "made.up".into());
+    }
+    let (mut honest, mut with) = (Catalogue::default(), Catalogue::default());
+    honest.add(&host(vec![h100("0000:41:00.0", "vendor")]).devices);
+    for told in [h100("0000:41:00.0", "vendor"), liar] {
+        with.add(&host(vec![told]).devices);
+    }
+    for wanted in [any_gpu(), mig("2g.20gb"), vgpu("H100XM-2-20C"), vgpu("H100XM-20C")] {
+        let (before, after) = (honest.candidates(&wanted), with.candidates(&wanted));
+        assert_eq!(before.len(), 1, "{wanted:?}");
+        assert!(after.contains(&before[0]), "{wanted:?}: {after:?}");
+    }
+}
+
+#[test]
+fn two_that_say_they_are_the_same_virtual_function_are_given_once() {
+    let (mut devices, pools) = nic();
+    for one in devices.iter_mut().filter(|one| one.kind == Kind::VirtualFunction) {
+        one.physical.as_mut().unwrap().1 = 0;
+    }
+    let asked = |count: usize| {
+        let pool = || Wanted::Pool { pool: "nic-vf".into() };
+        let requests = (0..count).map(|at| Request { id: format!("n-{at}"), wanted: pool() });
+        let wishes = Wishes { requests: requests.collect(), ..pools.clone() };
+        assign(&host(devices.clone()), &wishes, &[])
+    };
+    assert!(asked(1).is_ok());
+    assert_eq!(asked(2).unwrap_err().predicate, Predicate::DeviceTaken);
 }

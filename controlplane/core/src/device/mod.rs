@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use atom::{Atom, ParseAtomError};
 pub use gpu::{BoardReport, FabricPartition, Gpu, MigInstance, MigProfile, Mode, VgpuType};
-pub use layout::{DeviceLayout, Layout};
+pub use layout::{DeviceLayout, FUNCTIONS_MAX, Layout};
 pub use pool::{POOL_ID_MAX, Pool, PoolMatch};
 pub use record::{Holder, Promise, Record};
 pub use request::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, REQUEST_ID_MAX, Request, Wanted, check_requests};

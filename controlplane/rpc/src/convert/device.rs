@@ -2,8 +2,8 @@
 //! a number that no device has is brought to one on which nothing is placed.
 
 use croft_core::device::{
-    BoardReport, Device, FabricPartition, Gpu, Holder, Kind, MigInstance, MigProfile, Mode, Record, Reset, State,
-    VgpuType,
+    BoardReport, Device, FUNCTIONS_MAX, FabricPartition, Gpu, Holder, Kind, MigInstance, MigProfile, Mode, Record,
+    Reset, State, VgpuType,
 };
 use croft_core::id::DeviceId;
 use croft_proto::v1;
@@ -16,6 +16,7 @@ use crate::status::clip;
 /// Of one host: a large server has some hundred functions, each network card's virtual ones included.
 const DEVICES_MAX: usize = 8192;
 const ID_MAX: usize = 80;
+const CPU: &str = "cpu";
 const WORD_MAX: usize = 100;
 const TEXT_MAX: usize = 1000;
 const COMPANIONS_MAX: usize = 64;
@@ -39,12 +40,21 @@ pub fn into(wire: v1::Device) -> Option<Device> {
     let kind = kind_into(wire.kind())?;
     let id = id_into(wire.name.rsplit('/').next().unwrap_or_default())?;
     let physical = id_into(&wire.physical).filter(|_| kind == Kind::VirtualFunction);
-    let index = u16::try_from(wire.function_index).ok();
+    let index = u16::try_from(wire.function_index).ok().filter(|index| *index < FUNCTIONS_MAX);
+    let physical = physical.zip(index);
+    // Whoever has the physical function whole has this one: it cannot be given without knowing whose it is.
+    let orphan = kind == Kind::VirtualFunction && physical.is_none();
+    let (state, message) = match state_into(wire.state()) {
+        State::Available if orphan => {
+            (State::Unusable, "its host does not tell whose virtual function it is".to_owned())
+        }
+        state => (state, clip(&wire.message, TEXT_MAX)),
+    };
     Some(Device {
         kind,
-        state: state_into(wire.state()),
+        state,
         reason: clip(&wire.reason, WORD_MAX),
-        message: clip(&wire.message, TEXT_MAX),
+        message,
         pci_id: clip(&wire.id, WORD_MAX),
         vendor_name: clip(&wire.vendor_name, WORD_MAX),
         device_name: clip(&wire.device_name, WORD_MAX),
@@ -55,7 +65,7 @@ pub fn into(wire: v1::Device) -> Option<Device> {
         iommu_group: Some(wire.iommu_group).filter(|group| *group >= 0),
         companions: wire.companions.iter().take(COMPANIONS_MAX).filter_map(|id| id_into(id)).collect(),
         numa_node: Some(wire.numa_node).filter(|node| *node >= 0),
-        physical: physical.zip(index),
+        physical,
         functions_total: count(wire.functions_total),
         functions_count: count(wire.functions_count),
         gpu: wire.gpu.filter(|_| kind == Kind::Gpu).map(gpu_into),
@@ -69,14 +79,15 @@ pub fn into(wire: v1::Device) -> Option<Device> {
     })
 }
 
-/// What can stand in a resource name.
+/// What can stand in a resource name. `cpu` is the plane's own: the device of which logical CPUs are claimed.
 fn id_into(text: &str) -> Option<DeviceId> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b":.-_".contains(&b);
-    ((1..=ID_MAX).contains(&text.len()) && text.bytes().all(good)).then(|| text.into())
+    ((1..=ID_MAX).contains(&text.len()) && text.bytes().all(good) && text != CPU).then(|| text.into())
 }
 
+/// Each is an atom of whoever holds all of the device.
 fn count(number: i32) -> u16 {
-    u16::try_from(number.max(0)).unwrap_or(u16::MAX)
+    u16::try_from(number.max(0)).unwrap_or(u16::MAX).min(FUNCTIONS_MAX)
 }
 
 /// A board whose numbers were cut contradicts itself, and is not placed on.

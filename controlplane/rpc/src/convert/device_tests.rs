@@ -80,7 +80,7 @@ fn a_device_comes_back_as_it_went() {
 fn what_cannot_be_named_is_dropped_and_a_double_is_none() {
     let device = |name: &str, kind: WireKind| v1::Device { name: name.into(), kind: kind.into(), ..Default::default() };
     let good = device("usb-0000:00:14.0-2.3", WireKind::Usb);
-    let odd = ["", "a b", "../x y", &"x".repeat(200)].map(|name| device(name, WireKind::Usb));
+    let odd = ["", "a b", "../x y", "cpu", &"x".repeat(200)].map(|name| device(name, WireKind::Usb));
     let all = odd.into_iter().chain([good.clone(), good, device("0000:01:00.0", WireKind::Unspecified)]);
     let ids: Vec<_> = report_into(all.collect()).into_iter().map(|device| device.id.0).collect();
     assert_eq!(ids, ["usb-0000:00:14.0-2.3"]);
@@ -104,6 +104,25 @@ fn a_board_that_no_card_has_is_none_to_place_on() {
     let gpu = into(wire).unwrap().gpu.unwrap();
     assert!(gpu.board.unwrap().board().is_err());
     assert_eq!(gpu.memory_mib, MIB_MAX);
+}
+
+#[test]
+fn a_virtual_function_of_nobody_is_not_placed_on() {
+    let vf = |physical: &str, function_index: i32| v1::Device {
+        name: "0000:42:10.2".into(),
+        kind: WireKind::VirtualFunction.into(),
+        state: WireState::Available.into(),
+        physical: physical.into(),
+        function_index,
+        functions_total: i32::MAX,
+        ..v1::Device::default()
+    };
+    assert_eq!(into(vf("0000:42:00.0", 1)).unwrap().state, State::Available);
+    for bad in [vf("", 0), vf("a b", 0), vf("0000:42:00.0", -1), vf("0000:42:00.0", i32::from(FUNCTIONS_MAX))] {
+        let device = into(bad).unwrap();
+        assert_eq!((device.state, device.physical), (State::Unusable, None), "{}", device.message);
+        assert_eq!(device.functions_total, FUNCTIONS_MAX);
+    }
 }
 
 #[test]

@@ -14,13 +14,22 @@ pub struct Catalogue {
     models: BTreeMap<String, Model>,
 }
 
+/// Memory is the least that any GPU of the model tells of: what a request is charged at the least. One host's word, however
+/// wrong, keeps nobody from the GPUs of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
     memory_mib: i64,
     /// Profile to memory.
     profiles: BTreeMap<String, i64>,
-    /// Type to (profile below it or nothing, memory).
-    types: BTreeMap<String, (String, i64)>,
+    /// Type, and the profile below it or nothing, to memory.
+    types: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+/// None is no amount.
+fn least(known: &mut i64, told: i64) {
+    if told > 0 && (*known == 0 || told < *known) {
+        *known = told;
+    }
 }
 
 impl Catalogue {
@@ -32,38 +41,46 @@ impl Catalogue {
 
     fn add_gpu(&mut self, gpu: &Gpu) {
         let model = self.models.entry(gpu.model.clone()).or_default();
-        model.memory_mib = gpu.memory_mib;
+        least(&mut model.memory_mib, gpu.memory_mib);
+        let mut nominal: BTreeMap<&str, i64> = BTreeMap::new();
         for profile in gpu.board.iter().flat_map(|board| &board.profiles) {
-            model.profiles.insert(profile.name.clone(), profile.memory_mib);
+            let backed = gpu.vgpu_types.iter().filter(|one| one.mig_profile == profile.name);
+            let memory_mib = backed.map(|one| one.framebuffer_mib).max().unwrap_or(0).max(profile.memory_mib);
+            least(model.profiles.entry(profile.name.clone()).or_default(), memory_mib);
+            nominal.insert(&profile.name, profile.memory_mib);
         }
         for one in &gpu.vgpu_types {
-            model.types.insert(one.name.clone(), (one.mig_profile.clone(), one.framebuffer_mib));
+            let below = model.types.entry(one.name.clone()).or_default();
+            let memory_mib = nominal.get(one.mig_profile.as_str()).copied().unwrap_or(0).max(one.framebuffer_mib);
+            least(below.entry(one.mig_profile.clone()).or_default(), memory_mib);
         }
     }
 
     /// What `wanted` may turn out to be, and what that would be charged to. Nothing for pools.
     #[must_use]
     pub fn candidates(&self, wanted: &Wanted) -> Vec<Candidate> {
-        let of = |name: &String, model: &Model| -> Option<Candidate> {
-            let whole = Candidate { model: name.clone(), slice: None, memory_mib: model.memory_mib };
+        let of = |(name, model): (&String, &Model)| -> Vec<Candidate> {
+            let candidate = |slice: Option<&String>, memory_mib: i64| Candidate {
+                model: name.clone(),
+                slice: slice.cloned(),
+                memory_mib,
+            };
             match wanted {
-                Wanted::Gpu { model: asked } => named(asked, name).then_some(whole),
+                Wanted::Gpu { model: asked } if named(asked, name) => vec![candidate(None, model.memory_mib)],
                 Wanted::Mig { profile, model: asked } if named(asked, name) => {
-                    let nominal = *model.profiles.get(profile)?;
-                    let types = model.types.values().filter(|(below, _)| below == profile).map(|(_, memory)| *memory);
-                    let memory_mib = types.max().unwrap_or(0).max(nominal);
-                    Some(Candidate { slice: Some(profile.clone()), memory_mib, ..whole })
+                    let memory_mib = model.profiles.get(profile).copied();
+                    memory_mib.map(|memory_mib| candidate(Some(profile), memory_mib)).into_iter().collect()
                 }
                 Wanted::Vgpu { type_name } => {
-                    let (profile, memory_mib) = model.types.get(type_name)?;
-                    let slice = if profile.is_empty() { type_name } else { profile };
-                    let memory_mib = model.profiles.get(profile).copied().unwrap_or(0).max(*memory_mib);
-                    Some(Candidate { slice: Some(slice.clone()), memory_mib, ..whole })
+                    let below = model.types.get(type_name).into_iter().flatten();
+                    let slice =
+                        |profile: &'_ String| if profile.is_empty() { type_name.clone() } else { profile.clone() };
+                    below.map(|(profile, memory_mib)| candidate(Some(&slice(profile)), *memory_mib)).collect()
                 }
-                Wanted::Mig { .. } | Wanted::Pool { .. } => None,
+                Wanted::Gpu { .. } | Wanted::Mig { .. } | Wanted::Pool { .. } => Vec::new(),
             }
         };
-        self.models.iter().filter_map(|(name, model)| of(name, model)).collect()
+        self.models.iter().flat_map(of).collect()
     }
 
     /// Refuses what no host has, with what there is. `field`: of the list of requests.

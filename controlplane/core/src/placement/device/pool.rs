@@ -37,6 +37,12 @@ pub fn choices(
             choices.fail(Predicate::DeviceTaken, message, "wait for one, or add a host");
             continue;
         }
+        // The database would refuse it: somebody has a function that says it is the same one.
+        let index = view.device.physical.as_ref().map(|(_, index)| Atom::Function(*index));
+        if index.is_some_and(|atom| physical.is_some_and(|physical| physical.taken.contains(&atom))) {
+            choices.fail(Predicate::DeviceTaken, format!("{} is taken", view.device.id), "wait for one, or add a host");
+            continue;
+        }
         match whole::take(views, view, id, Some(pool.clone())) {
             Ok(assignment) => choices.add(whole::score(view, cells), assignment),
             Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
