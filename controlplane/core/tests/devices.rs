@@ -251,10 +251,12 @@ fn a_group_is_given_whole_or_the_peer_is_named() {
 fn unhealthy_quarantined_and_missing_devices_are_not_placed_on() {
     for state in [State::Unhealthy, State::Stuck, State::Missing, State::Changed, State::Quarantined, State::Foreign] {
         let mut gpu = h100("0000:41:00.0", "vendor");
-        (gpu.state, gpu.message) = (state, "Xid 79".into());
+        (gpu.state, gpu.reason) = (state, "GpuXid".into());
+        gpu.message = "Xid 79 while croft-0198 of another tenant had it".into();
         let refused = give(&mut host(vec![gpu]), &[any_gpu()]).unwrap_err();
         assert_eq!(refused.predicate, Predicate::DeviceHealth);
-        assert!(refused.message.contains(state.as_str()) && refused.message.contains("Xid 79"), "{}", refused.message);
+        assert!(refused.message.contains(&format!("{} (GpuXid)", state.as_str())), "{}", refused.message);
+        assert!(!refused.message.contains("croft-0198"), "tenants read this: {}", refused.message);
     }
     let mut kept = host(vec![h100("0000:41:00.0", "vendor")]);
     kept.devices.0.values_mut().for_each(|view| view.quarantined = true);

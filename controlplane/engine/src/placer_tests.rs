@@ -274,6 +274,31 @@ async fn explained_host_by_host() {
 }
 
 #[tokio::test]
+async fn whoever_was_granted_nothing_of_a_pool_does_not_hear_whether_it_exists() {
+    let stage = Stage::new().await;
+    let matches = device::PoolMatch {
+        kind: Kind::Function,
+        ids: vec!["10de:2330".to_owned()],
+        classes: Vec::new(),
+        devices: Vec::new(),
+        host_selector: Labels::new(),
+    };
+    let meta = Meta::new("p".to_owned(), Labels::new(), Labels::new(), stage.bed.clock.now());
+    let pool = device::Pool { id: "secret".into(), meta, description: String::new(), matches };
+    stage.bed.store.pool_create(&call(), pool).await.unwrap();
+    let heard = async |pool: &str| {
+        let wanted = Wanted::Pool { pool: pool.into() };
+        match stage.placer.explain(asked("vm", &[wanted])).await.unwrap().remove(0).outcome {
+            Outcome::Fits { .. } => panic!("it fits"),
+            Outcome::Fails { message, .. } => message.replace(pool, "POOL"),
+        }
+    };
+    assert_eq!(heard("secret").await, heard("no-such").await);
+    stage.limit("devices/secret", 1).await;
+    assert_ne!(heard("secret").await, heard("no-such").await);
+}
+
+#[tokio::test]
 async fn attached_through_the_placer_and_refused_with_what_stands_in_the_way() {
     let stage = Stage::new().await;
     stage.limit("gpus", 2).await;

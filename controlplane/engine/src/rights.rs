@@ -70,6 +70,13 @@ impl Rights {
     pub fn explained(&self, new: &NewInstance, catalogue: &Catalogue) -> Wishes {
         let mut wishes = self.wishes(&new.spec.devices);
         let rows = self.rows(&new.tenant);
+        // Whoever was granted nothing of a pool does not hear what is in it.
+        let granted = |pool: &PoolId| {
+            let resource = format!("devices/{pool}");
+            rows.iter().any(|row| row.tenant == new.tenant && row.resource == resource && row.limit.is_some())
+        };
+        let pools = self.pools.iter().filter(|(pool, _)| granted(pool));
+        wishes.pools = Arc::new(pools.map(|(pool, matches)| (pool.clone(), matches.clone())).collect());
         let candidates = |wanted: &Wanted| catalogue.candidates(wanted);
         wishes.allowed_models = device::allowed(&rows, &new.tenant, &wishes.requests, candidates).unwrap_or_default();
         wishes

@@ -22,7 +22,10 @@ pub fn choices(
         message: format!("it has no device of pools/{pool}"),
         fix: format!("see `croft pool show {pool}`"),
     };
-    let Some(matches) = wishes.pools.get(pool) else { return Err(nothing()) };
+    let Some(matches) = wishes.pools.get(pool) else {
+        let message = format!("pools/{pool} is not granted, or does not exist");
+        return Err(Failure { predicate: Predicate::Pool, message, fix: "see `croft pool list`".to_owned() });
+    };
     let mut choices = Choices::default();
     for view in views.0.values().filter(|view| matches.holds(&host.id, &host.labels, &view.device)) {
         let physical = view.device.physical.as_ref().and_then(|(id, _)| views.0.get(id));

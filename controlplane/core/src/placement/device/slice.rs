@@ -86,7 +86,7 @@ fn gpus<'a>(
 fn open(view: &DeviceView, gpu: &Gpu, mode: Mode) -> Result<u16, (Predicate, String, &'static str)> {
     let id = &view.device.id;
     if let Some(why) = view.closed() {
-        return Err((Predicate::DeviceHealth, why, "mend it, or use another host"));
+        return Err((Predicate::DeviceHealth, why, "`croft device show` tells an operator more"));
     }
     if gpu.vgpu_framework == "none" {
         let message = format!("{id}: the host's driver makes no vGPUs");

@@ -73,8 +73,9 @@ impl DeviceView {
             return Some(format!("{} is quarantined; `croft device release` ends that", device.id));
         }
         if device.state != State::Available {
-            let why = if device.message.is_empty() { &device.reason } else { &device.message };
-            return Some(format!("{} is {}: {why}", device.id, device.state.as_str()));
+            // The host's own words may name processes and other tenants' VMs: they are for operators.
+            let why = if device.reason.is_empty() { String::new() } else { format!(" ({})", device.reason) };
+            return Some(format!("{} is {}{why}", device.id, device.state.as_str()));
         }
         None
     }

@@ -66,7 +66,7 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     let name = &view.device.id;
     let failure = |predicate, message, fix: &str| Failure { predicate, message, fix: fix.to_owned() };
     if let Some(why) = view.closed() {
-        return Err(failure(Predicate::DeviceHealth, why, "mend it, or use another host"));
+        return Err(failure(Predicate::DeviceHealth, why, "`croft device show` tells an operator more"));
     }
     if let Some((message, fix)) = kept(view, Mode::Idle) {
         return Err(failure(Predicate::GpuMode, message, fix));
