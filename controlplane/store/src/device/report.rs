@@ -19,6 +19,10 @@ use crate::open::Store;
 use crate::sql::sql;
 use crate::tx::Tx;
 
+/// Of one host, those that are missing among them. Above it what is missing and nobody holds is forgotten: a host that makes up
+/// new names with each report fills no database.
+const KEPT_MAX: usize = 8192;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceReport {
     /// All there are; `None`: it could not look, and this says nothing at all.
@@ -67,6 +71,8 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
     };
     news.moves = news.boot;
     let mut told: BTreeMap<&str, &Device> = devices.iter().map(|device| (device.id.as_str(), device)).collect();
+    let new = told.len() - rows.iter().filter(|row| told.contains_key(row.device.as_str())).count();
+    let crowded = rows.len() + new > KEPT_MAX;
     for row in &rows {
         let known: Device = from_json(&row.body, "devices.body")?;
         match told.remove(row.device.as_str()) {
@@ -75,7 +81,7 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
                 news.told.push((device.clone(), Some(row.device()?)));
             }
             Some(_) => {}
-            None if !held.contains(&row.device) && is_forgotten(row, &known) => {
+            None if !held.contains(&row.device) && is_forgotten(row, &known, crowded) => {
                 news.moves = true;
                 news.forgotten.push(known.id);
             }
@@ -91,8 +97,8 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
     Ok(news)
 }
 
-fn is_forgotten(row: &Row, known: &Device) -> bool {
-    row.quarantine.is_none() && (known.kind == Kind::VirtualFunction || row.release_counter > 0)
+fn is_forgotten(row: &Row, known: &Device, crowded: bool) -> bool {
+    row.quarantine.is_none() && (known.kind == Kind::VirtualFunction || row.release_counter > 0 || crowded)
 }
 
 impl Store {

@@ -20,7 +20,7 @@ fn with(id: &str, devices: Vec<croft_core::device::Request>) -> NewInstance {
 
 impl Bed {
     /// One host with these devices; `acme` may have all of them.
-    async fn with_devices(devices: Vec<Device>) -> Self {
+    pub async fn with_devices(devices: Vec<Device>) -> Self {
         let bed = Self::furnished().await;
         bed.devices("h1", devices).await;
         bed.limit("acme", "gpu_memory_mib", 1 << 30).await;

@@ -18,6 +18,7 @@ mod networks;
 mod observing;
 mod property;
 mod quotas;
+mod reports;
 mod settling;
 mod tenants;
 mod tokens;
