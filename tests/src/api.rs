@@ -66,6 +66,7 @@ pub struct Wanted {
     pub disk_gib: i64,
     pub power: v1::instance_spec::Power,
     pub restart: v1::instance_spec::Restart,
+    pub devices: Vec<v1::DeviceRequest>,
 }
 
 impl Default for Wanted {
@@ -76,6 +77,7 @@ impl Default for Wanted {
             disk_gib: 2,
             power: v1::instance_spec::Power::Running,
             restart: v1::instance_spec::Restart::OnFailure,
+            devices: Vec::new(),
         }
     }
 }
@@ -105,6 +107,7 @@ impl Wanted {
                     restart: self.restart.into(),
                     boot_source: Some(v1::instance_spec::BootSource::Image(IMAGE.to_owned())),
                     disks: vec![v1::Disk { size_gib: self.disk_gib }],
+                    devices: self.devices.clone(),
                     ..Default::default()
                 }),
                 ..Default::default()
@@ -239,6 +242,29 @@ impl Api {
         })
         .await;
         done.error.map_or(Ok(()), Err)
+    }
+
+    /// Of one host; `-`: of all.
+    pub async fn devices_of(&self, host: &str) -> Vec<v1::Device> {
+        let request = v1::ListDevicesRequest { parent: format!("hosts/{host}"), page_size: 1000, ..Default::default() };
+        self.devices.clone().list_devices(request).await.expect("devices").into_inner().devices
+    }
+
+    pub async fn device(&self, host: &str, id: &str) -> v1::Device {
+        let name = format!("hosts/{host}/devices/{id}");
+        self.devices.clone().get_device(v1::GetDeviceRequest { name }).await.expect("device").into_inner()
+    }
+
+    pub async fn device_until(&self, host: &str, id: &str, wanted: v1::device::State) -> v1::Device {
+        eventually(&format!("{id} of {host} is {wanted:?}"), || async {
+            let name = format!("hosts/{host}/devices/{id}");
+            match self.devices.clone().get_device(v1::GetDeviceRequest { name }).await.map(tonic::Response::into_inner)
+            {
+                Ok(device) if device.state() == wanted => Ok(device),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
     }
 
     pub async fn host(&self, id: &str) -> v1::Host {

@@ -17,6 +17,7 @@ use croft_proto::v1;
 use croft_store::{HostReport, Store};
 use uuid::Uuid;
 
+use crate::machine::Machine;
 use crate::{Api, api, eventually, process};
 
 /// In an agent's simulated directory: faults that it is to meet.
@@ -39,6 +40,8 @@ pub struct Fleet {
 struct Member {
     state_dir: PathBuf,
     sim: Arc<Simulated>,
+    /// Where it has devices.
+    machine: Option<Machine>,
     agent: Option<AgentHandle>,
 }
 
@@ -67,8 +70,28 @@ impl Fleet {
 
     /// Enrols a simulated host, runs its agent, and waits until the plane knows it.
     pub async fn host(&mut self, id: &str) {
+        self.join(id, None).await;
+    }
+
+    /// The same, on a machine of that preset (`devbox`, `h100x8`); waits until the plane knows its devices, too.
+    pub async fn host_with_devices(&mut self, id: &str, preset: &str) {
+        self.join(id, Some(Machine::boot(preset))).await;
+        let there = format!("the devices of {id}");
+        eventually(&there, || async {
+            let devices = self.api.devices_of(id).await;
+            if devices.is_empty() { Err("none") } else { Ok(()) }
+        })
+        .await;
+    }
+
+    async fn join(&mut self, id: &str, machine: Option<Machine>) {
         let state_dir = self.directory.path().join(id);
-        let sim = Simulated::open(state_dir.join("simulated"), Capacity::default()).expect("a simulated machine");
+        let directory = state_dir.join("simulated");
+        let sim = match &machine {
+            None => Simulated::open(directory, Capacity::default()),
+            Some(machine) => Simulated::open_with_devices(directory, Capacity::default(), machine.host.clone()),
+        };
+        let sim = sim.expect("a simulated machine");
         let request = v1::CreateEnrolmentTokenRequest { host_id: id.to_owned(), ..Default::default() };
         let token = self.api.hosts.clone().create_enrolment_token(request).await.expect("token").into_inner().token;
         let invitation = Invitation {
@@ -78,7 +101,7 @@ impl Fleet {
             host_id: id.to_owned(),
         };
         enrol::enrol(&invitation, &state_dir).await.expect("enrolled");
-        self.hosts.insert(id.to_owned(), Member { state_dir, sim, agent: None });
+        self.hosts.insert(id.to_owned(), Member { state_dir, sim, machine, agent: None });
         self.agent_start(id).await;
         self.api.host_until(id, v1::host::State::Ready).await;
     }
@@ -129,6 +152,15 @@ impl Fleet {
         Sim(&self.hosts[id].sim)
     }
 
+    /// Its devices' own machine.
+    pub fn machine(&self, id: &str) -> &Machine {
+        self.hosts[id].machine.as_ref().expect("a host with devices")
+    }
+
+    pub fn machine_mut(&mut self, id: &str) -> &mut Machine {
+        self.hosts.get_mut(id).and_then(|member| member.machine.as_mut()).expect("a host with devices")
+    }
+
     /// The host of an instance.
     pub async fn home_of(&self, tenant: &str, id: &str) -> String {
         let status = self.api.get(tenant, id).await.expect("it is there").status.unwrap_or_default();
@@ -159,9 +191,14 @@ impl Fleet {
         let server = self.address.clone();
         let member = self.hosts.get_mut(id).expect("a host");
         let connect = Arc::new(MutualTls { server, state_dir: member.state_dir.clone() });
-        let inventory = Source::Fixed(Box::new(Capacity::default().observation()));
+        let observation = Box::new(Capacity::default().observation());
+        let inventory = match &member.machine {
+            None => Source::Fixed(observation),
+            Some(machine) => Source::Simulated(observation, machine.host.root().to_owned()),
+        };
         let mut config = croft_hostagent::Config::new(&member.state_dir, connect, inventory);
         config.console_directory = member.sim.console_directory();
+        config.devices = member.machine.as_ref().map(Machine::config);
         member.agent = Some(Agent::spawn(config, member.sim.clone()).await.expect("an agent"));
     }
 

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cell;
 pub mod eventually;
 pub mod fleet;
 pub mod lab;
 pub mod lab_host;
+pub mod machine;
 pub mod process;
 
 pub use api::{Api, Wanted};
