@@ -207,6 +207,28 @@ async fn a_whole_gpu_comes_with_its_companion_and_leaves_a_guest_that_is_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gpus_behind_switches_come_as_a_partition() {
+    let mut fleet = Fleet::start().await;
+    fleet.host_with_devices("h1", "h100x8").await;
+    let api = &fleet.api;
+    let before = fleet.machine("h1").layout();
+    api.quota("acme", "gpus", 2).await;
+    let mut request = asking("acme", "train", &[("gpu", whole(H100))]);
+    request.instance.as_mut().unwrap().spec.as_mut().unwrap().devices[0].count = 2;
+    api.done(&api.create_as(request).await.expect("create")).await.expect("created");
+    let train = attached(api, "train").await;
+    let [one, other] = &given(&train)[..] else { panic!("{train:?}") };
+    assert_eq!((one.id.as_str(), other.id.as_str()), ("gpu-0", "gpu-1"));
+    assert!(one.fabric_partition >= 0 && one.fabric_partition == other.fabric_partition, "{one:?} {other:?}");
+    let active = format!("fabric partition {} active true", one.fabric_partition);
+    assert!(fleet.machine("h1").tree().contains(&active), "{active}");
+    delete(api, "acme", "train").await;
+    is_as_before(&fleet, "h1", &before).await;
+    fleet.consistent().await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_and_a_dongle_of_pools_come_and_go_while_the_guest_runs() {
     let fleet = devbox().await;
     let api = &fleet.api;
