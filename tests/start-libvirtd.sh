@@ -12,6 +12,6 @@ alive "$CROFT_LIBVIRTD_PIDFILE" || { rm -f "$CROFT_LIBVIRTD_PIDFILE"; libvirtd -
 i=0
 until virsh -q -c qemu:///system version >/dev/null 2>&1; do
     i=$((i + 1))
-    [ $i -lt 100 ] || { virsh -c qemu:///system version >&2 || true; echo "$0: libvirtd did not come up in 20 s" >&2; exit 1; }
+    [ $i -lt 600 ] || { virsh -c qemu:///system version >&2 || true; echo "$0: libvirtd did not come up in 120 s" >&2; exit 1; }
     sleep 0.2
 done
