@@ -29,7 +29,11 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// What the agent runs itself again for: one look at devices, or one step
     #[command(hide = true)]
-    DeviceHelper { errand: devices::helper::Errand },
+    DeviceHelper {
+        errand: devices::helper::Errand,
+        /// The process that waits for the answer
+        agent: i32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

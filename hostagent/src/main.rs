@@ -14,8 +14,8 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::DeviceHelper { errand } = cli.command {
-        return croft_hostagent::devices::helper::main(errand);
+    if let Command::DeviceHelper { errand, agent } = cli.command {
+        return croft_hostagent::devices::helper::main(errand, agent);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -50,7 +50,7 @@ impl Config {
 
     /// What to run for an errand.
     pub(super) fn command(&self, errand: Errand) -> (PathBuf, Vec<OsString>) {
-        let own = [OsString::from("device-helper"), errand.word().into()];
+        let own = [OsString::from("device-helper"), errand.word().into(), std::process::id().to_string().into()];
         if !self.site.simulated {
             return (self.program.clone(), own.into());
         }

@@ -16,7 +16,7 @@ use croft_gpu::{HostFs, chain};
 use croft_gpu_sim::driver;
 use croft_gpu_sim::kernel::SimHost;
 use croft_gpu_sim::state::Nvidia;
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -63,9 +63,19 @@ pub struct Looked {
     pub boot_id: String,
 }
 
-/// Nothing else may run in this process, and nothing else may write to its standard output.
+/// Nothing else may run in this process, and nothing else may write to its standard output. `agent`: who started it.
 #[must_use]
-pub fn main(errand: Errand) -> ExitCode {
+pub fn main(errand: Errand, agent: i32) -> ExitCode {
+    // Without its agent nobody waits for the answer, and the next agent may be at the same device. One that died before it
+    // could be said so is not this process's parent any more.
+    let bound = set_parent_process_death_signal(Some(Signal::KILL));
+    if let Err(errno) = bound {
+        eprintln!("device helper: {errno}");
+        return ExitCode::FAILURE;
+    }
+    if getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(agent) {
+        return ExitCode::FAILURE;
+    }
     match errand {
         Errand::Step => helper_main(open),
         Errand::Nvidia => answer(|site: Site| {
@@ -135,8 +145,6 @@ fn files(site: &Site) -> Result<HostFs, String> {
 
 fn answer<Q: DeserializeOwned, A: Serialize>(work: impl FnOnce(Q) -> Result<A, String>) -> ExitCode {
     let answered = || -> Result<(), String> {
-        // Without its agent nobody waits for the answer.
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| errno.to_string())?;
         let words = |error: io::Error| error.to_string();
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map_err(words)?;
