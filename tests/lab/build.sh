@@ -82,6 +82,7 @@ unpack_host() {
 MODULES=list
 E
     printf 'virtio_pci\nvirtio_blk\next4\n' >"$WORK/initramfs.modules"
+    # shellcheck disable=SC2016 # the hooks are mmdebstrap's to expand
     bootstrap root minbase "$packages" \
         --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
         --essential-hook="copy-in '$WORK/initramfs.conf' /etc/initramfs-tools/conf.d" \
@@ -116,6 +117,7 @@ configure_host() {
     cp "$ROOT/boot/vmlinuz-$version" "$NEW/vmlinuz"
     cp "$ROOT/boot/initrd.img-$version" "$NEW/initrd"
     echo "kernel $version" >"$NEW/facts"
+    # shellcheck disable=SC2016 # dpkg-query's to expand
     in_root dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libvirt-daemon systemd >>"$NEW/facts"
 }
 

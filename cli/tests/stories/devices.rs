@@ -291,7 +291,10 @@ async fn an_assertion_that_fails_says_what_differs() {
     let assert = ["host", "layout", "assert", "h1", "-f", &file];
     let differs = stage.run(&assert).await;
     assert_eq!(differs.code, Some(1), "{differs:?}");
-    assert!(differs.err.contains("h1: 0000:42:00.0: 2 virtual functions; the file says 8 virtual functions"), "{differs:?}");
+    assert!(
+        differs.err.contains("h1: 0000:42:00.0: 2 virtual functions; the file says 8 virtual functions"),
+        "{differs:?}"
+    );
     let unsettled = stage.run(&assert).await;
     assert_eq!(unsettled.code, Some(1), "{unsettled:?}");
     assert!(unsettled.err.contains("h1: 0000:42:00.0: the card makes 4"), "{unsettled:?}");
