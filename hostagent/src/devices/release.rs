@@ -69,7 +69,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn accept(&self, device: &str, counter: i64) -> Result<(), Obstacle> {
+    async fn accept(&mut self, device: &str, counter: i64) -> Result<(), Obstacle> {
         let found = find::all(self.host()).find(|(id, _)| id == device);
         let known = found.map(|(id, found)| Known {
             who: find::who(self.host(), found),
@@ -87,6 +87,8 @@ impl Session<'_> {
                 None => drop(record.known.remove(device)),
             }
         })
-        .await
+        .await?;
+        // What was said of it before is in the look of before.
+        self.look_again().await
     }
 }

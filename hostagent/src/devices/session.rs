@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
         self.devices.note(change).await
     }
 
-    async fn look_again(&mut self) -> Result<(), Obstacle> {
+    pub async fn look_again(&mut self) -> Result<(), Obstacle> {
         self.looked = self.devices.look().await?;
         self.remember().await
     }
