@@ -81,7 +81,7 @@ impl Lab {
             if done(&self.plane) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "{point}: {what}: {}", self.log());
+            assert!(began.elapsed() < Duration::from_secs(180), "{point}: {what}: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         agent.kill().expect("kill");

@@ -8,13 +8,14 @@ pub mod tls;
 
 use std::time::Duration;
 
-/// Waits for `condition`; the deadline is only there so that a failing test ends.
+/// Waits for `condition`. The deadline is only there so that a failing test ends: some wait for a look of the agent, which comes
+/// every 30 s.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T, String>) -> T {
     let began = tokio::time::Instant::now();
     loop {
         match condition().await {
             Ok(value) => return value,
-            Err(state) => assert!(began.elapsed() < Duration::from_secs(30), "{what}: {state}"),
+            Err(state) => assert!(began.elapsed() < Duration::from_secs(180), "{what}: {state}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
