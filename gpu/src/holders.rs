@@ -85,17 +85,38 @@ impl Files {
         files
     }
 
-    /// The newer way to open a device by itself, without its group: `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
+    /// The files by which a device is opened while its driver has it. VFIO's is the newer way, without the group:
+    /// `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
     fn add_cdevs(&mut self, fs: &HostFs, entry: &str, device: &str, key: &str, errors: &mut Vec<ProbeError>) {
-        match fs.entries(&format!("{entry}/vfio-dev")).if_present() {
-            Ok(names) => {
-                for name in names.unwrap_or_default() {
-                    self.add(format!("/dev/vfio/devices/{name}"), key);
-                }
-            }
+        const BELOW: [(&str, &str, &[&str]); 3] = [
+            ("vfio-dev", "/dev/vfio/devices", &["vfio"]),
+            // A desktop, a compositor: a driver that is unbound below them leaves them with a device that is none.
+            ("drm", "/dev/dri", &["card", "renderD"]),
+            ("nvme", "/dev", &["nvme"]),
+        ];
+        let mut names = |directory: &str| match fs.entries(directory).if_present() {
+            Ok(names) => names.unwrap_or_default(),
             Err(error) => {
-                errors.push(ProbeError { device: device.to_owned(), what: "VFIO file".into(), source: error.into() });
+                let what = "files of its driver".into();
+                errors.push(ProbeError { device: device.to_owned(), what, source: error.into() });
+                Vec::new()
             }
+        };
+        let mut found = Vec::new();
+        for (class, at, prefixes) in BELOW {
+            let names = names(&format!("{entry}/{class}")).into_iter();
+            let files = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+            found.extend(files.map(|name| format!("{at}/{name}")));
+        }
+        // `sound/card0/pcmC0D0p` is `/dev/snd/pcmC0D0p`.
+        for card in names(&format!("{entry}/sound")) {
+            let names = names(&format!("{entry}/sound/{card}")).into_iter();
+            let files =
+                names.filter(|name| ["control", "pcm", "hw", "midi"].iter().any(|prefix| name.starts_with(prefix)));
+            found.extend(files.map(|name| format!("/dev/snd/{name}")));
+        }
+        for file in found {
+            self.add(file, key);
         }
     }
 }

@@ -29,6 +29,10 @@ use crate::process;
 const BOOT: Duration = Duration::from_secs(400);
 const TRIES: usize = 2;
 
+/// Which boot it is, once all that a boot starts is there.
+const ASK_BOOT: &str = "systemctl is-active -q multi-user.target && mountpoint -q /mnt/lab && \
+                        cat /proc/sys/kernel/random/boot_id";
+
 #[derive(Debug)]
 pub struct LabHost {
     image: PathBuf,
@@ -74,11 +78,14 @@ impl LabHost {
 
     /// The same of a script that may fail.
     pub fn run(&self, script: &str) -> Said {
-        // One connection may be lost beside a busy machine; a script that did not start can be started again.
-        for _ in 0..3 {
+        // A connection may be lost, and the machine may start anew by itself: scripts here may be repeated.
+        let began = Instant::now();
+        while began.elapsed() < BOOT {
             if let Some(said) = self.ssh.attempt(script) {
                 return said;
             }
+            self.ssh.forget();
+            thread::sleep(Duration::from_secs(1));
         }
         panic!("the lab host does not answer: {script}\n{}", self.serial_end())
     }
@@ -111,13 +118,30 @@ impl LabHost {
         self.come_up();
     }
 
+    /// Has the machine started anew without being told to? An emulated processor within an emulated processor does that now
+    /// and then; what runs on it has then survived one crash more than was asked for.
+    pub fn started_by_itself(&mut self) -> bool {
+        let boot_id = self.until(BOOT, "the machine is up", ASK_BOOT);
+        let by_itself = boot_id != self.boot_id;
+        self.boot_id = boot_id;
+        by_itself
+    }
+
     /// What happens to a machine's plugs: `device_add`, `device_del`, …
     pub fn hand(&self, command: &str, arguments: Value) -> Value {
         qmp::tell(&self.dir.join("qmp"), command, &arguments)
     }
 
+    /// Returns when QEMU has forgotten it: until then it cannot be plugged in again.
     pub fn unplug_usb(&self, index: usize) {
-        self.hand("device_del", json!({ "id": format!("usb{index}") }));
+        let id = format!("usb{index}");
+        self.hand("device_del", json!({ "id": id }));
+        let path = json!({ "path": "/machine/peripheral" });
+        let began = Instant::now();
+        while self.hand("qom-list", path.clone()).to_string().contains(&format!("\"{id}\"")) {
+            assert!(began.elapsed() < BOOT, "{id} is still plugged in");
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// The same device as before, at another port if need be.
@@ -160,15 +184,13 @@ impl LabHost {
 
     /// Another boot than the last one, with all that a boot starts.
     fn answers_within(&mut self, deadline: Duration) -> bool {
-        const ASK: &str = "systemctl is-active -q multi-user.target && mountpoint -q /mnt/lab && \
-                           cat /proc/sys/kernel/random/boot_id";
         let began = Instant::now();
         while began.elapsed() < deadline {
             if let Ok(Some(status)) = self.qemu.try_wait() {
                 let log = std::fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default();
                 panic!("QEMU ended by itself: {status}\n{log}");
             }
-            match self.ssh.attempt(ASK) {
+            match self.ssh.attempt(ASK_BOOT) {
                 Some(said) if said.success && said.stdout.trim() != self.boot_id => {
                     said.stdout.trim().clone_into(&mut self.boot_id);
                     return true;

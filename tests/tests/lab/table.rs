@@ -59,6 +59,14 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Something more to say of the last row.
+    pub fn note(&mut self, text: &str) {
+        println!("lab: {text}");
+        if let Some(row) = self.rows.last_mut() {
+            row.note("note", text);
+        }
+    }
+
     /// Prints it, and fails if any of its rows did.
     pub fn close(self) {
         let mut text = String::from(
