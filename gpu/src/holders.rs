@@ -247,4 +247,27 @@ mod tests {
         assert_eq!(parse_unit("0::/\n"), None);
         assert_eq!(parse_unit(""), None);
     }
+
+    #[test]
+    fn files_of_a_driver_are_files_of_its_device() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| std::fs::create_dir_all(root.path().join(path)).unwrap();
+        for file in
+            ["drm/card0", "drm/renderD128", "drm/version", "nvme/nvme3", "sound/card1/pcmC1D0p", "sound/card1/id"]
+        {
+            make(&format!("sys/bus/pci/devices/0000:03:00.0/{file}"));
+        }
+        for (pid, file) in [(7, "dri/renderD128"), (8, "nvme3"), (9, "snd/pcmC1D0p"), (10, "dri/card1"), (11, "snd/id")]
+        {
+            make(&format!("proc/{pid}/fd"));
+            let link = root.path().join(format!("proc/{pid}/fd/3"));
+            std::os::unix::fs::symlink(format!("/dev/{file}"), link).unwrap();
+        }
+        let fs = HostFs::at(root.path()).unwrap();
+        let mut errors = Vec::new();
+        let files = Files::of_these(&fs, &BTreeSet::from(["0000:03:00.0".to_owned()]), &mut errors);
+        let held = find(&fs, &files, &mut errors);
+        let pids: Vec<u32> = held["0000:03:00.0"].iter().map(|holder| holder.pid).collect();
+        assert_eq!((pids, errors.len()), (vec![7, 8, 9], 0), "{errors:?}");
+    }
 }
