@@ -14,6 +14,7 @@ mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ pub struct LabHost {
     ssh: Ssh,
     qemu: Child,
     boot_id: String,
+    plugs: AtomicUsize,
     /// Boots that did not end and were tried again.
     pub retries: usize,
 }
@@ -64,7 +66,8 @@ impl LabHost {
         let ssh = Ssh::new(dir, port);
         let qemu = start(image, dir, port, &ssh);
         let (image, dir) = (image.to_owned(), dir.to_owned());
-        let mut lab = Self { image, dir, port, ssh, qemu, boot_id: String::new(), retries: 0 };
+        let mut lab =
+            Self { image, dir, port, ssh, qemu, boot_id: String::new(), plugs: AtomicUsize::new(0), retries: 0 };
         lab.come_up();
         lab
     }
@@ -146,10 +149,13 @@ impl LabHost {
 
     /// The same device as before, at another port if need be.
     pub fn plug_usb(&self, index: usize, port: usize) {
+        // QEMU may still be at taking the last one apart, other end included: each has an end of its own.
+        let end = format!("null{index}-{port}-{}", self.plugs.fetch_add(1, Ordering::Relaxed));
+        self.hand("chardev-add", json!({ "id": end, "backend": { "type": "null", "data": {} } }));
         let serial = machine::USB_SERIALS[index];
         let device = json!({
             "driver": "usb-serial", "id": format!("usb{index}"), "bus": "xhci.0", "port": port.to_string(),
-            "chardev": format!("null{index}"), "serial": serial, "always-plugged": true,
+            "chardev": end, "serial": serial, "always-plugged": true,
         });
         self.hand("device_add", device);
     }

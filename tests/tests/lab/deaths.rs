@@ -3,7 +3,7 @@
 
 use croft_tests::lab_host::LabHost;
 
-use crate::fleet::{guest_with, pool};
+use crate::fleet::{READY, guest_with, pool};
 use crate::site::Site;
 use crate::table::{Lap, Row};
 
@@ -43,6 +43,8 @@ pub async fn at_steps(lab: &LabHost, site: &Site, row: &mut Row) {
         ));
         site.ready(lab).await;
         site.run(guest_with("frail", &pool("card"))).await;
+        // One that is up listens when it is told to stop.
+        site.guest_says("frail", &[READY]).await;
         site.remove("frail").await;
         let deaths = lab.sh("systemctl show -p NRestarts --value croft-hostagent");
         assert_eq!(deaths, "1", "{point} was not reached, or the agent died again: {}", crate::site::agent_log(lab));
