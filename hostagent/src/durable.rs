@@ -54,13 +54,12 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     sync_parent(to)
 }
 
-/// Makes a directory that only its owner may enter, with its parents. Blocks.
+/// Makes a directory that only its owner may enter. Blocks. Parents that are missing are as any other directory of the
+/// system: below them lie disks, which the emulator's user must reach.
 pub fn private_directory(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error {
-        path: path.to_owned(),
-        verb: "create",
-        source,
-    })
+    let parents = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let made = parents.and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o700).create(path));
+    made.map_err(|source| Error { path: path.to_owned(), verb: "create", source })
 }
 
 fn sync_parent(path: &Path) -> Result<(), Error> {
@@ -99,5 +98,15 @@ mod tests {
         let error = write(&path, b"new").expect_err("must fail");
         assert!(error.to_string().contains("file.tmp"), "{error}");
         assert_eq!(fs::read(&path).expect("read"), b"old");
+    }
+
+    #[test]
+    fn a_private_directory_leaves_its_parents_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("croft/hostagent");
+        private_directory(&private).unwrap();
+        private_directory(&private).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&private), mode(private.parent().unwrap()) & 0o001), (0o700, 0o001));
     }
 }
