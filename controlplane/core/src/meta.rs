@@ -40,14 +40,19 @@ impl Meta {
 
     /// An empty etag matches everything.
     pub fn check_etag(&self, sent: &str, name: &str) -> Result<()> {
-        if sent.is_empty() || sent == self.etag() {
-            return Ok(());
-        }
-        Err(Error::Conflict {
-            reason: Reason::EtagMismatch,
-            message: format!("{name} has changed since its etag was read; get it again and decide again"),
-        })
+        check_etag(sent, &self.etag(), name)
     }
+}
+
+/// Whether the etag that was sent is still the one of `name`; an empty one matches everything.
+pub fn check_etag(sent: &str, etag: &str, name: &str) -> Result<()> {
+    if sent.is_empty() || sent == etag {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        reason: Reason::EtagMismatch,
+        message: format!("{name} has changed since its etag was read; get it again and decide again"),
+    })
 }
 
 /// Keys: optional DNS prefix and `/`, then 1 to 63 of `[A-Za-z0-9._-]` that begin and end alphanumerically; values the

@@ -30,6 +30,15 @@ impl Violations {
         );
     }
 
+    /// Free text on one line, of at most `max` characters.
+    pub fn check_line(&mut self, text: &str, max: usize, field: &str) {
+        self.check(
+            text.chars().count() <= max && !text.chars().any(char::is_control),
+            field,
+            format!("at most {max} characters on one line"),
+        );
+    }
+
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }

@@ -122,11 +122,7 @@ async fn create(api: Api, call: Call, request: v1::CreateTokenRequest) -> Result
 }
 
 fn check_description(text: &str, violations: &mut Violations) {
-    violations.check(
-        text.chars().count() <= DESCRIPTION_MAX && !text.chars().any(char::is_control),
-        "token.description",
-        format!("at most {DESCRIPTION_MAX} characters on one line"),
-    );
+    violations.check_line(text, DESCRIPTION_MAX, "token.description");
 }
 
 /// A platform's role has no tenant, a tenant's role needs one.

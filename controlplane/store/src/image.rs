@@ -3,12 +3,12 @@
 use croft_core::audit::Call;
 use croft_core::id::{ImageUid, TenantId};
 use croft_core::image::Image;
-use croft_core::meta::Meta;
-use croft_core::{Error, Reason, Result, Timestamp, name};
+use croft_core::{Error, Reason, Result, name};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
 use crate::column::{from_json, from_word, to_json, to_word, wrong};
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
@@ -27,17 +27,13 @@ pub enum ImageScope {
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
-    uid: String,
+    #[sqlx(flatten)]
+    meta: MetaRow,
     tenant: Option<String>,
     id: String,
     description: String,
     boot: String,
     firmware: String,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
 }
 
 impl TryFrom<Row> for Image {
@@ -45,16 +41,8 @@ impl TryFrom<Row> for Image {
 
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
-            uid: ImageUid::parse(&row.uid).ok_or_else(|| wrong("images.uid", &row.uid))?,
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "images.labels")?,
-                annotations: from_json(&row.annotations, "images.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: None,
-            },
+            uid: ImageUid::parse(&row.meta.uid).ok_or_else(|| wrong("images.uid", &row.meta.uid))?,
+            meta: row.meta.read("images")?,
             tenant: row.tenant.map(TenantId),
             id: row.id,
             description: row.description,

@@ -30,6 +30,7 @@ mod image_copy;
 mod instance;
 mod janitor;
 mod labels;
+mod meta;
 mod network;
 mod open;
 mod operation;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use croft_core::audit::Call;
 use croft_core::id::{NetworkId, TenantId};
-use croft_core::meta::Meta;
 use croft_core::network::Network;
 use croft_core::validate::Violations;
-use croft_core::{Error, Reason, Result, Timestamp};
+use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
-use crate::column::{from_json, to_json};
+use crate::column::to_json;
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::{insert, sql};
@@ -20,31 +20,19 @@ use crate::tx::Tx;
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    #[sqlx(flatten)]
+    meta: MetaRow,
     id: String,
-    uid: String,
     description: String,
     bridge: String,
     vlan: i64,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
 }
 
 impl Row {
     fn network(self, granted_tenants: Vec<TenantId>) -> Result<Network> {
         Ok(Network {
             id: NetworkId(self.id),
-            meta: Meta {
-                uid: self.uid,
-                generation: self.generation,
-                labels: from_json(&self.labels, "networks.labels")?,
-                annotations: from_json(&self.annotations, "networks.annotations")?,
-                create_time: Timestamp(self.create_time),
-                update_time: Timestamp(self.update_time),
-                delete_time: None,
-            },
+            meta: self.meta.read("networks")?,
             description: self.description,
             bridge: self.bridge,
             vlan: i32::try_from(self.vlan)

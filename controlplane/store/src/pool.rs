@@ -3,27 +3,23 @@
 use croft_core::audit::Call;
 use croft_core::device::Pool;
 use croft_core::id::PoolId;
-use croft_core::meta::Meta;
-use croft_core::{Error, Reason, Result, Timestamp};
+use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
 use crate::column::{from_json, to_json};
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    #[sqlx(flatten)]
+    meta: MetaRow,
     id: String,
-    uid: String,
     description: String,
     matches: String,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
 }
 
 /// All of a pool's row, and the rest of the statement.
@@ -43,15 +39,7 @@ impl TryFrom<Row> for Pool {
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
             id: PoolId(row.id),
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "pools.labels")?,
-                annotations: from_json(&row.annotations, "pools.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: None,
-            },
+            meta: row.meta.read("pools")?,
             description: row.description,
             matches: from_json(&row.matches, "pools.matches")?,
         })

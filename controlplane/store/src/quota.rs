@@ -41,13 +41,21 @@ impl From<Row> for Quota {
 
 #[derive(sqlx::FromRow)]
 struct LabelledRow {
-    tenant: String,
-    resource: String,
-    quota_limit: Option<i64>,
-    used: i64,
-    generation: i64,
+    #[sqlx(flatten)]
+    quota: Row,
     labels: String,
     annotations: String,
+}
+
+/// A quota's row with what is written on it, and the rest of the statement.
+macro_rules! select_labelled {
+    ($tail:literal) => {
+        concat!(
+            "SELECT tenant, resource, quota_limit, used, generation, labels, annotations
+             FROM quotas ",
+            $tail
+        )
+    };
 }
 
 impl TryFrom<LabelledRow> for Labelled {
@@ -55,15 +63,9 @@ impl TryFrom<LabelledRow> for Labelled {
 
     fn try_from(row: LabelledRow) -> Result<Self> {
         Ok(Self {
+            quota: row.quota.into(),
             labels: from_json(&row.labels, "quotas.labels")?,
             annotations: from_json(&row.annotations, "quotas.annotations")?,
-            quota: Quota {
-                tenant: TenantId(row.tenant),
-                resource: row.resource,
-                limit: row.quota_limit,
-                used: row.used,
-                generation: row.generation,
-            },
         })
     }
 }
@@ -80,13 +82,8 @@ fn unset(tenant: &TenantId, resource: &str) -> Labelled {
 }
 
 async fn get(conn: &mut AnyConnection, id: &TenantId, resource: &str) -> Result<Labelled> {
-    let row: Option<LabelledRow> = sql("SELECT tenant, resource, quota_limit, used, generation, labels, annotations
-                                        FROM quotas
-                                        WHERE tenant = $1 AND resource = $2")
-    .bind(id)
-    .bind(resource)
-    .optional(conn)
-    .await?;
+    let row: Option<LabelledRow> =
+        sql(select_labelled!("WHERE tenant = $1 AND resource = $2")).bind(id).bind(resource).optional(conn).await?;
     match row {
         Some(row) => row.try_into(),
         None => {
@@ -167,13 +164,8 @@ impl Store {
         tenant::require(&mut tx, tenant).await?;
         let lineage = tenant::ancestors(&mut tx, tenant).await?;
         let rows = of_tenants(&mut tx, &lineage).await?;
-        let own: Vec<LabelledRow> = sql("SELECT tenant, resource, quota_limit, used, generation, labels, annotations
-                                         FROM quotas
-                                         WHERE tenant = $1
-                                         ORDER BY resource")
-        .bind(tenant)
-        .all(&mut tx)
-        .await?;
+        let own: Vec<LabelledRow> =
+            sql(select_labelled!("WHERE tenant = $1 ORDER BY resource")).bind(tenant).all(&mut tx).await?;
         let own: Vec<Labelled> = own.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         let (plain, others): (Vec<_>, Vec<_>) =
             own.into_iter().partition(|own| PLAIN.contains(&own.quota.resource.as_str()));

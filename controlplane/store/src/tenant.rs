@@ -3,13 +3,13 @@
 
 use croft_core::audit::Call;
 use croft_core::id::TenantId;
-use croft_core::meta::Meta;
 use croft_core::tenant::{DEPTH_MAX, Tenant};
-use croft_core::{Error, Reason, Result, Timestamp};
+use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
-use crate::column::{from_json, to_json};
+use crate::column::to_json;
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
@@ -24,15 +24,11 @@ pub struct TenantFilter {
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    #[sqlx(flatten)]
+    meta: MetaRow,
     id: String,
-    uid: String,
     parent: Option<String>,
     display_name: String,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
 }
 
 impl TryFrom<Row> for Tenant {
@@ -41,15 +37,7 @@ impl TryFrom<Row> for Tenant {
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
             id: TenantId(row.id),
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "tenants.labels")?,
-                annotations: from_json(&row.annotations, "tenants.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: None,
-            },
+            meta: row.meta.read("tenants")?,
             parent: row.parent.map(TenantId),
             display_name: row.display_name,
         })

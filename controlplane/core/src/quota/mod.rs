@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, QuotaViolation, Reason, Result};
+use crate::error::{Error, QuotaViolation, Result};
 use crate::id::TenantId;
-use crate::meta::Labels;
+use crate::meta::{Labels, check_etag};
 
 pub const VCPUS: &str = "vcpus";
 pub const MEMORY_MIB: &str = "memory_mib";
@@ -63,13 +63,7 @@ impl Quota {
 
     /// An empty etag matches everything.
     pub fn check_etag(&self, sent: &str) -> Result<()> {
-        if sent.is_empty() || sent == self.etag() {
-            return Ok(());
-        }
-        Err(Error::Conflict {
-            reason: Reason::EtagMismatch,
-            message: format!("{} has changed since its etag was read; get it again and decide again", self.name()),
-        })
+        check_etag(sent, &self.etag(), &self.name())
     }
 }
 

@@ -39,12 +39,7 @@ pub async fn create(api: Api, call: Call, request: v1::CreateTenantRequest) -> R
 }
 
 pub fn check_display_name(text: &str, violations: &mut Violations) {
-    let most = tenant::DISPLAY_NAME_MAX;
-    violations.check(
-        text.chars().count() <= most && !text.chars().any(char::is_control),
-        "tenant.display_name",
-        format!("at most {most} characters on one line"),
-    );
+    violations.check_line(text, tenant::DISPLAY_NAME_MAX, "tenant.display_name");
 }
 
 /// The complaint without its field, which is said already.

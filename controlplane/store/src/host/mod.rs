@@ -15,7 +15,7 @@ use croft_core::audit::Call;
 use croft_core::event::Severity;
 use croft_core::host::{Host, Resources, State};
 use croft_core::id::HostId;
-use croft_core::meta::{Labels, Meta};
+use croft_core::meta::Labels;
 use croft_core::placement::view::Claim;
 use croft_core::{Error, Reason, Result, Timestamp};
 use sqlx::AnyConnection;
@@ -23,19 +23,16 @@ use sqlx::AnyConnection;
 use crate::call::{About, Done};
 use crate::column::{from_json, to_json, wrong};
 use crate::event::reason;
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
+    #[sqlx(flatten)]
+    meta: MetaRow,
     id: String,
-    uid: String,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
     state: String,
     cordoned: i64,
     epoch: i64,
@@ -77,15 +74,7 @@ impl TryFrom<Row> for Host {
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
             id: HostId(row.id),
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "hosts.labels")?,
-                annotations: from_json(&row.annotations, "hosts.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: None,
-            },
+            meta: row.meta.read("hosts")?,
             state: state(&row.state)?,
             cordoned: row.cordoned != 0,
             epoch: row.epoch,

@@ -18,18 +18,15 @@ use croft_core::{Error, Result, Timestamp};
 use sqlx::AnyConnection;
 
 use crate::column::{from_json, to_json, wrong};
+use crate::meta::MetaRow;
 use crate::sql::sql;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
-    uid: String,
+    #[sqlx(flatten)]
+    meta: MetaRow,
     tenant: String,
     id: String,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
     delete_time: Option<i64>,
     spec: String,
     intent: String,
@@ -60,18 +57,10 @@ impl TryFrom<Row> for Instance {
 
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
-            uid: uid(&row.uid)?,
+            uid: uid(&row.meta.uid)?,
             tenant: TenantId(row.tenant),
             id: row.id,
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "instances.labels")?,
-                annotations: from_json(&row.annotations, "instances.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: row.delete_time.map(Timestamp),
-            },
+            meta: Meta { delete_time: row.delete_time.map(Timestamp), ..row.meta.read("instances")? },
             spec: from_json(&row.spec, "instances.spec")?,
             intent: from_json(&row.intent, "instances.intent")?,
             placement: row.placement.map(|text| from_json(&text, "instances.placement")).transpose()?,

@@ -12,8 +12,9 @@ use croft_core::{Error, Result, Timestamp};
 use sqlx::AnyConnection;
 
 use crate::call::{About, Done};
-use crate::column::{from_json, from_word, to_json, to_word};
+use crate::column::{from_word, to_json, to_word};
 use crate::labels;
+use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
@@ -25,18 +26,14 @@ pub const ADMIN: &str = "admin";
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    #[sqlx(flatten)]
+    meta: MetaRow,
     id: String,
-    uid: String,
     secret_sha256: String,
     tenant: Option<String>,
     role: String,
     description: String,
     disabled: i64,
-    generation: i64,
-    labels: String,
-    annotations: String,
-    create_time: i64,
-    update_time: i64,
     expire_time: Option<i64>,
     last_used_time: Option<i64>,
 }
@@ -47,15 +44,7 @@ impl TryFrom<Row> for Token {
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
             id: TokenId(row.id),
-            meta: Meta {
-                uid: row.uid,
-                generation: row.generation,
-                labels: from_json(&row.labels, "tokens.labels")?,
-                annotations: from_json(&row.annotations, "tokens.annotations")?,
-                create_time: Timestamp(row.create_time),
-                update_time: Timestamp(row.update_time),
-                delete_time: None,
-            },
+            meta: row.meta.read("tokens")?,
             tenant: row.tenant.map(TenantId),
             role: from_word(&row.role, "tokens.role")?,
             description: row.description,
