@@ -15,6 +15,7 @@ pub mod host;
 pub mod id;
 pub mod image;
 pub mod instance;
+pub mod join;
 pub mod meta;
 pub mod name;
 pub mod network;

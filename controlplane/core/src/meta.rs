@@ -91,7 +91,7 @@ fn is_key(key: &str) -> bool {
     }
 }
 
-fn is_label_text(text: &str) -> bool {
+pub(crate) fn is_label_text(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=63).contains(&text.len())
         && text.chars().all(inner)
