@@ -2,4 +2,5 @@
 //! signing requests are granted ([`csr`]). Pure; what speaks to a cluster is `croft-kube`.
 
 pub mod csr;
+pub mod machine;
 pub mod node;
