@@ -1,6 +1,9 @@
-//! Instances that become nodes of a Kubernetes cluster: what a node is called and carries ([`node`]), and whose certificate
-//! signing requests are granted ([`csr`]). Pure; what speaks to a cluster is `croft-kube`.
+//! Instances that become nodes of a Kubernetes cluster: what a node is called and carries ([`node`]), whose certificate
+//! signing requests are granted ([`csr`]), and what is asked of a cluster ([`ports`], [`cluster`]). Pure; what speaks to a
+//! cluster is `croft-kube`.
 
+pub mod cluster;
 pub mod csr;
-pub mod machine;
+mod fault;
 pub mod node;
+pub mod ports;

@@ -1,0 +1,124 @@
+//! What runs on a node, and asking it to go.
+
+use croft_core::join::cluster::{Eviction, Fault, Pod};
+use k8s_openapi::api::core::v1::Pod as Raw;
+use kube::Api;
+use kube::api::{DeleteParams, EvictParams, ListParams, Preconditions};
+use kube::core::response::Status;
+
+use crate::connection::Connection;
+use crate::fault::{self, shortened};
+use crate::rights::{EVICT, PODS_LIST};
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const BUDGET_CAUSE: &str = "DisruptionBudget";
+const ENDING_CAUSE: &str = "NamespaceTerminating";
+
+pub(crate) async fn pods(connection: &Connection, node: &str) -> Result<Vec<Pod>, Fault> {
+    let api: Api<Raw> = Api::all(connection.client());
+    let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let all = connection.list(&api, PODS_LIST, params).await?;
+    Ok(all.into_iter().filter(must_go).filter_map(read).collect())
+}
+
+/// A DaemonSet's pod would come again at once, a mirror pod is the kubelet's own, and a finished one holds nothing.
+fn must_go(pod: &Raw) -> bool {
+    let mirror = pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR));
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let of_daemon_set = owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.kind == "DaemonSet");
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !mirror && !of_daemon_set && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn read(pod: Raw) -> Option<Pod> {
+    Some(Pod {
+        namespace: pod.metadata.namespace?,
+        name: pod.metadata.name?,
+        uid: pod.metadata.uid?,
+        ending: pod.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+pub(crate) async fn evict(connection: &Connection, pod: &Pod) -> Result<Eviction, Fault> {
+    let api: Api<Raw> = Api::namespaced(connection.client(), &pod.namespace);
+    let this = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+    let params = EvictParams {
+        delete_options: Some(DeleteParams::default().preconditions(this)),
+        ..EvictParams::default()
+    };
+    let right = EVICT.of_in(&pod.namespace, &pod.name);
+    let call = async {
+        match api.evict(&pod.name, &params).await {
+            Err(kube::Error::Api(status)) => match told(&status) {
+                Some(eviction) => Ok(eviction),
+                None => Err(kube::Error::Api(status)),
+            },
+            other => other.map(|_| Eviction::Evicted),
+        }
+    };
+    connection.ask(&right, call).await
+}
+
+/// What the API server's refusal says of the pod; `None`: it is about something else.
+fn told(status: &Status) -> Option<Eviction> {
+    let cause = |reason: &str| {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().find(|cause| cause.reason == reason)
+    };
+    match status.code {
+        404 => Some(Eviction::Gone),
+        // Another pod has this name.
+        409 if status.message.contains("UID in precondition") => Some(Eviction::Gone),
+        // Its whole namespace is on the way out: nothing more can be asked, and nothing need be.
+        403 if cause(ENDING_CAUSE).is_some() => Some(Eviction::Evicted),
+        429 => cause(BUDGET_CAUSE).map(|cause| Eviction::Blocked {
+            budget: budget(&cause.message).to_owned(),
+            message: shortened(&cause.message),
+        }),
+        500 if status.message.contains("more than one PodDisruptionBudget") => {
+            Some(Eviction::Blocked { budget: String::new(), message: fault::shortened(&status.message) })
+        }
+        _ => None,
+    }
+}
+
+/// `The disruption budget web needs 2 healthy pods and has 2 currently`: the name is nowhere else.
+fn budget(message: &str) -> &str {
+    message.split_once("disruption budget ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(value: Value) -> Status {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_budgets_refusal_is_told_from_an_overloaded_server() {
+        let message = "The disruption budget web needs 2 healthy pods and has 2 currently";
+        let causes = json!({ "causes": [{ "reason": "DisruptionBudget", "message": message }] });
+        let blocked = status(json!({ "code": 429, "message": "Cannot evict pod", "details": causes }));
+        assert!(matches!(told(&blocked), Some(Eviction::Blocked { budget, .. }) if budget == "web"));
+        assert_eq!(told(&status(json!({ "code": 429, "message": "too many requests" }))), None);
+        assert_eq!(told(&status(json!({ "code": 404 }))), Some(Eviction::Gone));
+        assert_eq!(told(&status(json!({ "code": 403, "message": "User \"a\" cannot create" }))), None);
+    }
+
+    #[test]
+    fn a_daemon_sets_pod_a_mirror_pod_and_a_finished_one_do_not_hold_up_a_drain() {
+        let goes = |value: Value| must_go(&serde_json::from_value(value).unwrap());
+        assert!(goes(json!({ "metadata": {}, "status": { "phase": "Running" } })));
+        assert!(goes(json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "u", "controller": true }
+        ] } })));
+        assert!(!goes(json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "a", "uid": "u", "controller": true }
+        ] } })));
+        assert!(!goes(json!({ "metadata": { "annotations": { "kubernetes.io/config.mirror": "x" } } })));
+        assert!(!goes(json!({ "metadata": {}, "status": { "phase": "Succeeded" } })));
+    }
+}

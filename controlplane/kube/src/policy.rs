@@ -1,0 +1,161 @@
+//! The admission policies that Croft ships, and the list of live nodes that they go by.
+//!
+//! The files in `policies/` spell out every default, so that what a cluster has can be held against them word for word: a
+//! policy with one more condition is a weaker one.
+
+use std::collections::BTreeSet;
+
+use croft_core::join::cluster::{Fault, Policies};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+
+use crate::cluster::MANAGER;
+use crate::connection::Connection;
+use crate::manifest::{NAMESPACE, NODE_POLICIES, TENANT_POLICIES};
+use crate::rights::{BINDING_GET, INSTALL, POLICY_GET, ROSTER_PATCH};
+
+pub(crate) const POLICY: &str = "validatingadmissionpolicies";
+pub(crate) const BINDING: &str = "validatingadmissionpolicybindings";
+/// Of the policies and of their bindings alike.
+pub const NAMES: [&str; 5] =
+    ["croft-nodes", "croft-node-pods", "croft-tenant-pods", "croft-tenant-bindings", "croft-tenant-namespaces"];
+pub(crate) const ROSTER: &str = "croft-nodes";
+pub(crate) const ROSTER_NAMESPACE: &str = "croft-system";
+/// Not [`MANAGER`]: to install anew must not empty the list of nodes, which that one owns.
+const INSTALLER: &str = "croft-setup";
+
+/// The kinds in the files of policies, with the plural that their address has.
+const KINDS: [(&str, &str); 6] = [
+    ("Namespace", "namespaces"),
+    ("ConfigMap", "configmaps"),
+    ("ValidatingAdmissionPolicy", POLICY),
+    ("ValidatingAdmissionPolicyBinding", BINDING),
+    ("ClusterRole", "clusterroles"),
+    ("ClusterRoleBinding", "clusterrolebindings"),
+];
+
+struct Shipped {
+    object: Value,
+    resource: ApiResource,
+}
+
+impl Shipped {
+    fn kind(&self) -> &str {
+        &self.resource.kind
+    }
+
+    fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    fn api(&self, connection: &Connection) -> Api<DynamicObject> {
+        match self.object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(connection.client(), namespace, &self.resource),
+            None => Api::all_with(connection.client(), &self.resource),
+        }
+    }
+}
+
+/// `Err`: a file is not what this module takes; a test sees to it that none is.
+fn shipped() -> Result<Vec<Shipped>, String> {
+    let mut all = Vec::new();
+    for document in [NAMESPACE, NODE_POLICIES, TENANT_POLICIES].into_iter().flat_map(serde_yaml_ng::Deserializer::from_str) {
+        let object = Value::deserialize(document).map_err(|error| error.to_string())?;
+        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let Some((_, plural)) = KINDS.into_iter().find(|(known, _)| *known == kind) else {
+            return Err(format!("kind {kind} is not known here"));
+        };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: api_version.clone(),
+            kind,
+            plural: plural.to_owned(),
+            ..ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&())
+        };
+        all.push(Shipped { object, resource });
+    }
+    Ok(all)
+}
+
+fn all(connection: &Connection) -> Result<Vec<Shipped>, Fault> {
+    let doing = "read the policies that Croft ships".to_owned();
+    shipped().map_err(|why| Fault::Refused { server: connection.server(), doing, why })
+}
+
+pub(crate) async fn install(connection: &Connection) -> Result<(), Fault> {
+    let params = PatchParams::apply(INSTALLER).force();
+    for one in all(connection)? {
+        let patch = Patch::Apply(&one.object);
+        connection.ask(&INSTALL.of(one.name()), one.api(connection).patch(one.name(), &params, &patch)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn verify(connection: &Connection) -> Result<Policies, Fault> {
+    let mut lacking = Vec::new();
+    for one in all(connection)? {
+        let need = match one.kind() {
+            "ValidatingAdmissionPolicy" => POLICY_GET,
+            "ValidatingAdmissionPolicyBinding" => BINDING_GET,
+            _ => continue,
+        };
+        let api = one.api(connection);
+        match connection.ask(&need.of(one.name()), api.get_opt(one.name())).await {
+            Ok(Some(live)) if live.data["spec"] == one.object["spec"] => {}
+            Ok(Some(_)) => lacking.push(format!("{} {} is not as shipped", one.kind(), one.name())),
+            Ok(None) => lacking.push(format!("{} {} is missing", one.kind(), one.name())),
+            Err(Fault::Forbidden { .. }) => return Ok(Policies::Unknown),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(if lacking.is_empty() { Policies::Installed } else { Policies::Lacking(lacking) })
+}
+
+/// What Croft applied before and does not list now goes; what an administrator put there stays.
+pub(crate) async fn publish(connection: &Connection, nodes: &BTreeSet<String>) -> Result<(), Fault> {
+    let data: Map<_, _> = nodes.iter().map(|name| (name.clone(), json!(""))).collect();
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": ROSTER, "namespace": ROSTER_NAMESPACE },
+        "data": data,
+    });
+    let api: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(connection.client(), ROSTER_NAMESPACE);
+    let params = PatchParams::apply(MANAGER).force();
+    connection.ask(&ROSTER_PATCH.right(), api.patch_metadata(ROSTER, &params, &Patch::Apply(&object))).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_hold_a_policy_and_its_binding_for_each_name() {
+        let all = shipped().unwrap();
+        for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
+            let names: Vec<_> = all.iter().filter(|one| one.kind() == kind).map(Shipped::name).collect();
+            assert_eq!(names, NAMES, "{kind}");
+        }
+    }
+
+    #[test]
+    fn no_policy_lets_pass_what_it_cannot_judge() {
+        for one in shipped().unwrap() {
+            let spec = &one.object["spec"];
+            match one.kind() {
+                "ValidatingAdmissionPolicy" => assert_eq!(spec["failurePolicy"], "Fail", "{}", one.name()),
+                "ValidatingAdmissionPolicyBinding" => {
+                    assert_eq!(spec["validationActions"][0], "Deny", "{}", one.name());
+                    let param = &spec["paramRef"];
+                    assert!(param.is_null() || param["parameterNotFoundAction"] == "Deny", "{}", one.name());
+                }
+                _ => {}
+            }
+        }
+    }
+}

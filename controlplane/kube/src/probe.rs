@@ -1,0 +1,72 @@
+//! How a cluster is: whether it answers, what Croft lacks there, when which certificate ends.
+
+use std::time::Duration;
+
+use croft_core::Timestamp;
+use croft_core::join::cluster::{Fault, Probe, Right};
+use croft_core::join::csr::CLIENT_SIGNER;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::certificate;
+use crate::connection::{Connection, DEADLINE};
+use crate::fault::unsaid;
+use crate::policy;
+use crate::rights::{self, VERSION};
+use crate::signing;
+
+pub(crate) async fn probe(connection: &Connection) -> Result<Probe, Fault> {
+    // First and alone: a server that cannot be reached is one failure, not twenty.
+    let serving_expires = serving_end(connection).await?;
+    let version = connection.ask(&VERSION.right(), connection.client().apiserver_version()).await?;
+    let missing = rights::missing(connection).await?;
+    let (policies, certificate_life) =
+        tokio::try_join!(policy::verify(connection), certificate_life(connection, &missing))?;
+    let ca = certificate::from_pem(connection.anchor.ca.as_bytes()).unwrap_or_default();
+    Ok(Probe {
+        version: version.git_version,
+        serving_expires,
+        ca_expires: ca.iter().filter_map(|der| certificate::end(der)).max(),
+        credential_expires: connection.expires,
+        missing,
+        policies,
+        certificate_life,
+    })
+}
+
+/// A handshake of our own: the client keeps what the server showed to itself.
+async fn serving_end(connection: &Connection) -> Result<Option<Timestamp>, Fault> {
+    let server = connection.server();
+    let unreachable = |why: &str| Fault::Unreachable { server: server.clone(), why: why.to_owned() };
+    let config = &connection.config;
+    let host = config.cluster_url.host().ok_or_else(|| unreachable("its address has no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    let name = config.tls_server_name.clone().unwrap_or_else(|| host.to_owned());
+    let name = ServerName::try_from(name).map_err(|_| unreachable("its name is no name of a server"))?;
+    let handshake = async {
+        let stream = TcpStream::connect((host, port)).await?;
+        TlsConnector::from(connection.tls.clone()).connect(name, stream).await
+    };
+    match timeout(DEADLINE, handshake).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates();
+            Ok(shown.and_then(|all| certificate::end(all.first()?)))
+        }
+        Ok(Err(error)) => Err(unsaid(server, &error)),
+        Err(_) => Err(Fault::Timeout { server, doing: "TLS handshake".to_owned(), after: DEADLINE }),
+    }
+}
+
+/// Of client certificates that the cluster still keeps the request of: about an hour.
+async fn certificate_life(connection: &Connection, missing: &[Right]) -> Result<Option<Duration>, Fault> {
+    if missing.contains(&rights::SIGNINGS_LIST.right()) {
+        return Ok(None);
+    }
+    let all = signing::raw(connection).await?.into_iter().filter(|csr| csr.spec.signer_name == CLIENT_SIGNER);
+    let issued = all.filter_map(|csr| csr.status?.certificate);
+    let lives = issued.filter_map(|pem| certificate::life(certificate::from_pem(&pem.0).ok()?.first()?));
+    Ok(lives.max())
+}
