@@ -42,10 +42,8 @@ fn read(pod: Raw) -> Option<Pod> {
 pub(crate) async fn evict(connection: &Connection, pod: &Pod) -> Result<Eviction, Fault> {
     let api: Api<Raw> = Api::namespaced(connection.client(), &pod.namespace);
     let this = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
-    let params = EvictParams {
-        delete_options: Some(DeleteParams::default().preconditions(this)),
-        ..EvictParams::default()
-    };
+    let params =
+        EvictParams { delete_options: Some(DeleteParams::default().preconditions(this)), ..EvictParams::default() };
     let right = EVICT.of_in(&pod.namespace, &pod.name);
     let call = async {
         match api.evict(&pod.name, &params).await {

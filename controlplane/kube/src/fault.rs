@@ -3,9 +3,9 @@
 use std::error::Error as StdError;
 use std::io;
 
+use crate::rights::APPROVE;
 use croft_core::join::cluster::{Fault, Right};
 use kube::core::response::Status;
-use crate::rights::APPROVE;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 const VERBS: [&str; 6] = ["get", "list", "create", "update", "patch", "delete"];
@@ -15,9 +15,14 @@ pub(crate) fn of(server: &str, right: &Right, error: &kube::Error) -> Fault {
     let server = server.to_owned();
     match error {
         kube::Error::Api(status) => said(server, right, status),
-        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
-            Fault::Refused { server, doing: right.to_string(), why: format!("its answer cannot be read: {}", chain(error)) }
-        }
+        kube::Error::SerdeError(_)
+        | kube::Error::FromUtf8(_)
+        | kube::Error::BuildRequest(_)
+        | kube::Error::HttpError(_) => Fault::Refused {
+            server,
+            doing: right.to_string(),
+            why: format!("its answer cannot be read: {}", chain(error)),
+        },
         _ => unsaid(server, error),
     }
 }
@@ -149,16 +154,26 @@ mod tests {
 
     #[test]
     fn a_refusal_of_rbac_is_told_from_one_of_a_policy() {
-        let rbac = status(403, "nodes \"a\" is forbidden: User \"croft\" cannot patch resource \"nodes\" in API group \"\" at the cluster scope");
-        assert!(matches!(of("s", &NODE_PATCH.right(), &rbac), Fault::Forbidden { right, .. } if right == NODE_PATCH.right()));
+        let rbac = status(
+            403,
+            "nodes \"a\" is forbidden: User \"croft\" cannot patch resource \"nodes\" in API group \"\" at the cluster scope",
+        );
+        assert!(
+            matches!(of("s", &NODE_PATCH.right(), &rbac), Fault::Forbidden { right, .. } if right == NODE_PATCH.right())
+        );
         let policy = status(403, "nodes \"a\" is forbidden: is not allowed to modify labels: x");
         assert!(matches!(of("s", &NODE_PATCH.right(), &policy), Fault::Refused { why, .. } if why.contains("labels")));
     }
 
     #[test]
     fn the_right_that_is_missing_may_be_another_than_the_one_that_was_used() {
-        let create = status(403, "secrets \"a\" is forbidden: User \"croft\" cannot create resource \"secrets\" in API group \"\"");
-        assert!(matches!(of("s", &NODE_PATCH.right(), &create), Fault::Forbidden { right, .. } if right.verb == "create"));
+        let create = status(
+            403,
+            "secrets \"a\" is forbidden: User \"croft\" cannot create resource \"secrets\" in API group \"\"",
+        );
+        assert!(
+            matches!(of("s", &NODE_PATCH.right(), &create), Fault::Forbidden { right, .. } if right.verb == "create")
+        );
         let signer = "csr \"a\" is forbidden: user not permitted to approve requests with signerName \"kubernetes.io/kubelet-serving\"";
         let fault = of("s", &NODE_PATCH.right(), &status(403, signer)).to_string();
         assert!(fault.contains("approve signers.certificates.k8s.io kubernetes.io/kubelet-serving"), "{fault}");

@@ -122,7 +122,8 @@ fn read(node: Raw) -> Node {
     let NodeSpec { provider_id, taints, unschedulable, .. } = node.spec.unwrap_or_default();
     let status = node.status.unwrap_or_default();
     let quantities = |all: Option<std::collections::BTreeMap<String, _>>| {
-        let text = |(name, quantity): (String, k8s_openapi::apimachinery::pkg::api::resource::Quantity)| (name, quantity.0);
+        let text =
+            |(name, quantity): (String, k8s_openapi::apimachinery::pkg::api::resource::Quantity)| (name, quantity.0);
         all.unwrap_or_default().into_iter().map(text).collect()
     };
     Node {
@@ -166,7 +167,8 @@ mod tests {
     use super::*;
 
     fn node(spec: Value) -> Raw {
-        let metadata = json!({ "name": "a", "uid": "u", "resourceVersion": "7", "labels": { "zone": "x", "mine": "old" } });
+        let metadata =
+            json!({ "name": "a", "uid": "u", "resourceVersion": "7", "labels": { "zone": "x", "mine": "old" } });
         serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
     }
 

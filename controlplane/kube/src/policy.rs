@@ -61,7 +61,9 @@ impl Shipped {
 /// `Err`: a file is not what this module takes; a test sees to it that none is.
 fn shipped() -> Result<Vec<Shipped>, String> {
     let mut all = Vec::new();
-    for document in [NAMESPACE, NODE_POLICIES, TENANT_POLICIES].into_iter().flat_map(serde_yaml_ng::Deserializer::from_str) {
+    for document in
+        [NAMESPACE, NODE_POLICIES, TENANT_POLICIES].into_iter().flat_map(serde_yaml_ng::Deserializer::from_str)
+    {
         let object = Value::deserialize(document).map_err(|error| error.to_string())?;
         let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
@@ -75,8 +77,7 @@ fn shipped() -> Result<Vec<Shipped>, String> {
             api_version: api_version.clone(),
             kind,
             plural: plural.to_owned(),
-            ..ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&())
-        };
+            };
         all.push(Shipped { object, resource });
     }
     Ok(all)

@@ -121,7 +121,9 @@ pub(crate) async fn missing(connection: &Connection) -> Result<Vec<Right>, Fault
     let ask = async |need: Need| {
         let review = review(need);
         let answer = connection.ask(&REVIEW.right(), api.create(&params, &review)).await?;
-        Ok::<_, Fault>((!answer.status.is_some_and(|status: SubjectAccessReviewStatus| status.allowed)).then(|| need.right()))
+        Ok::<_, Fault>(
+            (!answer.status.is_some_and(|status: SubjectAccessReviewStatus| status.allowed)).then(|| need.right()),
+        )
     };
     let answers: Vec<_> = stream::iter(all()).map(ask).buffered(REVIEWS_AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())

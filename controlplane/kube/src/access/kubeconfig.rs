@@ -115,7 +115,8 @@ pub(super) fn read(text: &str) -> Result<Entry, BadAccess> {
         bad("kubeconfig", format!("is not a kubeconfig in YAML{at}"))
     })?;
     let context = one_context(&file)?;
-    let (at, cluster) = one("clusters", file.clusters.iter().flatten().map(|c| (&c.name, &c.cluster)), &context.cluster)?;
+    let (at, cluster) =
+        one("clusters", file.clusters.iter().flatten().map(|c| (&c.name, &c.cluster)), &context.cluster)?;
     check(&format!("{at}.cluster"), cluster, &CLUSTER_REFUSED, &CLUSTER_KNOWN)?;
     let (server, server_name, ca) = server(&format!("{at}.cluster"), cluster)?;
     let (at, user) = one("users", file.users.iter().flatten().map(|u| (&u.name, &u.user)), &context.user)?;

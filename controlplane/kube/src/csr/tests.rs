@@ -1,9 +1,11 @@
 //! What is read of good requests, and that forged or doubtful ones are not read.
 
-use super::*;
+use croft_core::join::csr::Subject;
+
+use super::{SIZE_MAX, subject};
 
 #[expect(clippy::duplicate_mod, dead_code, reason = "the tests against a real API server send the same requests")]
-#[path = "../../../tests/real/request.rs"]
+#[path = "../../tests/real/request.rs"]
 mod request;
 
 use request::*;
@@ -88,11 +90,15 @@ fn what_another_parser_might_read_otherwise_is_not_read() {
     let good = attribute(COMMON_NAME, PRINTABLE, b"system:node:a");
     let old_text = attribute(COMMON_NAME, 0x14, b"system:node:b");
     let no_value = tlv(0x30, &tlv(0x06, &[0x55, 0x04, COMMON_NAME]));
-    let after = [tlv(0x31, &good), tlv(0x31, &no_value), tlv(0x31, &attribute(COMMON_NAME, PRINTABLE, b"evil"))].concat();
+    let after =
+        [tlv(0x31, &good), tlv(0x31, &no_value), tlv(0x31, &attribute(COMMON_NAME, PRINTABLE, b"evil"))].concat();
     let subjects = [
         ("a text of an old kind", name_of_one_set(&[good.clone(), old_text])),
         ("a name behind what cannot be parsed", tlv(0x30, &after)),
-        ("the same within one set", name_of_one_set(&[good.clone(), no_value, attribute(COMMON_NAME, PRINTABLE, b"evil")])),
+        (
+            "the same within one set",
+            name_of_one_set(&[good.clone(), no_value, attribute(COMMON_NAME, PRINTABLE, b"evil")]),
+        ),
     ];
     for (what, subject) in subjects {
         assert_eq!(read(&subject, &[]), None, "{what}");
@@ -118,7 +124,15 @@ fn one_block_and_nothing_else_is_a_request() {
     assert!(subject(format!("\n{good}\n").as_bytes()).is_some());
     let long = signed(&node_name(NODE), &[vec![0; SIZE_MAX]]).0;
     let headed = good.replacen("-----\n", "-----\nProc-Type: 4\n\n", 1);
-    for bad in ["", "x", &format!("{second}{good}"), &format!("x\n{good}"), &good.replace("CERTIFICATE REQUEST", "CERTIFICATE"), &long, &headed] {
+    for bad in [
+        "",
+        "x",
+        &format!("{second}{good}"),
+        &format!("x\n{good}"),
+        &good.replace("CERTIFICATE REQUEST", "CERTIFICATE"),
+        &long,
+        &headed,
+    ] {
         assert_eq!(subject(bad.as_bytes()), None, "{bad}");
     }
     assert_eq!(subject(&[0xff; 40]), None);

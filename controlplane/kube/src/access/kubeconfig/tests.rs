@@ -86,7 +86,10 @@ fn what_is_not_there_or_there_twice_is_named() {
     let cases = [
         ("current-context: x\n", "contexts[x]"),
         ("contexts: []\n", "contexts"),
-        ("contexts: [{name: a, context: {cluster: k, user: u}}, {name: b, context: {cluster: k, user: u}}]\n", "current-context"),
+        (
+            "contexts: [{name: a, context: {cluster: k, user: u}}, {name: b, context: {cluster: k, user: u}}]\n",
+            "current-context",
+        ),
         ("contexts: [{name: a, context: {cluster: k, user: u}}]\nclusters: null\n", "clusters[k]"),
         (
             "contexts: [{name: a, context: {cluster: k, user: u}}]\nclusters: [{name: k, cluster: {}}, {name: k, cluster: {}}]\n",
