@@ -22,8 +22,9 @@ use crate::fault;
 use crate::rights::Need;
 
 /// For one request and its answer; an API server under load takes seconds, never this long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Until the first byte can be sent.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// Of one answer. A page of nodes with their lists of images is a few MiB.
 const ANSWER_MAX: usize = 32 * 1024 * 1024;
 const PAGE: u32 = 250;

@@ -3,8 +3,9 @@
 use croft_core::join::cluster::{Eviction, Fault, Pod};
 use k8s_openapi::api::core::v1::Pod as Raw;
 use kube::Api;
-use kube::api::{DeleteParams, EvictParams, ListParams, Preconditions};
+use kube::api::{ListParams, PostParams};
 use kube::core::response::Status;
+use serde_json::json;
 
 use crate::connection::Connection;
 use crate::fault::{self, shortened};
@@ -41,12 +42,17 @@ fn read(pod: Raw) -> Option<Pod> {
 
 pub(crate) async fn evict(connection: &Connection, pod: &Pod) -> Result<Eviction, Fault> {
     let api: Api<Raw> = Api::namespaced(connection.client(), &pod.namespace);
-    let this = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
-    let params =
-        EvictParams { delete_options: Some(DeleteParams::default().preconditions(this)), ..EvictParams::default() };
+    // Written by hand: kube's own `evict` spells `deleteOptions` otherwise, and the API server reads past it.
+    let eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": pod.name, "namespace": pod.namespace },
+        "deleteOptions": { "preconditions": { "uid": pod.uid } },
+    });
+    let params = PostParams::default();
     let right = EVICT.of_in(&pod.namespace, &pod.name);
     let call = async {
-        match api.evict(&pod.name, &params).await {
+        match api.create_subresource::<_, Status>("eviction", &pod.name, &params, &eviction).await {
             Err(kube::Error::Api(status)) => match told(&status) {
                 Some(eviction) => Ok(eviction),
                 None => Err(kube::Error::Api(status)),
@@ -66,7 +72,7 @@ fn told(status: &Status) -> Option<Eviction> {
     match status.code {
         404 => Some(Eviction::Gone),
         // Another pod has this name.
-        409 if status.message.contains("UID in precondition") => Some(Eviction::Gone),
+        409 if status.message.contains("UID in ") => Some(Eviction::Gone),
         // Its whole namespace is on the way out: nothing more can be asked, and nothing need be.
         403 if cause(ENDING_CAUSE).is_some() => Some(Eviction::Evicted),
         429 => cause(BUDGET_CAUSE).map(|cause| Eviction::Blocked {

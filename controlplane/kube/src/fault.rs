@@ -5,6 +5,7 @@ use std::io;
 
 use crate::rights::APPROVE;
 use croft_core::join::cluster::{Fault, Right};
+use http_body_util::LengthLimitError;
 use kube::core::response::Status;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
@@ -23,6 +24,9 @@ pub(crate) fn of(server: &str, right: &Right, error: &kube::Error) -> Fault {
             doing: right.to_string(),
             why: format!("its answer cannot be read: {}", chain(error)),
         },
+        _ if within::<LengthLimitError>(error).is_some() => {
+            Fault::Refused { server, doing: right.to_string(), why: "its answer is too long to read".to_owned() }
+        }
         _ => unsaid(server, error),
     }
 }
@@ -68,7 +72,7 @@ fn named(right: &Right) -> String {
 
 /// No answer came.
 pub(crate) fn unsaid(server: String, error: &(dyn StdError + 'static)) -> Fault {
-    match tls(error) {
+    match within::<TlsError>(error) {
         Some(TlsError::InvalidCertificate(what)) => Fault::Certificate { server, why: certificate(what) },
         // The server, or what stands before it, does not take our certificate.
         Some(TlsError::AlertReceived(alert)) if is_about_us(*alert) => Fault::Unauthorized { server, expires: None },
@@ -108,14 +112,14 @@ fn certificate(error: &CertificateError) -> String {
 }
 
 /// An `io::Error` does not name what it wraps as its source, but as what it has within.
-fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+fn within<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<TlsError>() {
+        if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = within.map(|within| within as &(dyn StdError + 'static)).or_else(|| error.source());
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = held.map(|held| held as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     None
 }

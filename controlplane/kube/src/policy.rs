@@ -77,7 +77,7 @@ fn shipped() -> Result<Vec<Shipped>, String> {
             api_version: api_version.clone(),
             kind,
             plural: plural.to_owned(),
-            };
+        };
         all.push(Shipped { object, resource });
     }
     Ok(all)

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::certificate;
-use crate::connection::{Connection, DEADLINE};
+use crate::connection::{CONNECT_DEADLINE, Connection};
 use crate::fault::unsaid;
 use crate::policy;
 use crate::rights::{self, VERSION};
@@ -50,13 +50,13 @@ async fn serving_end(connection: &Connection) -> Result<Option<Timestamp>, Fault
         let stream = TcpStream::connect((host, port)).await?;
         TlsConnector::from(connection.tls.clone()).connect(name, stream).await
     };
-    match timeout(DEADLINE, handshake).await {
+    match timeout(CONNECT_DEADLINE, handshake).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates();
             Ok(shown.and_then(|all| certificate::end(all.first()?)))
         }
         Ok(Err(error)) => Err(unsaid(server, &error)),
-        Err(_) => Err(Fault::Timeout { server, doing: "TLS handshake".to_owned(), after: DEADLINE }),
+        Err(_) => Err(Fault::Timeout { server, doing: "TLS handshake".to_owned(), after: CONNECT_DEADLINE }),
     }
 }
 

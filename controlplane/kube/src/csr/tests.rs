@@ -4,7 +4,7 @@ use croft_core::join::csr::Subject;
 
 use super::{SIZE_MAX, subject};
 
-#[expect(clippy::duplicate_mod, dead_code, reason = "the tests against a real API server send the same requests")]
+/// The tests against a real API server send the same ones.
 #[path = "../../tests/real/request.rs"]
 mod request;
 

@@ -198,12 +198,21 @@ fn with_a_token<'a>(
         first("no name", Denied("WrongName")).named(name(&[nodes])),
         first("masters", Denied("WrongOrganization"))
             .named(name(&[(ORGANIZATION, "system:masters"), (COMMON_NAME, &mine)])),
-        first("masters too", Denied("WrongOrganization"))
-            .named(name(&[nodes, (ORGANIZATION, "system:masters"), (COMMON_NAME, &mine)])),
-        first("something else in the subject", Denied("SubjectNotAllowed"))
-            .named(name(&[nodes, (UNIT, "x"), (COMMON_NAME, &mine)])),
-        first("a client that may serve", Denied("WrongUsage"))
-            .used(&["digital signature", "client auth", "server auth"]),
+        first("masters too", Denied("WrongOrganization")).named(name(&[
+            nodes,
+            (ORGANIZATION, "system:masters"),
+            (COMMON_NAME, &mine),
+        ])),
+        first("something else in the subject", Denied("SubjectNotAllowed")).named(name(&[
+            nodes,
+            (UNIT, "x"),
+            (COMMON_NAME, &mine),
+        ])),
+        first("a client that may serve", Denied("WrongUsage")).used(&[
+            "digital signature",
+            "client auth",
+            "server auth",
+        ]),
         first("a CA by usage", Denied("WrongUsage")).used(&["digital signature", "client auth", "cert sign"]),
         first("no use", Denied("WrongUsage")).used(&["digital signature"]),
         first("a client with a name to serve", Denied("WrongSan"))
@@ -230,7 +239,7 @@ fn with_a_token<'a>(
 }
 
 fn with_a_certificate<'a>(kubelet: &'a Client, other: &'a Client) -> Vec<Attack<'a>> {
-    use End::Denied;
+    use End::{Denied, Refused};
     let serving = |what, names: &[Vec<u8>]| Attack::serving(what, kubelet, names, Denied("WrongSan"));
     vec![
         serving("the API server's name", &[dns(NODE), dns("kubernetes.default.svc")]),
@@ -238,11 +247,15 @@ fn with_a_certificate<'a>(kubelet: &'a Client, other: &'a Client) -> Vec<Attack<
         serving("another node's name to serve", &[dns(OTHER)]),
         serving("a URI", &[dns(NODE), uri("spiffe://x")]),
         serving("nothing to serve", &[]),
-        Attack::serving("another node serves as this one", other, &[dns(NODE)], Denied("WrongName")),
-        Attack::serving("a serving certificate for another node", kubelet, &[dns(NODE)], Denied("WrongName"))
+        // NodeRestriction again; Croft would say WrongName.
+        Attack::serving("another node serves as this one", other, &[dns(NODE)], Refused),
+        Attack::serving("a serving certificate for another node", kubelet, &[dns(NODE)], Refused)
             .named(node_name(OTHER)),
-        Attack::serving("a server that may be a client", kubelet, &[dns(NODE)], Denied("WrongUsage"))
-            .used(&["digital signature", "server auth", "client auth"]),
+        Attack::serving("a server that may be a client", kubelet, &[dns(NODE)], Denied("WrongUsage")).used(&[
+            "digital signature",
+            "server auth",
+            "client auth",
+        ]),
     ]
 }
 

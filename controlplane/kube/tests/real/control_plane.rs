@@ -50,8 +50,7 @@ impl ControlPlane {
         let dir = tempfile::tempdir().expect("a folder for the control plane");
         let [etcd, peer, secure] = free_ports();
         let authority = Authority::new("kubernetes-ca");
-        let mut plane =
-            Self { authority, server: format!("https://127.0.0.1:{secure}"), processes: Vec::new(), dir };
+        let mut plane = Self { authority, server: format!("https://127.0.0.1:{secure}"), processes: Vec::new(), dir };
         plane.write_files();
         plane.start_etcd(programs, etcd, peer);
         plane.start_api_server(programs, etcd, secure);

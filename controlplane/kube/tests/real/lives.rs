@@ -290,7 +290,10 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
     refused(nobody.nodes().await.unwrap_err(), "list nodes");
     refused(nobody.node("a").await.unwrap_err(), "get nodes a");
     refused(nobody.signings().await.unwrap_err(), "list certificatesigningrequests.certificates.k8s.io");
-    refused(nobody.token_delete("abcdef").await.unwrap_err(), "delete secrets bootstrap-token-abcdef in namespace kube-system");
+    refused(
+        nobody.token_delete("abcdef").await.unwrap_err(),
+        "delete secrets bootstrap-token-abcdef in namespace kube-system",
+    );
 
     // With the cluster's role and none of the namespaces'.
     let bind = |name: &str, role: &str, user: &str| {
@@ -318,7 +321,8 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
     put(&admin, &bind("almost", "almost", "almost")).await;
     send(&admin, "unsigned", CLIENT_SIGNER, &CLIENT_USAGES, &signed(&node_name("a-0badcafe"), &[]).0).await.unwrap();
     let almost = plane.cluster(&plane.user(&[], "almost"));
-    let listed = async || almost.signings().await.map(|all| all.into_iter().find(|one| one.name == "unsigned").unwrap());
+    let listed =
+        async || almost.signings().await.map(|all| all.into_iter().find(|one| one.name == "unsigned").unwrap());
     let signing = eventually("the role is bound", listed).await;
     let fault = almost.signing_answer(&signing, &Answer::Approve).await.unwrap_err();
     refused(fault, &format!("approve signers.certificates.k8s.io {CLIENT_SIGNER}"));
@@ -332,7 +336,8 @@ pub async fn faults_are_told_apart(plane: &ControlPlane) {
     let fault = wrong_ca.probe().await.unwrap_err();
     assert!(matches!(&fault, Fault::Certificate { why, .. } if why.contains("CA of the kubeconfig")), "{fault}");
     assert!(matches!(wrong_ca.nodes().await, Err(Fault::Certificate { .. })));
-    let elsewhere = plane.kubeconfig(&admin).replace("cluster: {server", "cluster: {tls-server-name: elsewhere, server");
+    let elsewhere =
+        plane.kubeconfig(&admin).replace("cluster: {server", "cluster: {tls-server-name: elsewhere, server");
     let fault = open(elsewhere).nodes().await.unwrap_err();
     assert!(matches!(&fault, Fault::Certificate { why, .. } if why.contains("another name")), "{fault}");
     let strange = Credential::Token("nonsense".to_owned());
