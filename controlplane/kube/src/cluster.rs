@@ -30,7 +30,7 @@ impl Cluster for Connection {
     }
 
     fn probe(&self) -> Asked<'_, Probe> {
-        Box::pin(probe::probe(self))
+        Box::pin(self.whole("probe the cluster", probe::probe(self)))
     }
 
     fn token_ensure<'a>(&'a self, token: &'a BootstrapToken) -> Asked<'a, ()> {
@@ -42,7 +42,7 @@ impl Cluster for Connection {
     }
 
     fn signings(&self) -> Asked<'_, Vec<Signing>> {
-        Box::pin(signing::list(self))
+        Box::pin(self.whole("list certificate requests", signing::list(self)))
     }
 
     fn signing_answer<'a>(&'a self, signing: &'a Signing, answer: &'a Answer) -> Asked<'a, ()> {
@@ -54,7 +54,7 @@ impl Cluster for Connection {
     }
 
     fn nodes(&self) -> Asked<'_, Vec<Node>> {
-        Box::pin(node::list(self))
+        Box::pin(self.whole("list nodes", node::list(self)))
     }
 
     fn node<'a>(&'a self, name: &'a str) -> Asked<'a, Option<Node>> {
@@ -62,7 +62,7 @@ impl Cluster for Connection {
     }
 
     fn node_change<'a>(&'a self, name: &'a str, uid: &'a str, change: &'a Change) -> Asked<'a, ()> {
-        Box::pin(node::change(self, name, uid, change))
+        Box::pin(self.whole("change a node", node::change(self, name, uid, change)))
     }
 
     fn node_delete<'a>(&'a self, name: &'a str, uid: &'a str) -> Asked<'a, ()> {
@@ -74,7 +74,7 @@ impl Cluster for Connection {
     }
 
     fn pods<'a>(&'a self, node: &'a str) -> Asked<'a, Vec<Pod>> {
-        Box::pin(drain::pods(self, node))
+        Box::pin(self.whole("list pods", drain::pods(self, node)))
     }
 
     fn evict<'a>(&'a self, pod: &'a Pod) -> Asked<'a, Eviction> {
@@ -86,6 +86,6 @@ impl Cluster for Connection {
     }
 
     fn policies_install(&self) -> Asked<'_, ()> {
-        Box::pin(policy::install(self))
+        Box::pin(self.whole("install the policies", policy::install(self)))
     }
 }

@@ -25,10 +25,22 @@ use crate::rights::Need;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Until the first byte can be sent.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
-/// Of one answer. A page of nodes with their lists of images is a few MiB.
-const ANSWER_MAX: usize = 32 * 1024 * 1024;
-const PAGE: u32 = 250;
-const PAGES_MAX: usize = 100;
+/// For a verb that asks more than once.
+const VERB_DEADLINE: Duration = Duration::from_secs(60);
+/// Of one answer. A page of nodes with their lists of images is about 2 MiB.
+const ANSWER_MAX: usize = 8 * 1024 * 1024;
+const PAGE: u32 = 100;
+/// More nodes than Kubernetes takes.
+const PAGES_MAX: usize = 60;
+
+/// What becomes of a list that is longer than all pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Longer {
+    /// A part would be taken for the whole.
+    Fails,
+    /// A part is good: the rest is read when this part is dealt with.
+    IsCut,
+}
 
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -90,8 +102,20 @@ impl Connection {
         }
     }
 
+    /// For a verb of several calls: `doing` says which.
+    pub(crate) async fn whole<T>(&self, doing: &str, verb: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let late = |_| Err(Fault::Timeout { server: self.server(), doing: doing.to_owned(), after: VERB_DEADLINE });
+        timeout(VERB_DEADLINE, verb).await.unwrap_or_else(late)
+    }
+
     /// Every page of a list.
-    pub(crate) async fn list<K>(&self, api: &Api<K>, need: Need, mut params: ListParams) -> Result<Vec<K>, Fault>
+    pub(crate) async fn list<K>(
+        &self,
+        api: &Api<K>,
+        need: Need,
+        mut params: ListParams,
+        longer: Longer,
+    ) -> Result<Vec<K>, Fault>
     where
         K: Clone + DeserializeOwned + Debug,
     {
@@ -105,6 +129,9 @@ impl Connection {
                 Some(next) if !next.is_empty() => params.continue_token = Some(next),
                 _ => return Ok(all),
             }
+        }
+        if longer == Longer::IsCut {
+            return Ok(all);
         }
         let why = format!("the list has more than {PAGES_MAX} pages of {PAGE}");
         Err(Fault::Refused { server: self.server(), doing: right.to_string(), why })

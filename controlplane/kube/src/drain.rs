@@ -7,7 +7,7 @@ use kube::api::{ListParams, PostParams};
 use kube::core::response::Status;
 use serde_json::json;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Longer};
 use crate::fault::{self, shortened};
 use crate::rights::{EVICT, PODS_LIST};
 
@@ -18,7 +18,7 @@ const ENDING_CAUSE: &str = "NamespaceTerminating";
 pub(crate) async fn pods(connection: &Connection, node: &str) -> Result<Vec<Pod>, Fault> {
     let api: Api<Raw> = Api::all(connection.client());
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let all = connection.list(&api, PODS_LIST, params).await?;
+    let all = connection.list(&api, PODS_LIST, params, Longer::Fails).await?;
     Ok(all.into_iter().filter(must_go).filter_map(read).collect())
 }
 

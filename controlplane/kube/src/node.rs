@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::MANAGER;
-use crate::connection::Connection;
+use crate::connection::{Connection, Longer};
 use crate::fault::shortened;
 use crate::rights::{NODE_DELETE, NODE_GET, NODE_PATCH, NODES_LIST};
 
@@ -20,7 +20,8 @@ const ATTEMPTS: usize = 5;
 
 pub(crate) async fn list(connection: &Connection) -> Result<Vec<Node>, Fault> {
     let api: Api<Raw> = Api::all(connection.client());
-    Ok(connection.list(&api, NODES_LIST, ListParams::default()).await?.into_iter().map(read).collect())
+    let all = connection.list(&api, NODES_LIST, ListParams::default(), Longer::Fails).await?;
+    Ok(all.into_iter().map(read).collect())
 }
 
 pub(crate) async fn get(connection: &Connection, name: &str) -> Result<Option<Node>, Fault> {

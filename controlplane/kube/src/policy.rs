@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn the_files_and_the_core_mean_the_same_labels_and_taints() {
+        use croft_core::join::node::{TENANT_LABEL, TENANT_TAINT, UNINITIALISED_TAINT};
+        assert!(NODE_POLICIES.contains(&format!("t.key == '{UNINITIALISED_TAINT}'")));
+        assert!(TENANT_POLICIES.contains(&format!("t.key != '{TENANT_TAINT}'")));
+        assert!(TENANT_POLICIES.contains(&format!("'{TENANT_LABEL}'")));
+    }
+
+    #[test]
     fn no_policy_lets_pass_what_it_cannot_judge() {
         for one in shipped().unwrap() {
             let spec = &one.object["spec"];

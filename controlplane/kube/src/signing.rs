@@ -11,18 +11,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Longer};
 use crate::csr::subject;
 use crate::rights::{SIGNING_ANSWER, SIGNING_DELETE, SIGNINGS_LIST};
 
 const APPROVED: &str = "AgreesWithRecord";
 
+/// Whoever holds a token can send any number; those that are answered are deleted, and the next ones come into sight.
 pub(crate) async fn raw(connection: &Connection) -> Result<Vec<CertificateSigningRequest>, Fault> {
     let api: Api<CertificateSigningRequest> = Api::all(connection.client());
     let mut all = Vec::new();
     for signer in [CLIENT_SIGNER, SERVING_SIGNER] {
         let params = ListParams::default().fields(&format!("spec.signerName={signer}"));
-        all.extend(connection.list(&api, SIGNINGS_LIST, params).await?);
+        all.extend(connection.list(&api, SIGNINGS_LIST, params, Longer::IsCut).await?);
     }
     Ok(all)
 }

@@ -32,7 +32,8 @@ pub trait Cluster: Send + Sync + std::fmt::Debug + 'static {
     /// Also when it is not there.
     fn token_delete<'a>(&'a self, id: &'a str) -> Asked<'a, ()>;
 
-    /// Every request to the signers of kubelets that the cluster still keeps, answered or not, Croft's or not.
+    /// The requests to the signers of kubelets that the cluster still keeps, answered or not, Croft's or not. Not all of them
+    /// where somebody sends thousands: delete what is answered, and the next ones are seen.
     fn signings(&self) -> Asked<'_, Vec<Signing>>;
     /// Holds for exactly the request that was read: `Conflict` when it has changed since, or another answered it.
     fn signing_answer<'a>(&'a self, signing: &'a Signing, answer: &'a Answer) -> Asked<'a, ()>;

@@ -120,6 +120,7 @@ pub async fn run(plane: &ControlPlane) {
     // Beside all that, the honest request is granted, and so is its repeat after a loss of power.
     decide(croft, "honest", &record(NODE, Standing::Booting)).await.expect("honest");
     issued(&admin, "honest").await;
+    assert_eq!(croft.probe().await.unwrap().certificates_are_short_lived(), Some(true));
     let kubelet = plane.client(&join(plane, croft, "train1", NODE).await).await;
     for attack in with_a_certificate(&kubelet, &other) {
         denied.extend(attack.play(croft, number).await);

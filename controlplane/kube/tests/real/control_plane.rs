@@ -23,8 +23,6 @@ use crate::pki::{Authority, Issued};
 /// Two cores, emulation beside it: generous, because only a failure waits this long.
 pub const DEADLINE: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(100);
-/// Approved requests become certificates for this long.
-pub const SIGNED_FOR: &str = "12h";
 
 pub struct ControlPlane {
     pub authority: Authority,
@@ -46,7 +44,8 @@ pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(what: &st
 }
 
 impl ControlPlane {
-    pub async fn start(programs: &Path) -> Self {
+    /// Approved requests become certificates for `hours`.
+    pub async fn start(programs: &Path, hours: u32) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the control plane");
         let [etcd, peer, secure] = free_ports();
         let authority = Authority::new("kubernetes-ca");
@@ -57,7 +56,7 @@ impl ControlPlane {
         let admin = plane.admin().await;
         plane.ready(&admin).await;
         // They give up when there is no API server within seconds.
-        plane.start_controllers(programs);
+        plane.start_controllers(programs, hours);
         plane
     }
 
@@ -144,7 +143,7 @@ impl ControlPlane {
     }
 
     /// No life cycle of nodes: the tests' kubelets send no heartbeats. And nothing that approves requests by itself.
-    fn start_controllers(&mut self, programs: &Path) {
+    fn start_controllers(&mut self, programs: &Path, hours: u32) {
         let manager = [
             "--kubeconfig=kube-controller-manager.kubeconfig".to_owned(),
             "--secure-port=0".to_owned(),
@@ -155,7 +154,7 @@ impl ControlPlane {
             "--leader-elect=false".to_owned(),
             "--cluster-signing-cert-file=ca.crt".to_owned(),
             "--cluster-signing-key-file=ca.key".to_owned(),
-            format!("--cluster-signing-duration={SIGNED_FOR}"),
+            format!("--cluster-signing-duration={hours}h"),
             "--service-account-private-key-file=sa.key".to_owned(),
         ];
         self.spawn(programs, "kube-controller-manager", &manager);

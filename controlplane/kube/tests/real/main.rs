@@ -26,7 +26,7 @@ fn programs(test: &str) -> Option<PathBuf> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_honest_join_is_issued_beside_every_attack_on_it() {
     let Some(programs) = programs("an_honest_join_is_issued_beside_every_attack_on_it") else { return };
-    let plane = control_plane::ControlPlane::start(&programs).await;
+    let plane = control_plane::ControlPlane::start(&programs, 12).await;
     manifest::apply(&plane.admin().await, &croft_kube::manifest::whole()).await;
     lives::what_croft_does_in_its_life(&plane).await;
     lives::rights_that_are_missing_are_named(&plane).await;
@@ -37,6 +37,6 @@ async fn an_honest_join_is_issued_beside_every_attack_on_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_are_kept_apart_on_one_cluster() {
     let Some(programs) = programs("tenants_are_kept_apart_on_one_cluster") else { return };
-    let plane = control_plane::ControlPlane::start(&programs).await;
+    let plane = control_plane::ControlPlane::start(&programs, 48).await;
     tenants::run(&plane).await;
 }

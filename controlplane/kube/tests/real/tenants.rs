@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use croft_core::id::InstanceUid;
 use croft_core::join::cluster::Change;
-use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint, UNINITIALISED_TAINT};
+use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint, UNINITIALISED_TAINT, name};
 use croft_core::join::ports::Cluster;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -17,10 +18,13 @@ use crate::joiner::join;
 use crate::lives::{croft, node_object, report_ready};
 use crate::manifest::{api, apply, put};
 
+/// Of the form that `core::join::node::name` gives; [`run`] checks it.
 const ANNS_NODE: &str = "ann-1-0000000a";
 const BOBS_NODE: &str = "bob-1-0000000b";
 
 pub async fn run(plane: &ControlPlane) {
+    let uid = InstanceUid::parse("01890000-0000-7000-8000-00000000000a").unwrap();
+    assert_eq!(name("ann-1", uid), ANNS_NODE);
     let admin = plane.admin().await;
     apply(&admin, croft_kube::manifest::NAMESPACE).await;
     apply(&admin, croft_kube::manifest::RBAC).await;
@@ -43,6 +47,7 @@ pub async fn run(plane: &ControlPlane) {
     let croft = croft.as_ref();
     let anns_kubelet = plane.client(&join(plane, croft, "ann001", ANNS_NODE).await).await;
     let bobs_kubelet = plane.client(&join(plane, croft, "bob001", BOBS_NODE).await).await;
+    assert_eq!(croft.probe().await.unwrap().certificates_are_short_lived(), Some(false));
     nodes_are_listed_or_not_created(&admin, croft, &anns_kubelet, &bobs_kubelet).await;
     kubelets_stay_what_they_are(&bobs_kubelet).await;
     pods_stay_at_home(croft, &ann, &bob).await;
