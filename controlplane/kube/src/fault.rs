@@ -65,9 +65,9 @@ fn lacking(asked: &Right, message: &str) -> Option<Right> {
 }
 
 fn named(right: &Right) -> String {
-    let name = right.name.as_deref().unwrap_or_default();
+    let name = right.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let namespace = right.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
-    format!("{} {name}{namespace}", right.resource.trim_end_matches('s'))
+    format!("{}{name}{namespace}", right.resource.trim_end_matches('s'))
 }
 
 /// No answer came.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cluster::MANAGER;
 use crate::connection::Connection;
 use crate::manifest::{NAMESPACE, NODE_POLICIES, TENANT_POLICIES};
-use crate::rights::{BINDING_GET, INSTALL, POLICY_GET, ROSTER_PATCH};
+use crate::rights::{ADMISSION, BINDING_GET, Need, POLICY_GET, ROSTER_PATCH};
 
 pub(crate) const POLICY: &str = "validatingadmissionpolicies";
 pub(crate) const BINDING: &str = "validatingadmissionpolicybindings";
@@ -26,19 +26,21 @@ pub(crate) const ROSTER_NAMESPACE: &str = "croft-system";
 /// Not [`MANAGER`]: to install anew must not empty the list of nodes, which that one owns.
 const INSTALLER: &str = "croft-setup";
 
-/// The kinds in the files of policies, with the plural that their address has.
-const KINDS: [(&str, &str); 6] = [
-    ("Namespace", "namespaces"),
-    ("ConfigMap", "configmaps"),
-    ("ValidatingAdmissionPolicy", POLICY),
-    ("ValidatingAdmissionPolicyBinding", BINDING),
-    ("ClusterRole", "clusterroles"),
-    ("ClusterRoleBinding", "clusterrolebindings"),
+/// The kinds in the files of policies, with their group and the plural that their address has.
+const KINDS: [(&str, &str, &str); 6] = [
+    ("Namespace", "", "namespaces"),
+    ("ConfigMap", "", "configmaps"),
+    ("ValidatingAdmissionPolicy", ADMISSION, POLICY),
+    ("ValidatingAdmissionPolicyBinding", ADMISSION, BINDING),
+    ("ClusterRole", "rbac.authorization.k8s.io", "clusterroles"),
+    ("ClusterRoleBinding", "rbac.authorization.k8s.io", "clusterrolebindings"),
 ];
 
 struct Shipped {
     object: Value,
     resource: ApiResource,
+    /// An administrator's: no part of what Croft is granted.
+    install: Need,
 }
 
 impl Shipped {
@@ -67,18 +69,14 @@ fn shipped() -> Result<Vec<Shipped>, String> {
         let object = Value::deserialize(document).map_err(|error| error.to_string())?;
         let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
-        let Some((_, plural)) = KINDS.into_iter().find(|(known, _)| *known == kind) else {
+        let Some((_, group, plural)) = KINDS.into_iter().find(|(known, ..)| *known == kind) else {
             return Err(format!("kind {kind} is not known here"));
         };
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version: api_version.clone(),
-            kind,
-            plural: plural.to_owned(),
-        };
-        all.push(Shipped { object, resource });
+        let version = api_version.rsplit('/').next().unwrap_or_default().to_owned();
+        let (group_text, plural_text) = (group.to_owned(), plural.to_owned());
+        let resource = ApiResource { group: group_text, version, api_version, kind, plural: plural_text };
+        let install = Need { verb: "patch", group, resource: plural, namespace: None, name: None };
+        all.push(Shipped { object, resource, install });
     }
     Ok(all)
 }
@@ -92,7 +90,7 @@ pub(crate) async fn install(connection: &Connection) -> Result<(), Fault> {
     let params = PatchParams::apply(INSTALLER).force();
     for one in all(connection)? {
         let patch = Patch::Apply(&one.object);
-        connection.ask(&INSTALL.of(one.name()), one.api(connection).patch(one.name(), &params, &patch)).await?;
+        connection.ask(&one.install.of(one.name()), one.api(connection).patch(one.name(), &params, &patch)).await?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) const TOKEN_NAMESPACE: &str = "kube-system";
 pub(crate) const EVENT_NAMESPACE: &str = "default";
 
 const CERTIFICATES: &str = "certificates.k8s.io";
-const ADMISSION: &str = "admissionregistration.k8s.io";
+pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
 
 pub(crate) const SIGNINGS_LIST: Need = need("list", CERTIFICATES, "certificatesigningrequests");
 pub(crate) const SIGNING_DELETE: Need = need("delete", CERTIFICATES, "certificatesigningrequests");
@@ -49,10 +49,8 @@ pub(crate) const POLICY_GET: Need = need("get", ADMISSION, POLICY);
 pub(crate) const BINDING_GET: Need = need("get", ADMISSION, BINDING);
 /// Granted to everybody by the cluster itself; not part of [`all`].
 pub(crate) const REVIEW: Need = need("create", "authorization.k8s.io", "selfsubjectaccessreviews");
+/// Granted to everybody, too.
 pub(crate) const VERSION: Need = need("get", "", "version");
-/// Of an administrator, when the policies are installed; not part of [`all`].
-pub(crate) const INSTALL: Need = need("patch", ADMISSION, POLICY);
-
 const REVIEWS_AT_ONCE: usize = 4;
 
 const fn need(verb: &'static str, group: &'static str, resource: &'static str) -> Need {

@@ -8,7 +8,7 @@ use croft_core::id::InstanceUid;
 use croft_core::join::cluster::Change;
 use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint, UNINITIALISED_TAINT, name};
 use croft_core::join::ports::Cluster;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -240,6 +240,9 @@ async fn kubelets_stay_what_they_are(bob: &Client) {
         let object = node_object(name);
         api(bob, &object).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     };
+    let refused = |what: &str, outcome: Result<(), kube::Error>| {
+        assert!(matches!(&outcome, Err(kube::Error::Api(status)) if status.code == 403), "{what}: {outcome:?}");
+    };
     let relabel = json!({ "metadata": { "labels": { TENANT_LABEL: "ann" } } });
     for (what, name, change) in [
         ("it labels itself into Ann's", BOBS_NODE, relabel.clone()),
@@ -247,19 +250,26 @@ async fn kubelets_stay_what_they_are(bob: &Client) {
         ("it takes its taint off", BOBS_NODE, json!({ "spec": { "taints": null } })),
         ("it changes Ann's node", ANNS_NODE, relabel),
     ] {
-        let outcome = patch(name, change).await;
-        assert!(matches!(&outcome, Err(kube::Error::Api(status)) if status.code == 403), "{what}: {outcome:?}");
+        refused(what, patch(name, change).await);
     }
+    let secrets: Api<Secret> = Api::namespaced(bob.clone(), "home-ann");
+    refused("it reads Ann's secrets", secrets.get("any").await.map(drop));
+    let pods: Api<Pod> = Api::namespaced(bob.clone(), "home-ann");
+    refused("it deletes Ann's pod", pods.delete("victim", &DeleteParams::default()).await.map(drop));
+    let nodes: Api<Node> = Api::all(bob.clone());
+    refused("it deletes its own node", nodes.delete(BOBS_NODE, &DeleteParams::default()).await.map(drop));
     // A static pod's mirror in Ann's namespace would get her Services' traffic.
-    let mirror = json!({ "apiVersion": "v1", "kind": "Pod",
+    let mut mirror = json!({ "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "mirror", "namespace": "home-ann", "labels": { "app": "web" },
             "annotations": { "kubernetes.io/config.mirror": "x" } },
         "spec": { "nodeName": BOBS_NODE, "containers": [{ "name": "a", "image": "none" }] } });
+    let uid = nodes.get(BOBS_NODE).await.unwrap().metadata.uid;
+    mirror["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "v1", "kind": "Node", "name": BOBS_NODE, "uid": uid, "controller": true }]);
     for namespace in ["home-ann", "kube-system"] {
-        let mut mirror = mirror.clone();
         mirror["metadata"]["namespace"] = json!(namespace);
-        let outcome = create(bob, &mirror, &PostParams::default()).await;
-        assert!(matches!(&outcome, Err(kube::Error::Api(status)) if status.code == 403), "{namespace}: {outcome:?}");
+        let made = create(bob, &mirror, &PostParams::default()).await;
+        policy_denies(made).unwrap_or_else(|other| panic!("{namespace}: {other}"));
     }
 }
 
