@@ -148,8 +148,9 @@ impl ControlPlane {
             "--kubeconfig=kube-controller-manager.kubeconfig".to_owned(),
             "--secure-port=0".to_owned(),
             "--use-service-account-credentials".to_owned(),
-            "--controllers=certificatesigningrequest-signing-controller,disruption-controller,namespace-controller,\
-             token-cleaner-controller,clusterrole-aggregation-controller"
+            "--controllers=certificatesigningrequest-signing-controller,clusterrole-aggregation-controller,\
+             disruption-controller,namespace-controller,token-cleaner-controller,\
+             validatingadmissionpolicy-status-controller"
                 .to_owned(),
             "--leader-elect=false".to_owned(),
             "--cluster-signing-cert-file=ca.crt".to_owned(),

@@ -9,6 +9,7 @@ use croft_core::join::csr::CLIENT_SIGNER;
 use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint};
 use croft_core::join::ports::{Cluster, Clusters as _};
 use croft_kube::KubeClusters;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod as RawPod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
@@ -57,7 +58,27 @@ async fn probe(admin: &Client, croft: &dyn Cluster) {
     assert!(croft.anchor().ca_pins[0].starts_with("sha256:"));
 }
 
+/// The cluster's own check of every expression against every kind that it matches.
+async fn policies_are_sound(admin: &Client) {
+    for name in croft_kube::policy::NAMES {
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(admin.clone());
+        let checked = async || {
+            let policy = policies.get(name).await.map_err(|error| error.to_string())?;
+            let status = policy.status.unwrap_or_default();
+            if status.observed_generation == policy.metadata.generation {
+                Ok(status)
+            } else {
+                Err("not yet".to_owned())
+            }
+        };
+        let status = eventually("the policy is checked", checked).await;
+        let warnings = status.type_checking.and_then(|checking| checking.expression_warnings);
+        assert_eq!(warnings, None, "{name}");
+    }
+}
+
 async fn policies(plane: &ControlPlane, admin: &Client, croft: &dyn Cluster) {
+    policies_are_sound(admin).await;
     let weak = json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": "croft-node-pods" } });
     let weaken = Patch::Merge(json!({ "spec": { "failurePolicy": "Ignore" } }));
