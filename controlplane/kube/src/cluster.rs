@@ -37,6 +37,10 @@ impl Cluster for Connection {
         Box::pin(token::ensure(self, token))
     }
 
+    fn token_exists<'a>(&'a self, id: &'a str) -> Asked<'a, bool> {
+        Box::pin(token::exists(self, id))
+    }
+
     fn token_delete<'a>(&'a self, id: &'a str) -> Asked<'a, ()> {
         Box::pin(token::delete(self, id))
     }

@@ -40,7 +40,6 @@ pub(crate) const NODE_DELETE: Need = need("delete", "", "nodes");
 pub(crate) const PODS_LIST: Need = need("list", "", "pods");
 pub(crate) const EVICT: Need = need("create", "", "pods/eviction");
 pub(crate) const TOKEN_CREATE: Need = need("create", "", "secrets").within(TOKEN_NAMESPACE);
-pub(crate) const TOKEN_PATCH: Need = need("patch", "", "secrets").within(TOKEN_NAMESPACE);
 pub(crate) const TOKEN_DELETE: Need = need("delete", "", "secrets").within(TOKEN_NAMESPACE);
 pub(crate) const EVENT_CREATE: Need = need("create", "events.k8s.io", "events").within(EVENT_NAMESPACE);
 pub(crate) const ROSTER_CREATE: Need = need("create", "", "configmaps").within(ROSTER_NAMESPACE);
@@ -100,7 +99,6 @@ pub(crate) fn all() -> Vec<Need> {
         PODS_LIST,
         EVICT,
         TOKEN_CREATE,
-        TOKEN_PATCH,
         TOKEN_DELETE,
         EVENT_CREATE,
         ROSTER_CREATE,

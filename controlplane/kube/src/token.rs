@@ -1,52 +1,53 @@
 //! Bootstrap tokens: Secrets of a known name, that the API server reads when somebody presents one.
+//!
+//! Croft makes and deletes them and can read none, its own included: `rbac.yaml` says why.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use croft_core::join::cluster::{BootstrapToken, Fault};
 use croft_core::join::csr::BOOTSTRAP_GROUP;
+use http::Request;
+use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
 
-use crate::cluster::MANAGER;
 use crate::connection::Connection;
-use crate::rights::{TOKEN_DELETE, TOKEN_NAMESPACE, TOKEN_PATCH};
+use crate::rights::{TOKEN_CREATE, TOKEN_DELETE, TOKEN_NAMESPACE};
+
+const KIND: &str = "bootstrap.kubernetes.io/token";
+
+enum Mode {
+    Real,
+    DryRun,
+}
 
 fn secret_name(id: &str) -> String {
     format!("bootstrap-token-{id}")
 }
 
-/// One server-side apply makes or renews it, without force: where another manager's token has this id, the API server says
-/// conflict. Only metadata is asked back, so that no answer with a secret in it can end in a log.
+/// What has this id is ours: ids are random, and recorded before they are used.
 pub(crate) async fn ensure(connection: &Connection, token: &BootstrapToken) -> Result<(), Fault> {
-    let name = secret_name(&token.id);
-    let right = TOKEN_PATCH.of(&name);
-    let refused = |why: String| Fault::Refused { server: connection.server(), doing: right.to_string(), why };
-    if !token.is_well_formed() {
-        return Err(refused("a token's id is 6 of [a-z0-9], its secret 16".to_owned()));
+    let secret = secret(connection, token)?;
+    match create(connection, &token.id, &secret, &Mode::Real).await {
+        Err(Fault::Conflict { .. }) => {
+            delete(connection, &token.id).await?;
+            create(connection, &token.id, &secret, &Mode::Real).await
+        }
+        other => other,
     }
-    let ends = Timestamp::from_second(token.expires.0.div_euclid(1_000_000));
-    let ends = ends.map_err(|error| refused(format!("its end is no date: {error}")))?;
-    let text = |text: &str| STANDARD.encode(text);
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": { "name": name, "namespace": TOKEN_NAMESPACE, "labels": { "app.kubernetes.io/managed-by": "croft" } },
-        "type": "bootstrap.kubernetes.io/token",
-        "data": {
-            "token-id": text(&token.id),
-            "token-secret": text(&token.secret),
-            "expiration": text(&ends.to_string()),
-            "usage-bootstrap-authentication": text("true"),
-            "auth-extra-groups": text(BOOTSTRAP_GROUP),
-            "description": text(&token.description),
-        },
-    });
-    let api: Api<Secret> = Api::namespaced(connection.client(), TOKEN_NAMESPACE);
-    let params = PatchParams::apply(MANAGER);
-    connection.ask(&right, api.patch_metadata(&name, &params, &Patch::Apply(&secret))).await.map(drop)
+}
+
+/// A dry run of making it: refused when it is there.
+pub(crate) async fn exists(connection: &Connection, id: &str) -> Result<bool, Fault> {
+    let empty = json!({ "metadata": { "name": secret_name(id) }, "type": KIND });
+    match create(connection, id, &empty, &Mode::DryRun).await {
+        Ok(()) => Ok(false),
+        Err(Fault::Conflict { .. }) => Ok(true),
+        Err(fault) => Err(fault),
+    }
 }
 
 pub(crate) async fn delete(connection: &Connection, id: &str) -> Result<(), Fault> {
@@ -57,4 +58,43 @@ pub(crate) async fn delete(connection: &Connection, id: &str) -> Result<(), Faul
         Ok(_) | Err(Fault::NotFound { .. }) => Ok(()),
         Err(fault) => Err(fault),
     }
+}
+
+fn secret(connection: &Connection, token: &BootstrapToken) -> Result<Value, Fault> {
+    let name = secret_name(&token.id);
+    let doing = TOKEN_CREATE.of(&name).to_string();
+    let refused = |why: String| Fault::Refused { server: connection.server(), doing, why };
+    if !token.is_well_formed() {
+        return Err(refused("a token's id is 6 of [a-z0-9], its secret 16".to_owned()));
+    }
+    let ends = Timestamp::from_second(token.expires.0.div_euclid(1_000_000));
+    let ends = ends.map_err(|error| refused(format!("its end is no date: {error}")))?;
+    let text = |text: &str| STANDARD.encode(text);
+    Ok(json!({
+        "metadata": { "name": name, "labels": { "app.kubernetes.io/managed-by": "croft" } },
+        "type": KIND,
+        "data": {
+            "token-id": text(&token.id),
+            "token-secret": text(&token.secret),
+            "expiration": text(&ends.to_string()),
+            "usage-bootstrap-authentication": text("true"),
+            "auth-extra-groups": text(BOOTSTRAP_GROUP),
+            "description": text(&token.description),
+        },
+    }))
+}
+
+/// Not kube's own `create`: the answer repeats the secret, and kube logs an answer that it cannot read.
+async fn create(connection: &Connection, id: &str, secret: &Value, mode: &Mode) -> Result<(), Fault> {
+    let dry = match mode {
+        Mode::Real => "",
+        Mode::DryRun => "&dryRun=All",
+    };
+    let path = format!("/api/v1/namespaces/{TOKEN_NAMESPACE}/secrets?fieldManager={}{dry}", crate::cluster::MANAGER);
+    let call = async {
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+        let request = request.body(secret.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        connection.client().request_text(request).await
+    };
+    connection.ask(&TOKEN_CREATE.of(&secret_name(id)), call).await.map(drop)
 }

@@ -27,8 +27,9 @@ pub trait Cluster: Send + Sync + std::fmt::Debug + 'static {
     /// Whether it answers, what Croft lacks there, and when which certificate ends.
     fn probe(&self) -> Asked<'_, Probe>;
 
-    /// Makes the token, or gives it a new end. `Conflict`: somebody else has a token of this id.
+    /// Makes the token, in the place of one of the same id: so it gets a new end. Between the two is a moment without.
     fn token_ensure<'a>(&'a self, token: &'a BootstrapToken) -> Asked<'a, ()>;
+    fn token_exists<'a>(&'a self, id: &'a str) -> Asked<'a, bool>;
     /// Also when it is not there.
     fn token_delete<'a>(&'a self, id: &'a str) -> Asked<'a, ()>;
 
