@@ -4,6 +4,7 @@
 
 mod cargo_tests;
 mod docs;
+mod kubernetes;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
 mod pure;
@@ -36,6 +37,7 @@ enum Name {
     Story,
     Libvirt,
     Lab,
+    Kubernetes,
     Docs,
 }
 
@@ -51,7 +53,7 @@ struct Lane {
     run: fn(&Options) -> Result<Ran>,
 }
 
-const LANES: [Lane; 5] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, docs::LANE];
+const LANES: [Lane; 6] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, docs::LANE];
 
 /// What a lane did.
 #[derive(Debug, Default)]

@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "croft-proto",
         ],
     ),
+    ("croft-test-cluster", &[]),
     ("xtask", &[]),
 ];
 

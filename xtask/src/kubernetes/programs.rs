@@ -1,0 +1,134 @@
+//! One directory with the six programs of a control plane and a node: links to those that were found, and the others, built.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::found::{self, PROGRAMS, Plan};
+use super::{cache, forget, recipe};
+use crate::packages;
+use crate::recipe::{key, lock};
+use crate::run::{Run, have};
+
+/// Where Go's own installer puts it, which is on no PATH by itself.
+const GO: &str = "/usr/local/go/bin";
+/// The first that fetches a newer Go where a module needs one.
+const OLDEST_GO: u32 = 21;
+
+/// The directory. Making it needs Go, unless nothing is missing, and the network.
+pub(super) fn ensure() -> Result<PathBuf> {
+    let plan = found::look();
+    let cache = cache()?;
+    let mut options = vec![("version", plan.version.clone())];
+    options.extend(plan.found.iter().map(|(name, file)| (*name, file.display().to_string())));
+    let dir = cache.join(format!("{}-{}", plan.version, key(&recipe(), &["programs.sh"], &options)?));
+    if is_whole(&dir) {
+        return Ok(dir);
+    }
+    let _lock = lock(&cache)?;
+    if is_whole(&dir) {
+        return Ok(dir);
+    }
+    forget(&cache, "making-programs", false)?;
+    let making = cache.join("making-programs");
+    fs::create_dir(&making).with_context(|| format!("cannot make {}", making.display()))?;
+    make(&plan, &making, &cache.join("programs.log"))?;
+    forget(&cache, &format!("{}-", plan.version), false)?;
+    fs::rename(&making, &dir).with_context(|| format!("cannot name {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// What it links to may have gone.
+fn is_whole(dir: &Path) -> bool {
+    PROGRAMS.iter().all(|name| dir.join(name).is_file()) && dir.join("facts").is_file()
+}
+
+fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
+    let build: Vec<&str> = plan.missing().filter(|name| *name != "etcd").collect();
+    if build.is_empty() {
+        fs::write(into.join("facts"), "").with_context(|| format!("cannot write into {}", into.display()))?;
+    } else {
+        println!("--> building {} {} with Go: minutes, and only this once", build.join(", "), plan.version);
+        Run::new(recipe().join("programs.sh"))
+            .arg(&plan.version)
+            .arg(into)
+            .args(&build)
+            .env("PATH", path_with_go()?)
+            .logged(log)
+            .context("cannot build Kubernetes' programs; KUBEBUILDER_ASSETS may name a directory that has them")?;
+    }
+    if plan.missing().any(|name| name == "etcd") {
+        unpack_etcd(into)?;
+    }
+    let facts = into.join("facts");
+    let mut text = fs::read_to_string(&facts).with_context(|| format!("cannot read {}", facts.display()))?;
+    for (name, file) in &plan.found {
+        symlink(file, into.join(name)).with_context(|| format!("cannot link to {}", file.display()))?;
+        text.push_str(&format!("{name} is {}\n", file.display()));
+    }
+    fs::write(&facts, text).with_context(|| format!("cannot write {}", facts.display()))
+}
+
+/// The PATH with a Go on it that will do.
+fn path_with_go() -> Result<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{path}:{GO}");
+    if !have("go") && !Path::new(GO).join("go").is_file() {
+        packages::ensure(&[&["golang-go"]])?;
+    }
+    let said = Run::new("env").env("PATH", &path).args(["GOTOOLCHAIN=local", "go", "env", "GOVERSION"]).stdout()?;
+    let said = said.trim();
+    if minor_of_go(said).is_none_or(|minor| minor < OLDEST_GO) {
+        bail!("this Go is {said}, and Kubernetes needs go1.{OLDEST_GO} or newer: install one from https://go.dev/dl");
+    }
+    Ok(path)
+}
+
+/// Of `go1.26.8`, 26.
+fn minor_of_go(version: &str) -> Option<u32> {
+    let digits: String = version.strip_prefix("go1.")?.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// Debian's etcd, taken out of its package: installed, it would run as a service of this machine.
+fn unpack_etcd(into: &Path) -> Result<()> {
+    let scratch = into.join("etcd-package");
+    fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    // apt's own user may not read our cache.
+    let download =
+        Run::new("apt-get").dir(&scratch).args(["-qq", "-o", "APT::Sandbox::User=root", "download", "etcd-server"]);
+    if !download.ended()?.success {
+        // No lists yet, or ones that name a file which the archive has replaced.
+        Run::new("apt-get").args(["-qq", "update"]).with_root().stdout()?;
+        download.stdout().context("etcd comes from Debian's etcd-server; or put one on the PATH")?;
+    }
+    let unpack = "dpkg-deb -x etcd-server_*.deb . && mv usr/bin/etcd ../etcd";
+    Run::new("sh").dir(&scratch).args(["-ec", unpack]).stdout()?;
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_go() {
+        assert_eq!(minor_of_go("go1.26.8"), Some(26));
+        assert_eq!(minor_of_go("go1.26rc1"), Some(26));
+        assert_eq!(minor_of_go("devel go1.27"), None);
+    }
+
+    #[test]
+    fn a_directory_with_a_link_to_nothing_is_not_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in PROGRAMS.iter().chain(&["facts"]) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(is_whole(dir.path()));
+        fs::remove_file(dir.path().join("kubelet")).unwrap();
+        symlink("/nowhere/kubelet", dir.path().join("kubelet")).unwrap();
+        assert!(!is_whole(dir.path()));
+    }
+}
