@@ -149,7 +149,7 @@ impl ControlPlane {
         self.api_server.restart();
         let kubectl = self.admin();
         until("the API server is ready again", || kubectl.run(&["get", "--raw", "/readyz"])).await;
-        // These end when they lose it for long; started anew they know that it is there.
+        // These ask again after pauses that grow; started anew they ask at once.
         self.controller_manager.restart();
         self.scheduler.restart();
     }

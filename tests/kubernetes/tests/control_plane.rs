@@ -57,6 +57,14 @@ async fn a_node_joins_once_its_certificate_is_approved_and_can_be_no_other_node(
     let seen = admin.get(&["node", "n1"]).await.unwrap();
     assert_eq!(seen["spec"]["providerID"], "croft://n1");
     step("it is a node");
+    let impostor = KubeletCsr::serving("n2", &["n2"]).object("csr-impostor", Signer::Serving);
+    let refused = node.create(&impostor.to_string()).await.unwrap_err();
+    assert!(refused.contains("can only create a node CSR with CN=system:node:n1"), "{refused}");
+    let serving = KubeletCsr::serving("n1", &["n1", "10.0.0.1"]).object("csr-n1-serving", Signer::Serving);
+    node.create(&serving.to_string()).await.unwrap();
+    approver.run(&["certificate", "approve", "csr-n1-serving"]).await.unwrap();
+    issued(&approver, "csr-n1-serving").await;
+    step("it may serve under its own name");
 
     // What it knew is still there after the API server has died.
     plane.cut_off();

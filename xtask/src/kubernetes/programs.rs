@@ -59,11 +59,11 @@ fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
             .logged(log)
             .context("cannot build Kubernetes' programs; KUBEBUILDER_ASSETS may name a directory that has them")?;
     }
-    if plan.missing().any(|name| name == "etcd") {
-        unpack_etcd(into)?;
-    }
     let facts = into.join("facts");
     let mut text = fs::read_to_string(&facts).with_context(|| format!("cannot read {}", facts.display()))?;
+    if plan.missing().any(|name| name == "etcd") {
+        text.push_str(&format!("etcd is of Debian's {}\n", unpack_etcd(into)?));
+    }
     for (name, file) in &plan.found {
         symlink(file, into.join(name)).with_context(|| format!("cannot link to {}", file.display()))?;
         text.push_str(&format!("{name} is {}\n", file.display()));
@@ -92,8 +92,8 @@ fn minor_of_go(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Debian's etcd, taken out of its package: installed, it would run as a service of this machine.
-fn unpack_etcd(into: &Path) -> Result<()> {
+/// Debian's etcd, taken out of its package: installed, it would run as a service of this machine. Returns the package's name.
+fn unpack_etcd(into: &Path) -> Result<String> {
     let scratch = into.join("etcd-package");
     fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     // apt's own user may not read our cache.
@@ -104,9 +104,10 @@ fn unpack_etcd(into: &Path) -> Result<()> {
         Run::new("apt-get").args(["-qq", "update"]).with_root().stdout()?;
         download.stdout().context("etcd comes from Debian's etcd-server; or put one on the PATH")?;
     }
-    let unpack = "dpkg-deb -x etcd-server_*.deb . && mv usr/bin/etcd ../etcd";
-    Run::new("sh").dir(&scratch).args(["-ec", unpack]).stdout()?;
-    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+    let unpack = "dpkg-deb -x etcd-server_*.deb . && mv usr/bin/etcd ../etcd && echo etcd-server_*.deb";
+    let package = Run::new("sh").dir(&scratch).args(["-ec", unpack]).stdout()?;
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    Ok(package.trim().to_owned())
 }
 
 #[cfg(test)]

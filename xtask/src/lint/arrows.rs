@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "croft-hostagent",
             "croft-nvml-sim",
             "croft-proto",
+            "croft-test-cluster",
         ],
     ),
     ("croft-test-cluster", &[]),
