@@ -21,13 +21,14 @@ pub(super) const PROGRAMS: [&str; 6] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) version: String,
-    /// The others are built.
+    /// The others are built, and etcd is taken from Debian.
     pub(super) found: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Plan {
-    pub(super) fn missing(&self) -> impl Iterator<Item = &'static str> {
-        PROGRAMS.into_iter().filter(|name| !self.found.contains_key(name))
+    /// What Go must build. etcd is none of Kubernetes' own.
+    pub(super) fn to_build(&self) -> Vec<&'static str> {
+        PROGRAMS.into_iter().filter(|name| *name != "etcd" && !self.found.contains_key(name)).collect()
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(plan.version, "v1.34.1");
         assert_eq!(names(&plan), ["etcd", "kube-apiserver", "kubectl", "kubelet"]);
         assert_eq!(plan.found["kubelet"], later.join("kubelet"));
-        assert_eq!(plan.missing().collect::<Vec<_>>(), ["kube-controller-manager", "kube-scheduler"]);
+        assert_eq!(plan.to_build(), ["kube-controller-manager", "kube-scheduler"]);
     }
 
     #[test]

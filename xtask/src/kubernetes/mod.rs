@@ -54,6 +54,11 @@ pub(crate) fn ensure() -> Result<Kubernetes> {
     Ok(Kubernetes { programs, guest })
 }
 
+/// Why this machine cannot have it, packages apart.
+pub(crate) fn obstacle() -> Option<String> {
+    programs::obstacle().unwrap_or_else(|error| Some(format!("{error:#}")))
+}
+
 /// The directory, and what its makers wrote down: versions, sizes, seconds.
 fn told(dir: &Path) -> Result<()> {
     println!("{}", dir.display());

@@ -1,5 +1,6 @@
 //! One directory with the six programs of a control plane and a node: links to those that were found, and the others, built.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -16,14 +17,21 @@ use crate::run::{Run, have};
 const GO: &str = "/usr/local/go/bin";
 /// The first that fetches a newer Go where a module needs one.
 const OLDEST_GO: u32 = 21;
+const NEEDED: &str = "Kubernetes' programs need 1.21 or newer to be built: install one from https://go.dev/dl, or name a \
+                      directory that has the programs by KUBEBUILDER_ASSETS";
+
+/// Why they can be neither found nor built here.
+pub(super) fn obstacle() -> Result<Option<String>> {
+    let plan = found::look();
+    let at_hand = plan.to_build().is_empty() || is_whole(&place(&plan, &cache()?)?);
+    Ok(if at_hand { None } else { path_with_go().err().map(|error| format!("{error:#}")) })
+}
 
 /// The directory. Making it needs Go, unless nothing is missing, and the network.
 pub(super) fn ensure() -> Result<PathBuf> {
     let plan = found::look();
     let cache = cache()?;
-    let mut options = vec![("version", plan.version.clone())];
-    options.extend(plan.found.iter().map(|(name, file)| (*name, file.display().to_string())));
-    let dir = cache.join(format!("{}-{}", plan.version, key(&recipe(), &["programs.sh"], &options)?));
+    let dir = place(&plan, &cache)?;
     if is_whole(&dir) {
         return Ok(dir);
     }
@@ -40,13 +48,19 @@ pub(super) fn ensure() -> Result<PathBuf> {
     Ok(dir)
 }
 
+fn place(plan: &Plan, cache: &Path) -> Result<PathBuf> {
+    let mut options = vec![("version", plan.version.clone())];
+    options.extend(plan.found.iter().map(|(name, file)| (*name, file.display().to_string())));
+    Ok(cache.join(format!("{}-{}", plan.version, key(&recipe(), &["programs.sh"], &options)?)))
+}
+
 /// What it links to may have gone.
 fn is_whole(dir: &Path) -> bool {
     PROGRAMS.iter().all(|name| dir.join(name).is_file()) && dir.join("facts").is_file()
 }
 
 fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
-    let build: Vec<&str> = plan.missing().filter(|name| *name != "etcd").collect();
+    let build = plan.to_build();
     if build.is_empty() {
         fs::write(into.join("facts"), "").with_context(|| format!("cannot write into {}", into.display()))?;
     } else {
@@ -61,7 +75,7 @@ fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
     }
     let facts = into.join("facts");
     let mut text = fs::read_to_string(&facts).with_context(|| format!("cannot read {}", facts.display()))?;
-    if plan.missing().any(|name| name == "etcd") {
+    if !plan.found.contains_key("etcd") {
         text.push_str(&format!("etcd is of Debian's {}\n", unpack_etcd(into)?));
     }
     for (name, file) in &plan.found {
@@ -71,19 +85,35 @@ fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
     fs::write(&facts, text).with_context(|| format!("cannot write {}", facts.display()))
 }
 
-/// The PATH with a Go on it that will do.
+/// The PATH with a Go on it that will do; Debian's is installed if there is none.
 fn path_with_go() -> Result<String> {
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = env::var("PATH").unwrap_or_default();
     let path = format!("{path}:{GO}");
     if !have("go") && !Path::new(GO).join("go").is_file() {
+        let offered =
+            || Run::new("apt-cache").args(["policy", "golang-go"]).stdout().map(|said| minor_of_package(&said));
+        if offered()?.is_none() {
+            // A bare machine has no lists yet.
+            Run::new("apt-get").args(["-qq", "update"]).with_root().stdout()?;
+        }
+        if offered()?.is_none_or(|minor| minor < OLDEST_GO) {
+            bail!("there is no Go, and {NEEDED}");
+        }
         packages::ensure(&[&["golang-go"]])?;
     }
     let said = Run::new("env").env("PATH", &path).args(["GOTOOLCHAIN=local", "go", "env", "GOVERSION"]).stdout()?;
     let said = said.trim();
     if minor_of_go(said).is_none_or(|minor| minor < OLDEST_GO) {
-        bail!("this Go is {said}, and Kubernetes needs go1.{OLDEST_GO} or newer: install one from https://go.dev/dl");
+        bail!("this Go is {said}, and {NEEDED}");
     }
     Ok(path)
+}
+
+/// Of `Candidate: 2:1.24~2`, 24.
+fn minor_of_package(policy: &str) -> Option<u32> {
+    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    let version = candidate.split_once(':').map_or(candidate, |(_, version)| version);
+    minor_of_go(&format!("go{version}"))
 }
 
 /// Of `go1.26.8`, 26.
@@ -119,6 +149,8 @@ mod tests {
         assert_eq!(minor_of_go("go1.26.8"), Some(26));
         assert_eq!(minor_of_go("go1.26rc1"), Some(26));
         assert_eq!(minor_of_go("devel go1.27"), None);
+        assert_eq!(minor_of_package("golang-go:\n  Installed: (none)\n  Candidate: 2:1.24~2\n"), Some(24));
+        assert_eq!(minor_of_package("golang-go:\n  Candidate: (none)\n"), None);
     }
 
     #[test]

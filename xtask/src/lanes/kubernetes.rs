@@ -22,7 +22,7 @@ pub(super) const LANE: Lane = Lane {
     what: "a real Kubernetes control plane, and guests that join it as nodes",
     budget: Duration::from_secs(15 * 60),
     packages: &[packages::BUILD, packages::HOST, packages::NODE],
-    obstacle: libvirt::obstacle,
+    obstacle: || libvirt::obstacle().or_else(kubernetes::obstacle),
     run: lane,
 };
 
