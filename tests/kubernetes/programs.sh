@@ -16,6 +16,8 @@ shift 2
 minor=${BASH_REMATCH[1]}
 staging=v0.$minor.${BASH_REMATCH[2]} # k8s.io/api and its like carry v0.X.Y for v1.X.Y
 
+# Where Go's own installer puts it, which is on no PATH by itself.
+command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
 # The caller's own way of building Go is for other projects.
 unset GOFLAGS
 export GOWORK=off CGO_ENABLED=0 GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
@@ -28,8 +30,11 @@ cd "$module"
 
 # The module's go.mod replaces its staging modules by ./staging/src/…, which a module does not contain. Each is published on
 # its own; their names are taken from there.
-upstream=$(go mod download -json "k8s.io/kubernetes@$version" | sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",*$/\1/p')
-[ -n "$upstream" ] || { echo "programs.sh: the module proxy has no k8s.io/kubernetes@$version" >&2; exit 1; }
+download=$(go mod download -json "k8s.io/kubernetes@$version") || {
+    printf 'programs.sh: cannot get k8s.io/kubernetes@%s:\n%s\n' "$version" "$download" >&2
+    exit 1
+}
+upstream=$(sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",*$/\1/p' <<<"$download")
 {
     echo "module croft.dev/kubernetes-programs"
     sed -n '/^go /p' "$upstream"

@@ -1,9 +1,9 @@
 //! One directory with the six programs of a control plane and a node: links to those that were found, and the others, built.
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,7 +14,7 @@ use crate::recipe::{key, lock};
 use crate::run::{Run, have};
 
 /// Where Go's own installer puts it, which is on no PATH by itself.
-const GO: &str = "/usr/local/go/bin";
+const GO: &str = "/usr/local/go/bin/go";
 /// The first that fetches a newer Go where a module needs one.
 const OLDEST_GO: u32 = 21;
 const NEEDED: &str = "Kubernetes' programs need 1.21 or newer to be built: install one from https://go.dev/dl, or name a \
@@ -24,7 +24,7 @@ const NEEDED: &str = "Kubernetes' programs need 1.21 or newer to be built: insta
 pub(super) fn obstacle() -> Result<Option<String>> {
     let plan = found::look();
     let at_hand = plan.to_build().is_empty() || is_whole(&place(&plan, &cache()?)?);
-    Ok(if at_hand { None } else { path_with_go().err().map(|error| format!("{error:#}")) })
+    Ok(if at_hand { None } else { check_go().err().map(|error| format!("{error:#}")) })
 }
 
 /// The directory. Making it needs Go, unless nothing is missing, and the network.
@@ -39,11 +39,16 @@ pub(super) fn ensure() -> Result<PathBuf> {
     if is_whole(&dir) {
         return Ok(dir);
     }
-    forget(&cache, "making-programs", false)?;
-    let making = cache.join("making-programs");
+    // What a killed builder left. The compiler that it started may be at work still, and ends when its directory is gone.
+    forget(&cache, "making-", false)?;
+    let making = cache.join(format!("making-{}", process::id()));
     fs::create_dir(&making).with_context(|| format!("cannot make {}", making.display()))?;
     make(&plan, &making, &cache.join("programs.log"))?;
-    forget(&cache, &format!("{}-", plan.version), false)?;
+    // What is there under this name is not whole. Of what other recipes made, half a gigabyte each, none is wanted any more,
+    // unless it is what was found.
+    let all_built = plan.found.keys().all(|name| *name == "etcd");
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    forget(&cache, &if all_built { format!("{}-", plan.version) } else { name }, false)?;
     fs::rename(&making, &dir).with_context(|| format!("cannot name {}", dir.display()))?;
     Ok(dir)
 }
@@ -64,12 +69,12 @@ fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
     if build.is_empty() {
         fs::write(into.join("facts"), "").with_context(|| format!("cannot write into {}", into.display()))?;
     } else {
+        check_go()?;
         println!("--> building {} {} with Go: minutes, and only this once", build.join(", "), plan.version);
         Run::new(recipe().join("programs.sh"))
             .arg(&plan.version)
             .arg(into)
             .args(&build)
-            .env("PATH", path_with_go()?)
             .logged(log)
             .context("cannot build Kubernetes' programs; KUBEBUILDER_ASSETS may name a directory that has them")?;
     }
@@ -85,11 +90,9 @@ fn make(plan: &Plan, into: &Path, log: &Path) -> Result<()> {
     fs::write(&facts, text).with_context(|| format!("cannot write {}", facts.display()))
 }
 
-/// The PATH with a Go on it that will do; Debian's is installed if there is none.
-fn path_with_go() -> Result<String> {
-    let path = env::var("PATH").unwrap_or_default();
-    let path = format!("{path}:{GO}");
-    if !have("go") && !Path::new(GO).join("go").is_file() {
+/// Whether programs.sh will find a Go that will do; Debian's is installed if there is none.
+fn check_go() -> Result<()> {
+    if !have("go") && !Path::new(GO).is_file() {
         let offered =
             || Run::new("apt-cache").args(["policy", "golang-go"]).stdout().map(|said| minor_of_package(&said));
         if offered()?.is_none() {
@@ -101,12 +104,13 @@ fn path_with_go() -> Result<String> {
         }
         packages::ensure(&[&["golang-go"]])?;
     }
-    let said = Run::new("env").env("PATH", &path).args(["GOTOOLCHAIN=local", "go", "env", "GOVERSION"]).stdout()?;
+    let go = if have("go") { "go" } else { GO };
+    let said = Run::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").stdout()?;
     let said = said.trim();
     if minor_of_go(said).is_none_or(|minor| minor < OLDEST_GO) {
         bail!("this Go is {said}, and {NEEDED}");
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Of `Candidate: 2:1.24~2`, 24.
