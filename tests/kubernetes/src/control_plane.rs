@@ -54,7 +54,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts it from the programs in this directory and waits until it is ready: the API, and the controllers behind it.
     pub async fn start(programs: &Path, options: &Options) -> Self {
-        let directory = scratch();
+        let directory = tempfile::tempdir().expect("a directory");
         let files = Files { dir: directory.path().to_owned() };
         let [etcd_client, etcd_peer] = free_ports(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let [port] = free_ports(options.address);
@@ -172,12 +172,6 @@ fn kubectl(programs: &Path, directory: &Path, name: &str) -> Kubectl {
         kubeconfig: directory.join(format!("{name}.kubeconfig")),
         cache: directory.join("kubectl-cache"),
     }
-}
-
-/// In memory where that can be: etcd waits for the disk at every write, and a busy disk makes it doubt that it is alive.
-fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
 }
 
 /// Ports that were free a moment ago, all different.

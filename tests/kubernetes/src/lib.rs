@@ -5,7 +5,7 @@
 //! bootstrap, and nobody who approves their certificates (`csrapproving` is off): that is for the test, or for what it tests.
 //! What it is not: no node, no network between pods, no DNS; nothing outlives the process.
 //!
-//! `cargo xtask kubernetes` provides the programs; the lane names their directory in CROFT_KUBERNETES_PROGRAMS.
+//! `cargo xtask kubernetes` provides the programs; the lane names their directory in CROFT_KUBERNETES_BIN.
 #![forbid(unsafe_code)]
 
 mod authority;
@@ -28,5 +28,5 @@ pub use wait::{DEADLINE, until};
 
 /// Where the programs are; none in a run that is not of the kubernetes lane.
 pub fn programs() -> Option<PathBuf> {
-    std::env::var_os("CROFT_KUBERNETES_PROGRAMS").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    std::env::var_os("CROFT_KUBERNETES_BIN").filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }

@@ -15,7 +15,7 @@ const TOKEN: (&str, &str) = ("abcdef", "0123456789abcdef");
 #[tokio::test]
 async fn a_node_joins_once_its_certificate_is_approved_and_can_be_no_other_node() {
     let Some(programs) = programs() else {
-        eprintln!("not run: no CROFT_KUBERNETES_PROGRAMS; `cargo xtask test --lane kubernetes` sets it");
+        eprintln!("not run: no CROFT_KUBERNETES_BIN; `cargo xtask test --lane kubernetes` sets it");
         return;
     };
     let began = Instant::now();

@@ -49,7 +49,7 @@ fn lane(options: &Options) -> Result<Ran> {
                 .dir(&program.package_dir)
                 .env("CARGO_MANIFEST_DIR", &program.package_dir)
                 .env("CARGO_TARGET_DIR", &target_dir)
-                .env("CROFT_KUBERNETES_PROGRAMS", &provided.programs)
+                .env("CROFT_KUBERNETES_BIN", &provided.programs)
                 .env("CROFT_KUBERNETES_GUEST", &provided.guest)
                 .env("PATH", env::var_os("PATH").unwrap_or_default())
                 .with_root();
