@@ -11,12 +11,14 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod closing;
 mod guest_image;
+mod kubernetes;
 mod lab_image;
 mod lanes;
 mod lint;
 mod markdown;
 mod packages;
 mod quickstart;
+mod recipe;
 mod run;
 mod workspace;
 
@@ -49,6 +51,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Find or build what the kubernetes lane needs: Kubernetes' programs, and the guest that becomes a node.
+    Kubernetes(kubernetes::Options),
     /// Install the system packages that building and testing need (Debian, Ubuntu), and nothing else.
     Packages,
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Lab { full } => lanes::lab::command(full),
         Command::Image { out } => guest_image::command(out.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::Kubernetes(options) => kubernetes::command(&options).map(|()| ExitCode::SUCCESS),
         Command::Packages => packages::command().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -59,6 +59,10 @@ pub(crate) const LAB: &[&str] = &[
     "util-linux",
 ];
 
+/// To make the guest that becomes a node (tests/kubernetes/guest.sh).
+pub(crate) const NODE: &[&str] =
+    &["mmdebstrap", "debian-archive-keyring", "e2fsprogs", "qemu-utils", "zstd", "ca-certificates"];
+
 /// To lint.
 pub(crate) const LINT: &[&str] = &["git", "shellcheck"];
 
@@ -71,7 +75,7 @@ pub(crate) enum Ensured {
 
 /// `cargo xtask packages`.
 pub(crate) fn command() -> Result<()> {
-    match ensure(&[BUILD, HOST, IMAGE, LAB, LINT])? {
+    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, LINT])? {
         Ensured::AllThere => println!("every package is there"),
         Ensured::Installed(names) => println!("installed: {}", names.join(" ")),
     }

@@ -4,6 +4,7 @@
 
 mod cargo_tests;
 mod docs;
+mod kubernetes;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
 mod pure;
@@ -36,6 +37,7 @@ enum Name {
     Story,
     Libvirt,
     Lab,
+    Kubernetes,
     Docs,
 }
 
@@ -51,7 +53,7 @@ struct Lane {
     run: fn(&Options) -> Result<Ran>,
 }
 
-const LANES: [Lane; 5] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, docs::LANE];
+const LANES: [Lane; 6] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, docs::LANE];
 
 /// What a lane did.
 #[derive(Debug, Default)]
@@ -82,11 +84,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for (lane, outcome) in &outcomes {
         println!("{}", report(lane, outcome));
         for failure in outcome.failures() {
-            println!("         {failure}");
+            println!("           {failure}");
         }
     }
     for lane in LANES.iter().filter(|l| outcomes.iter().all(|(o, _)| o.name != l.name)) {
-        println!("{:<8} not asked for", lane.label());
+        println!("{:<10} not asked for", lane.label());
     }
     let total = total(outcomes.iter().map(|(_, o)| o), in_ci());
     println!("{total}");
@@ -127,14 +129,14 @@ impl Lane {
 fn report(lane: &Lane, outcome: &Outcome) -> String {
     let label = lane.label();
     match outcome {
-        Outcome::NotRun(reason) => format!("{label:<8} NOT RUN: {reason}"),
-        Outcome::Broken { reason, ran } => format!("{label:<8} FAILED: {reason} (built in {} s)", ran.build.as_secs()),
+        Outcome::NotRun(reason) => format!("{label:<10} NOT RUN: {reason}"),
+        Outcome::Broken { reason, ran } => format!("{label:<10} FAILED: {reason} (built in {} s)", ran.build.as_secs()),
         Outcome::Ran(ran) => {
             let verdict = if ran.tally.count.failed == 0 { "passed" } else { "FAILED" };
             let (took, budget) = (ran.tests.as_secs(), lane.budget.as_secs());
             let over = if ran.tests > lane.budget { " OVER BUDGET" } else { "" };
             format!(
-                "{label:<8} {verdict}: {}; {took} s of {budget} s{over}, after building for {} s",
+                "{label:<10} {verdict}: {}; {took} s of {budget} s{over}, after building for {} s",
                 ran.tally.count.words(),
                 ran.build.as_secs()
             )

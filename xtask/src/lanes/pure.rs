@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cargo_tests::{build, run, run_doc_tests};
-use super::{Lane, Name, Options, Ran, libvirt, timed};
+use super::{Lane, Name, Options, Ran, kubernetes, libvirt, timed};
 use crate::packages;
 use crate::workspace::Metadata;
 
@@ -43,7 +43,8 @@ fn test_targets(metadata: &Metadata) -> Result<Vec<String>> {
             continue;
         }
         let targets = metadata.targets(package, "test")?;
-        names.extend(targets.into_iter().filter(|t| !libvirt::TARGETS.contains(&(package, t.as_str()))));
+        let elsewhere = [libvirt::TARGETS, kubernetes::TARGETS].concat();
+        names.extend(targets.into_iter().filter(|t| !elsewhere.contains(&(package, t.as_str()))));
     }
     Ok(names)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cargo_tests::{build, build_binaries, run};
-use super::{Lane, Name, Options, Ran, lab, libvirt, timed};
+use super::{Lane, Name, Options, Ran, kubernetes, lab, libvirt, timed};
 use crate::packages;
 use crate::workspace::Metadata;
 
@@ -24,7 +24,10 @@ pub(super) const LANE: Lane = Lane {
 fn lane(options: &Options) -> Result<Ran> {
     let mut selection = ["-p", PACKAGE, "--lib"].map(str::to_owned).to_vec();
     for target in Metadata::load()?.targets(PACKAGE, "test")? {
-        if [libvirt::TARGETS, lab::TARGETS].iter().all(|theirs| !theirs.contains(&(PACKAGE, target.as_str()))) {
+        if [libvirt::TARGETS, lab::TARGETS, kubernetes::TARGETS]
+            .iter()
+            .all(|theirs| !theirs.contains(&(PACKAGE, target.as_str())))
+        {
             selection.extend(["--test".to_owned(), target]);
         }
     }

@@ -35,8 +35,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "croft-hostagent",
             "croft-nvml-sim",
             "croft-proto",
+            "croft-test-cluster",
         ],
     ),
+    ("croft-test-cluster", &[]),
     ("xtask", &[]),
 ];
 
