@@ -98,6 +98,49 @@ fn a_gpu_that_no_driver_of_nvidias_holds_needs_no_nvml() {
     assert_eq!(function.driver_override.as_deref(), Some("vfio-pci"));
 }
 
+/// What the host lives on, each by the kernel's own files.
+#[test]
+fn what_the_host_itself_uses_is_held() {
+    const XHCI: &str = "0000:00:14.0";
+    const NVME: &str = "0000:a1:00.0";
+    let bench = Bench::new("devbox");
+    let uses = |device: &str| -> Vec<String> {
+        let host = bench.look(&silent());
+        let held = host.holders.get(device).into_iter().flatten();
+        held.filter(|holder| holder.pid == 0).map(|holder| holder.file.clone()).collect()
+    };
+    for device in [NVME, NIC, XHCI, GPU] {
+        assert_eq!(uses(device), Vec::<String>::new());
+    }
+    let write = |path: &str, text: &str| {
+        let path = bench.host.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("proc/1/mountinfo", "25 1 259:161 / / rw - ext4 /dev/nvme161n1 rw\n");
+    assert_eq!(uses(NVME), ["/dev/nvme161n1 (mounted on /)"]);
+    write("proc/1/net/route", "Iface Destination Gateway\nenp129s0 00000000 0101A8C0 0003\n");
+    assert_eq!(uses(NIC), ["enp129s0 (the host's routes)"]);
+    let sysfs = format!("/devices/pci0000:00/{XHCI}/usb1/1-3/1-3:1.0/input/input5");
+    write("proc/bus/input/devices", &format!("N: Name=\"Keys\"\nS: Sysfs={sysfs}\nH: Handlers=sysrq kbd event4\n\n"));
+    assert_eq!(uses(XHCI), ["USB port 1-3 (keyboard of the host: Keys)"]);
+    let before = errors(&bench.look(&silent()));
+    assert_eq!(before.len(), 2, "the silent GPUs alone: {before:?}");
+}
+
+/// A guest with a USB device would lose it with its controller.
+#[test]
+fn who_has_a_usb_device_open_has_its_controller() {
+    let bench = Bench::new("devbox");
+    let guest = Process::new(4711, "qemu-system-x86_64", "machine-qemu.scope");
+    bench.host.hold(&guest, "/dev/bus/usb/001/002").unwrap();
+    let host = bench.look(&silent());
+    for device in ["1-1", "0000:00:14.0"] {
+        assert_eq!(host.holders[device][0].pid, 4711, "{device}");
+    }
+    assert!(!host.holders.contains_key("1-2"));
+}
+
 #[test]
 fn who_has_a_device_open_is_named() {
     let bench = Bench::new("devbox");

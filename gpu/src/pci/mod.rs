@@ -243,32 +243,8 @@ fn parse_bars(table: &str) -> Option<Vec<Bar>> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Any function, for tests that look at one side of it.
-    pub(crate) fn function(address: &str) -> PciFunction {
-        PciFunction {
-            address: address.parse().unwrap(),
-            slot_path: format!("pci0000:00/{address}"),
-            serial: None,
-            vendor: 0x8086,
-            device: 0x10c9,
-            subsystem: None,
-            class: 0,
-            vendor_name: None,
-            device_name: None,
-            class_name: None,
-            driver: None,
-            driver_override: None,
-            iommu_group: None,
-            numa_node: None,
-            reset_methods: Vec::new(),
-            bars: Vec::new(),
-            link: None,
-            sriov: Sriov::None,
-        }
-    }
 
     #[test]
     fn bars_have_sizes_and_spaces() {

@@ -43,10 +43,12 @@ pub fn give_back(host: &Host, wish: &Wish) -> Result<Option<Wish>, Refusal> {
             let (function, on_it) = look.driven_gpu(*gpu)?;
             Wish::Mode { gpu: *gpu, mode: mode::current(function, on_it).unwrap_or(Mode::Idle) }
         }
+        Wish::Usb { device } => Wish::NoUsb { device: device.clone() },
         Wish::FabricPartition { id, active: true } => Wish::FabricPartition { id: *id, active: false },
         Wish::FabricPartition { active: false, .. }
         | Wish::Return { .. }
         | Wish::NoMdev { .. }
+        | Wish::NoUsb { .. }
         | Wish::NoVgpu { .. } => return Ok(None),
     }))
 }

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use croft_gpu::plan::usb;
-use croft_gpu::usb::UsbDevice;
 use croft_proto::v1;
 
-use super::find::{self, Found};
+use super::find;
 use super::obstacle::Obstacle;
-use super::record::{Known, Mark, MarkKind, Record, Who};
+use super::record::{Known, Mark, MarkKind, Who};
 use super::report;
 use super::session::Session;
 use crate::reasons;
@@ -22,10 +20,7 @@ impl Session<'_> {
         }
         let time = self.devices.clock.wall().0;
         let (mut known, mut marks) = (record.known.clone(), BTreeMap::new());
-        for (id, found) in find::all(self.host()) {
-            if stands_for_another(&record, self.host(), &id, found) {
-                continue;
-            }
+        for (id, found) in find::all(self.host(), &record) {
             let now = find::who(self.host(), found);
             let device = report::lasting(self.host(), &id, found);
             let Some(then) = known.get(&id) else {
@@ -33,7 +28,8 @@ impl Session<'_> {
                 continue;
             };
             match find::differs(then, &now) {
-                Some(message) if !record.marks.contains_key(&id) => {
+                // What was doubted of the card before is said of one that is not there.
+                Some(message) if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) => {
                     tracing::error!(device = id, "{message}");
                     let reason = reasons::DEVICE_CHANGED.to_owned();
                     marks.insert(id, Mark { kind: MarkKind::Changed, reason, message, time });
@@ -47,11 +43,18 @@ impl Session<'_> {
             }
         }
         // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten.
-        let seen: Vec<String> = find::all(self.host()).map(|(id, _)| id).collect();
-        let missed = |id: &String| record.holds.values().flat_map(BTreeMap::values).any(|hold| hold.device == *id);
+        // So do the names of sticks: one that was plugged in elsewhere goes by its new port.
+        let seen: BTreeMap<String, Who> =
+            find::all(self.host(), &record).map(|(id, found)| (id, find::who(self.host(), found))).collect();
         known.retain(|id, known| {
-            let is_virtual = known.device.kind() == v1::device::Kind::VirtualFunction;
-            !is_virtual || seen.contains(id) || missed(id) || find::unread(self.host(), id).is_some()
+            let comes_and_goes = match &known.who {
+                Who::Usb(then) => seen.values().any(|now| matches!(now, Who::Usb(now) if then.is_same(now))),
+                Who::Pci(_) | Who::Named => known.device.kind() == v1::device::Kind::VirtualFunction,
+            };
+            !comes_and_goes
+                || seen.contains_key(id)
+                || record.is_spoken_for(id)
+                || find::unread(self.host(), id).is_some()
         });
         self.note(|record| {
             record.known = known;
@@ -59,15 +62,4 @@ impl Session<'_> {
         })
         .await
     }
-}
-
-/// A USB device that somebody holds, found by its serial number in another port: it keeps the name under which it is held.
-pub(super) fn stands_for_another(record: &Record, host: &croft_gpu::host::Host, id: &str, found: Found<'_>) -> bool {
-    let Found::Usb(device) = found else { return false };
-    let same = |other: &UsbDevice| other.port == device.port;
-    let held = record.holds.values().flat_map(BTreeMap::values).map(|hold| &hold.device).filter(|held| *held != id);
-    held.filter_map(|held| record.known.get(held)).any(|known| match &known.who {
-        Who::Usb(identity) => usb::find(&host.usb.devices, identity).is_ok_and(same),
-        Who::Pci(_) | Who::Named => false,
-    })
 }

@@ -9,6 +9,7 @@ use croft_proto::v1::device::State;
 
 use super::super::find::{self, Found};
 use super::super::obstacle::{Obstacle, word};
+use super::super::owners;
 use super::super::record::{LayoutMode, MarkKind, Piece, Record};
 use crate::reasons;
 
@@ -40,10 +41,10 @@ pub(super) fn marked(record: &Record, id: &str) -> Option<(State, Obstacle)> {
 }
 
 fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -> Standing {
-    // A virtual function is of its card.
+    // A virtual function is of its card; but a card in quarantine takes nothing from anybody.
     if let Sriov::Virtual { physical } = function.sriov
         && let Some((state, obstacle)) = marked(record, &physical.to_string())
-        && state != State::Quarantined
+        && !(state == State::Quarantined && record.is_held(id))
     {
         return (state, Some(obstacle));
     }
@@ -58,6 +59,10 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if record.holder_of_function(function.address).is_some() {
         return (State::InUse, None);
     }
+    if owners::usb_devices(record, host).any(|(_, device)| device.controller.as_deref() == Some(id)) {
+        let message = "an instance holds a USB device behind it".to_owned();
+        return (State::InUse, Some(Obstacle::new(Reason::DeviceOwned.word(), message)));
+    }
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
@@ -68,7 +73,7 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
 }
 
 fn of_usb(host: &Host, record: &Record, id: &str, port: &str) -> Standing {
-    if record.holds.values().flat_map(std::collections::BTreeMap::values).any(|hold| hold.device == id) {
+    if record.is_held(id) {
         return (State::InUse, None);
     }
     match held_by(host, port) {

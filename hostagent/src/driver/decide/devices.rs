@@ -81,11 +81,13 @@ pub fn condition(view: &View<'_>) -> Told {
     let ids = |devices: &[&DesiredDevice]| devices.iter().map(|device| device.id.clone()).collect::<Vec<_>>();
     let attached: Vec<_> = desired.devices.iter().filter(|device| has.contains(device.id.as_str())).collect();
     let released = desired.devices.iter().filter(|device| device.detach);
-    let released =
-        released.filter(|device| !has.contains(device.id.as_str()) && !view.devices.held.contains(&device.id));
+    let released = released.filter(|device| {
+        let held = view.devices.held.contains(&device.id) || view.devices.untold.is_some();
+        !held && !has.contains(device.id.as_str())
+    });
     let released: Vec<_> = released.collect();
     let trouble = view.memory.troubles.iter().map(|trouble| &trouble.why).find(|why| devices::is_obstacle(why.reason));
-    let ill = wanted.iter().find_map(|device| view.devices.ill.get(&device.id));
+    let ill = wanted.iter().find_map(|device| view.devices.ill.get(&device.id)).or(view.devices.untold.as_ref());
     let condition = match (trouble, ill) {
         (Some(why), _) => Some((Status::False, why.reason, why.message.clone())),
         (None, Some(obstacle)) => Some((Status::False, obstacle.reason, obstacle.message.clone())),

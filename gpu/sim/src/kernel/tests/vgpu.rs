@@ -133,6 +133,31 @@ fn a_mediated_device_lives_on_a_virtual_function() {
     assert_eq!(host.dump(), before);
 }
 
+/// Turing: `mdev_supported_types` is the board's own directory.
+#[test]
+fn a_board_without_functions_makes_mediated_devices_itself() {
+    let host = preset("t4x4");
+    let gpu = "0000:11:00.0";
+    let before = host.dump();
+    assert!(host.host.sriov_manage(at(gpu), true).unwrap().is_err());
+    let kind = |name: &str| format!("/sys/class/mdev_bus/{gpu}/mdev_supported_types/nvidia-{}", id(&host, gpu, name));
+    let left = |name: &str| host.fs.attribute(&format!("{}/available_instances", kind(name))).unwrap();
+    assert_eq!((left("T4-4Q"), left("T4-16Q")), ("4".to_owned(), "1".to_owned()));
+    let other = UUID.replace("1001", "1002");
+    for (uuid, then) in [(UUID, "3"), (other.as_str(), "2")] {
+        assert_eq!(host.write(&format!("{}/create", kind("T4-4Q")), uuid), Ok(()));
+        assert_eq!((left("T4-4Q").as_str(), left("T4-8Q").as_str()), (then, "0"));
+    }
+    assert_eq!(host.write(&format!("{}/create", kind("T4-8Q")), &UUID.replace("1001", "1003")), Err(Errno::IO));
+    assert_eq!(host.fs.link_name(&format!("/sys/bus/mdev/devices/{other}/../driver")).unwrap(), "nvidia");
+    host.host.open_vfio(&guest(1), UUID).unwrap();
+    let access = format!("/sys/bus/pci/devices/{gpu}/driver/unbind");
+    host.waits(&access, gpu, || host.host.end(1).unwrap());
+    assert!(!host.has("/sys/bus/mdev/devices/") || host.fs.entries("/sys/bus/mdev/devices").unwrap().is_empty());
+    host.write("/sys/bus/pci/drivers_probe", gpu).unwrap();
+    assert_eq!(host.dump(), before);
+}
+
 #[test]
 fn functions_take_their_mediated_devices_along() {
     let host = preset("a100x4");
