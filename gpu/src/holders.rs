@@ -9,6 +9,7 @@ use crate::bus::Inventory;
 use crate::error::{FsError, IfPresent as _, ProbeCause, ProbeError};
 use crate::host::{Holder, Mdev};
 use crate::hostfs::HostFs;
+use crate::nodes;
 use crate::pci::{PciAddress, PciFunction};
 use crate::usb::UsbDevice;
 
@@ -53,6 +54,7 @@ impl Files {
         for device in &usb.devices {
             files.add(format!("/dev/bus/usb/{:03}/{:03}", device.port.bus, device.device_number), &device.port);
         }
+        files.add_nodes(fs, |_| true, errors);
         files
     }
 
@@ -82,41 +84,31 @@ impl Files {
             }
             files.add_cdevs(fs, &entry, &device, name, errors);
         }
+        files.add_nodes(fs, |owner| devices.contains(owner), errors);
         files
     }
 
-    /// The files by which a device is opened while its driver has it. VFIO's is the newer way, without the group:
-    /// `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
-    fn add_cdevs(&mut self, fs: &HostFs, entry: &str, device: &str, key: &str, errors: &mut Vec<ProbeError>) {
-        const BELOW: [(&str, &str, &[&str]); 3] = [
-            ("vfio-dev", "/dev/vfio/devices", &["vfio"]),
-            // A desktop, a compositor: a driver that is unbound below them leaves them with a device that is none.
-            ("drm", "/dev/dri", &["card", "renderD"]),
-            ("nvme", "/dev", &["nvme"]),
-        ];
-        let mut names = |directory: &str| match fs.entries(directory).if_present() {
-            Ok(names) => names.unwrap_or_default(),
-            Err(error) => {
-                let what = "files of its driver".into();
-                errors.push(ProbeError { device: device.to_owned(), what, source: error.into() });
-                Vec::new()
+    /// By what its driver, or one further down, lets it be opened: a desktop or a program with a serial line whose driver is
+    /// unbound below it is left with a device that is none.
+    fn add_nodes(&mut self, fs: &HostFs, is_asked: impl Fn(&str) -> bool, errors: &mut Vec<ProbeError>) {
+        for node in nodes::all(fs, errors) {
+            for owner in node.owners.iter().filter(|owner| is_asked(owner)) {
+                self.add(node.file.clone(), owner);
             }
-        };
-        let mut found = Vec::new();
-        for (class, at, prefixes) in BELOW {
-            let names = names(&format!("{entry}/{class}")).into_iter();
-            let files = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
-            found.extend(files.map(|name| format!("{at}/{name}")));
         }
-        // `sound/card0/pcmC0D0p` is `/dev/snd/pcmC0D0p`.
-        for card in names(&format!("{entry}/sound")) {
-            let names = names(&format!("{entry}/sound/{card}")).into_iter();
-            let files =
-                names.filter(|name| ["control", "pcm", "hw", "midi"].iter().any(|prefix| name.starts_with(prefix)));
-            found.extend(files.map(|name| format!("/dev/snd/{name}")));
-        }
-        for file in found {
-            self.add(file, key);
+    }
+
+    /// VFIO's newer way, without the group: `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
+    fn add_cdevs(&mut self, fs: &HostFs, entry: &str, device: &str, key: &str, errors: &mut Vec<ProbeError>) {
+        match fs.entries(&format!("{entry}/vfio-dev")).if_present() {
+            Ok(names) => {
+                let names = names.into_iter().flatten().filter(|name| name.starts_with("vfio"));
+                names.for_each(|name| self.add(format!("/dev/vfio/devices/{name}"), key));
+            }
+            Err(error) => {
+                let what = "VFIO files".into();
+                errors.push(ProbeError { device: device.to_owned(), what, source: error.into() });
+            }
         }
     }
 }
@@ -250,24 +242,31 @@ mod tests {
 
     #[test]
     fn files_of_a_driver_are_files_of_its_device() {
+        const DISPLAY: &str = "0000:03:00.0";
         let root = tempfile::tempdir().unwrap();
-        let make = |path: &str| std::fs::create_dir_all(root.path().join(path)).unwrap();
-        for file in
-            ["drm/card0", "drm/renderD128", "drm/version", "nvme/nvme3", "sound/card1/pcmC1D0p", "sound/card1/id"]
-        {
-            make(&format!("sys/bus/pci/devices/0000:03:00.0/{file}"));
+        for (number, device, file) in [
+            ("226:128", DISPLAY, "dri/renderD128"),
+            ("116:5", DISPLAY, "snd/pcmC1D0p"),
+            ("226:0", "0000:04:00.0", "dri/card0"),
+        ] {
+            let class = root.path().join(format!("sys/devices/pci0000:00/{device}/{number}"));
+            std::fs::create_dir_all(&class).unwrap();
+            std::fs::write(class.join("uevent"), format!("DEVNAME={file}\n")).unwrap();
+            let index = root.path().join("sys/dev/char");
+            std::fs::create_dir_all(&index).unwrap();
+            let place = format!("../../devices/pci0000:00/{device}/{number}");
+            std::os::unix::fs::symlink(place, index.join(number)).unwrap();
         }
-        for (pid, file) in [(7, "dri/renderD128"), (8, "nvme3"), (9, "snd/pcmC1D0p"), (10, "dri/card1"), (11, "snd/id")]
-        {
-            make(&format!("proc/{pid}/fd"));
-            let link = root.path().join(format!("proc/{pid}/fd/3"));
-            std::os::unix::fs::symlink(format!("/dev/{file}"), link).unwrap();
+        for (pid, file) in [(7, "dri/renderD128"), (8, "snd/pcmC1D0p"), (9, "dri/card0"), (10, "dri/card1")] {
+            let files = root.path().join(format!("proc/{pid}/fd"));
+            std::fs::create_dir_all(&files).unwrap();
+            std::os::unix::fs::symlink(format!("/dev/{file}"), files.join("3")).unwrap();
         }
         let fs = HostFs::at(root.path()).unwrap();
         let mut errors = Vec::new();
-        let files = Files::of_these(&fs, &BTreeSet::from(["0000:03:00.0".to_owned()]), &mut errors);
+        let files = Files::of_these(&fs, &BTreeSet::from([DISPLAY.to_owned()]), &mut errors);
         let held = find(&fs, &files, &mut errors);
-        let pids: Vec<u32> = held["0000:03:00.0"].iter().map(|holder| holder.pid).collect();
-        assert_eq!((pids, errors.len()), (vec![7, 8, 9], 0), "{errors:?}");
+        let pids: Vec<u32> = held[DISPLAY].iter().map(|holder| holder.pid).collect();
+        assert_eq!((pids, held.len(), errors.len()), (vec![7, 8], 1, 0), "{errors:?}");
     }
 }

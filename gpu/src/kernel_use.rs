@@ -1,5 +1,5 @@
-//! What the kernel itself uses a device for: a disk that is mounted, swapped to or part of another one; a network card that
-//! carries the host's routes or belongs to a bridge. No process has those open, and taking the device away would hurt all the
+//! What the kernel itself uses a device for: a disk that is mounted, swapped to or part of another one; a network interface that
+//! carries the host's routes or belongs to a bridge; of a PCI function, or of a USB device (and so of its controller). No process has those open, and taking the device away would hurt all the
 //! same, so each is a holder without a process.
 
 use std::collections::BTreeMap;
@@ -7,38 +7,33 @@ use std::collections::BTreeMap;
 use crate::error::{FsError, IfPresent as _, ProbeError};
 use crate::host::Holder;
 use crate::hostfs::HostFs;
-use crate::pci::{PciAddress, PciFunction};
+use crate::nodes::owners;
 
-/// Adds to `holders`. Functions that a VFIO driver or none holds have neither disks nor interfaces.
-pub(crate) fn find(
-    fs: &HostFs,
-    functions: &[PciFunction],
-    holders: &mut BTreeMap<String, Vec<Holder>>,
-    errors: &mut Vec<ProbeError>,
-) {
-    let mut ask = |part: Result<Vec<(PciAddress, String)>, FsError>, what: &'static str| match part {
+/// Adds to `holders`. What a VFIO driver or none holds has neither disks nor interfaces.
+pub(crate) fn find(fs: &HostFs, holders: &mut BTreeMap<String, Vec<Holder>>, errors: &mut Vec<ProbeError>) {
+    let mut ask = |part: Result<Vec<(String, String)>, FsError>, what: &'static str| match part {
         Ok(uses) => {
-            for (address, file) in uses {
+            for (device, file) in uses {
                 let holder = Holder { pid: 0, command: "kernel".to_owned(), unit: None, file };
-                holders.entry(address.to_string()).or_default().push(holder);
+                holders.entry(device).or_default().push(holder);
             }
         }
         Err(error) => errors.push(ProbeError { device: "holders".to_owned(), what: what.into(), source: error.into() }),
     };
     ask(disks(fs), "disks in use");
-    ask(interfaces(fs, functions), "network interfaces in use");
+    ask(interfaces(fs), "network interfaces in use");
 }
 
-/// Every block device of a PCI function that is in use: `/dev/nvme0n1p2 (mounted on /)`.
-fn disks(fs: &HostFs) -> Result<Vec<(PciAddress, String)>, FsError> {
+/// Every block device that is in use, with each device that it hangs on: `/dev/nvme0n1p2 (mounted on /)`.
+fn disks(fs: &HostFs) -> Result<Vec<(String, String)>, FsError> {
     let mounts = mounts(fs)?;
     let swaps = fs.read("/proc/swaps").if_present()?.unwrap_or_default();
     let mut found = Vec::new();
     for disk in fs.entries("/sys/block").if_present()?.unwrap_or_default() {
-        let target = fs.link(&format!("/sys/block/{disk}"))?;
-        // The innermost function on the way: the controller, not the bridges above it.
-        let owner = target.iter().rev().find_map(|part| part.to_str()?.parse::<PciAddress>().ok());
-        let Some(owner) = owner else { continue };
+        let owners = owners(&fs.link(&format!("/sys/block/{disk}"))?);
+        if owners.is_empty() {
+            continue;
+        }
         let entry = format!("/sys/block/{disk}");
         let mut names = vec![(disk.clone(), entry.clone())];
         for part in fs.entries(&entry)?.into_iter().filter(|name| name.starts_with(disk.as_str())) {
@@ -51,7 +46,8 @@ fn disks(fs: &HostFs) -> Result<Vec<(PciAddress, String)>, FsError> {
             let above = fs.entries(&format!("{entry}/holders")).if_present()?.unwrap_or_default();
             let uses = mounted.chain(swap.then(|| "swap".to_owned()));
             let uses = uses.chain(above.into_iter().map(|above| format!("part of {above}")));
-            found.extend(uses.map(|usage| (owner, format!("/dev/{name} ({usage})"))));
+            let uses = uses.map(|usage| format!("/dev/{name} ({usage})"));
+            found.extend(uses.flat_map(|usage| owners.iter().map(move |owner| (owner.clone(), usage.clone()))));
         }
     }
     Ok(found)
@@ -67,25 +63,25 @@ fn mounts(fs: &HostFs) -> Result<Vec<(String, String)>, FsError> {
     Ok(table.lines().filter_map(parse).collect())
 }
 
-fn interfaces(fs: &HostFs, functions: &[PciFunction]) -> Result<Vec<(PciAddress, String)>, FsError> {
+fn interfaces(fs: &HostFs) -> Result<Vec<(String, String)>, FsError> {
     let routes = fs.read("/proc/1/net/route").if_present()?.unwrap_or_default();
     let routes6 = fs.read("/proc/1/net/ipv6_route").if_present()?.unwrap_or_default();
     let mut found = Vec::new();
-    // Class 02: network controllers.
-    for function in functions.iter().filter(|function| function.class >> 16 == 2 && function.driver.is_some()) {
-        let entry = format!("/sys/bus/pci/devices/{}/net", function.address);
-        for name in fs.entries(&entry).if_present()?.unwrap_or_default() {
-            let routed = routes.lines().any(|line| line.split_whitespace().next() == Some(name.as_str()));
-            // IPv6 gives every interface that is up a link-local route: a gateway that is not all zeros is what counts.
-            let gateway =
-                |line: &&str| line.split_whitespace().nth(4).is_some_and(|next| next.bytes().any(|b| b != b'0'));
-            let of_it = |line: &&str| line.split_whitespace().next_back() == Some(name.as_str());
-            let routed6 = routes6.lines().filter(of_it).any(|line| gateway(&line));
-            let master = fs.link_name(&format!("{entry}/{name}/master")).if_present()?;
-            let uses = (routed || routed6).then(|| "the host's routes".to_owned());
-            let uses = uses.into_iter().chain(master.map(|master| format!("part of {master}")));
-            found.extend(uses.map(|usage| (function.address, format!("{name} ({usage})"))));
-        }
+    for place in fs.links("/sys/class/net").if_present()?.unwrap_or_default() {
+        let owners = owners(&place);
+        let Some(name) = place.file_name().and_then(|name| name.to_str()).filter(|_| !owners.is_empty()) else {
+            continue;
+        };
+        let routed = routes.lines().any(|line| line.split_whitespace().next() == Some(name));
+        // IPv6 gives every interface that is up a link-local route: a gateway that is not all zeros is what counts.
+        let gateway = |line: &&str| line.split_whitespace().nth(4).is_some_and(|next| next.bytes().any(|b| b != b'0'));
+        let of_it = |line: &&str| line.split_whitespace().next_back() == Some(name);
+        let routed6 = routes6.lines().filter(of_it).any(|line| gateway(&line));
+        let master = fs.link_name(&format!("/sys/class/net/{name}/master")).if_present()?;
+        let uses = (routed || routed6).then(|| "the host's routes".to_owned()).into_iter();
+        let uses = uses.chain(master.map(|master| format!("part of {master}")));
+        let uses = uses.map(|usage| format!("{name} ({usage})"));
+        found.extend(uses.flat_map(|usage| owners.iter().map(move |owner| (owner.clone(), usage.clone()))));
     }
     Ok(found)
 }
@@ -118,15 +114,16 @@ mod tests {
         fs::create_dir_all(root.join("sys/devices/virtual/block/loop0")).unwrap();
         symlink("../devices/virtual/block/loop0", root.join("sys/block/loop0")).unwrap();
         fs::create_dir_all(root.join(CARD).join("net/eth0")).unwrap();
-        fs::create_dir_all(root.join("sys/bus/pci/devices")).unwrap();
-        symlink("../../../devices/pci0000:00/0000:00:02.0", root.join("sys/bus/pci/devices/0000:00:02.0")).unwrap();
+        fs::create_dir_all(root.join("sys/class/net")).unwrap();
+        symlink("../../devices/pci0000:00/0000:00:02.0/net/eth0", root.join("sys/class/net/eth0")).unwrap();
+        // No interface, though it lies among them.
+        write(root, "sys/class/net/bonding_masters", "\n");
         write(root, "proc/1/mountinfo", "25 1 0:22 / /proc rw - proc proc rw\n");
         directory
     }
 
     fn disk_uses(root: &Path) -> Vec<(String, String)> {
-        let found = disks(&HostFs::at(root).unwrap()).unwrap();
-        found.into_iter().map(|(address, usage)| (address.to_string(), usage)).collect()
+        disks(&HostFs::at(root).unwrap()).unwrap()
     }
 
     #[test]
@@ -146,18 +143,26 @@ mod tests {
     }
 
     #[test]
+    fn a_mounted_usb_stick_is_in_use_and_so_is_its_controller() {
+        const STICK: &str = "devices/pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0/block/sda";
+        let host = host();
+        let root = host.path();
+        write(root, &format!("sys/{STICK}/dev"), "8:0\n");
+        symlink(format!("../{STICK}"), root.join("sys/block/sda")).unwrap();
+        assert_eq!(disk_uses(root), []);
+        write(root, "proc/1/mountinfo", "25 1 8:0 / /mnt rw - vfat /dev/sda rw\n");
+        let mounted = |device: &str| (device.to_owned(), "/dev/sda (mounted on /mnt)".to_owned());
+        assert_eq!(disk_uses(root), [mounted("0000:00:14.0"), mounted("1-2")]);
+    }
+
+    #[test]
     fn a_network_card_is_in_use_when_it_carries_routes_or_belongs_to_a_bridge() {
         let host = host();
         let root = host.path();
-        let function = PciFunction {
-            class: 0x02_0000,
-            driver: Some("igb".to_owned()),
-            ..crate::pci::tests::function("0000:00:02.0")
-        };
-        let uses = || interfaces(&HostFs::at(root).unwrap(), std::slice::from_ref(&function)).unwrap();
+        let uses = || interfaces(&HostFs::at(root).unwrap()).unwrap();
         assert!(uses().is_empty());
         write(root, "proc/1/net/route", "Iface Destination Gateway\neth0 00000000 0101A8C0 0003\n");
-        assert_eq!(uses()[0].1, "eth0 (the host's routes)");
+        assert_eq!(uses(), [("0000:00:02.0".to_owned(), "eth0 (the host's routes)".to_owned())]);
         let zeros = "0".repeat(32);
         write(root, "proc/1/net/route", "Iface Destination Gateway\n");
         let link_local = format!("fe80{} 40 {zeros} 00 {zeros} 00000100 1 0 00000001 eth0\n", "0".repeat(28));

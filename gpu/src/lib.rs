@@ -28,6 +28,7 @@ pub mod identity;
 mod kernel_use;
 pub mod model;
 mod names;
+mod nodes;
 pub mod nvml;
 pub mod pci;
 pub mod plan;

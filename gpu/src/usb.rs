@@ -48,7 +48,7 @@ pub struct UsbPort {
 }
 
 impl UsbPort {
-    fn parse(text: &str) -> Option<UsbPort> {
+    pub(crate) fn parse(text: &str) -> Option<UsbPort> {
         let (bus, ports) = text.split_once('-')?;
         let ports = ports.split('.').map(|port| port.parse().ok()).collect::<Option<_>>()?;
         let port = UsbPort { bus: bus.parse().ok()?, ports };

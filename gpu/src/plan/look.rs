@@ -231,7 +231,7 @@ pub(super) fn who(holder: &Holder) -> String {
     format!("{} (pid {}{unit}) by {}", holder.command, holder.pid, holder.file)
 }
 
-fn held<'h>(device: &str, holders: impl Iterator<Item = &'h Holder>) -> Refusal {
+pub(super) fn held<'h>(device: &str, holders: impl Iterator<Item = &'h Holder>) -> Refusal {
     let names: Vec<_> = holders.map(who).collect();
     let message = format!("{device} is held open by {}", names.join(", "));
     Refusal::new(Reason::DeviceHeldOpen, device, message, "end the process, or shut down its guest")

@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Owners;
+use super::look::{Look, held};
 use super::refusal::{Reason, Refusal};
+use crate::host::Host;
 use crate::usb::{Kind, UsbDevice};
 
 /// Written `usb-0000:00:14.0-2.3`, `0403:6001/A50285BI`, `0403:6001`.
@@ -64,6 +67,16 @@ pub fn find<'a>(devices: &'a [UsbDevice], remembered: &UsbIdentity) -> Result<&'
     };
     let place = remembered.port.as_deref().map(|port| format!(" at {port}")).unwrap_or_default();
     one(alike, format!("{vendor:04x}:{product:04x}{place}"))
+}
+
+/// Passes when taking it from its driver hurts nobody. `with_guest`: it is a guest's already, whose emulator has it open by
+/// its bus number; by a serial line or a disk no emulator has it.
+pub fn takeable(host: &Host, device: &UsbDevice, with_guest: bool) -> Result<(), Refusal> {
+    let owners = Owners::default();
+    let holders = Look { host, owners: &owners }.holders(&device.port)?.iter();
+    let mut others = holders.filter(|holder| !(with_guest && holder.file.starts_with("/dev/bus/usb/"))).peekable();
+    let name = || port_of(device).unwrap_or_else(|| device.port.to_string());
+    if others.peek().is_none() { Ok(()) } else { Err(held(&name(), others)) }
 }
 
 impl UsbIdentity {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::host::Holder;
 use crate::usb::UsbPort;
 
 const XHCI: &str = "0000:00:14.0";
@@ -72,6 +73,24 @@ fn a_device_that_comes_back_is_known_again() {
     assert_eq!(found(&back, &nameless).unwrap(), "2-4");
     assert_eq!(found(&back[1..], &nameless), Err(Reason::UsbNotFound), "another port may be its twin's");
     assert_eq!(found(&elsewhere[1..], &nameless), Err(Reason::UsbNotFound), "another one is in its port");
+}
+
+#[test]
+fn one_that_the_host_uses_is_not_taken_away() {
+    let device = dongle(1, &[2, 3], None);
+    let held = |file: &str| {
+        let mut host = crate::plan::testing::HostBuilder::new().build();
+        let (command, unit) = ("ser2net".to_owned(), Some("ser2net.service".to_owned()));
+        host.holders.insert("1-2.3".to_owned(), vec![Holder { pid: 4711, command, unit, file: file.to_owned() }]);
+        host
+    };
+    assert!(takeable(&crate::plan::testing::HostBuilder::new().build(), &device, false).is_ok());
+    let refusal = takeable(&held("/dev/ttyUSB0"), &device, true).unwrap_err();
+    assert_eq!((refusal.reason, refusal.device.as_str()), (Reason::DeviceHeldOpen, "usb-0000:00:14.0-2.3"));
+    assert!(refusal.message.contains("ser2net (pid 4711, ser2net.service) by /dev/ttyUSB0"), "{refusal}");
+    let number = held("/dev/bus/usb/001/007");
+    assert_eq!(takeable(&number, &device, false).unwrap_err().reason, Reason::DeviceHeldOpen);
+    assert!(takeable(&number, &device, true).is_ok(), "its own guest's emulator");
 }
 
 #[test]
