@@ -67,6 +67,10 @@ impl Session<'_> {
             }
             // Nothing is bound: QEMU takes it from its driver when it is attached, and gives it back by itself.
             Request::Usb => {
+                let record = self.record().await;
+                if let Found::Usb(found) = find::device(self.host(), &record, device)? {
+                    plan::usb::takeable(self.host(), found, record.hold(uid, id).is_some())?;
+                }
                 self.note(|record| {
                     hold_of(record, uid, id, device);
                 })
