@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use croft_tests::lab_host::Witness;
 use futures::FutureExt as _;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     rows: Vec<Row>,
+    witness: Witness,
 }
 
 /// One path: what was done, what was seen, how long each took.
@@ -47,6 +49,11 @@ impl Row {
 }
 
 impl Table {
+    /// `witness`: who is heard after a failure.
+    pub fn new(witness: Witness) -> Self {
+        Self { rows: Vec::new(), witness }
+    }
+
     /// Tries one path. A failure is a row too, so that the others are tried all the same.
     pub async fn row(&mut self, path: &'static str, attempt: impl AsyncFnOnce(&mut Row)) {
         let mut row = Row { path, ..Row::default() };
@@ -54,6 +61,7 @@ impl Table {
         if tried.is_err() {
             row.failed = true;
             row.note("failed", "see above");
+            println!("lab: {path} failed; {}", self.witness.tell(path));
         }
         println!("lab: {}", row.line());
         self.rows.push(row);
