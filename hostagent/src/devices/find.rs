@@ -3,6 +3,7 @@
 use croft_gpu::host::Host;
 use croft_gpu::identity::{Identity, Sameness};
 use croft_gpu::pci::{PciAddress, PciFunction, Sriov};
+use croft_gpu::plan::Reason;
 use croft_gpu::plan::usb::{self, UsbIdentity};
 use croft_gpu::usb::{Kind, UsbDevice};
 
@@ -16,6 +17,8 @@ fn is_chassis(class: u32) -> bool {
     const BRIDGE: u32 = 0x06;
     class >> 16 == BRIDGE || matches!(class >> 8, 0x0800..=0x0804 | 0x0806 | 0x0c05)
 }
+
+const NETWORK: u32 = 0x02;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
@@ -99,6 +102,26 @@ pub(super) fn device<'a>(host: &'a Host, record: &Record, id: &str) -> Result<Fo
         };
         missing(host, id, why.as_ref().map_or("it is not on this host now", |refusal| &refusal.message))
     })
+}
+
+/// A USB device that was looked for and is not plugged in. One that could not be read, or told from its twin, may be there.
+pub(super) fn is_unplugged(host: &Host, record: &Record, id: &str) -> bool {
+    let Some(Known { who: Who::Usb(identity), .. }) = record.known.get(id) else { return false };
+    let found = usb::find(&host.usb.devices, identity);
+    unread(host, id).is_none() && found.is_err_and(|refusal| refusal.reason == Reason::UsbNotFound)
+}
+
+/// The MAC address of a virtual function is set through its card, by one of the card's interfaces that is up. Croft does not
+/// switch it on by itself: a host that nobody set up for that wire might take an address on it.
+pub(super) fn card_down(host: &Host, function: &PciFunction) -> Option<Obstacle> {
+    let Sriov::Virtual { physical } = function.sriov else { return None };
+    let card = host.pci.devices.iter().find(|card| card.address == physical)?;
+    let first = card.interfaces.first().filter(|_| card.interfaces.iter().all(|interface| !interface.up))?;
+    let message = format!(
+        "{} of {physical} is down, and its functions get no MAC address: `ip link set {} up`",
+        first.name, first.name
+    );
+    (function.class >> 16 == NETWORK).then(|| Obstacle::new(reasons::DEVICE_CARD_DOWN, message))
 }
 
 fn missing(host: &Host, id: &str, otherwise: &str) -> Obstacle {

@@ -99,6 +99,8 @@ pub struct View {
     pub untold: Option<Obstacle>,
     /// Bus and device number of now, of USB devices that are plugged in.
     pub usb: BTreeMap<String, (u16, u8)>,
+    /// USB devices that were looked for and are not plugged in.
+    pub unplugged: BTreeSet<String>,
     /// What is wrong with a device that it holds.
     pub ill: BTreeMap<String, Obstacle>,
 }
@@ -205,6 +207,8 @@ impl Devices {
         for (id, hold) in record.holds.get(&uid).into_iter().flatten() {
             if let Ok(find::Found::Usb(device)) = find::device(&looked.host, &record, &hold.device) {
                 view.usb.insert(id.clone(), (device.port.bus, device.device_number));
+            } else if find::is_unplugged(&looked.host, &record, &hold.device) {
+                view.unplugged.insert(id.clone());
             }
             if let Some(obstacle) = report::ill(&looked.host, &record, &hold.device) {
                 view.ill.insert(id.clone(), obstacle);

@@ -53,7 +53,13 @@ impl Request {
         }
         let found = find::device(host, record, id)?;
         is_the_one(host, record, desired, found)?;
-        Self::read(host, desired, found)
+        let request = Self::read(host, desired, found)?;
+        match (&request, found) {
+            (Self::Function { mac: Some(_), .. }, Found::Function(function)) => {
+                find::card_down(host, function).map_or(Ok(request), Err)
+            }
+            _ => Ok(request),
+        }
     }
 
     fn read(host: &Host, desired: &DesiredDevice, found: Found<'_>) -> Result<Request, Obstacle> {

@@ -263,7 +263,7 @@ impl Driver {
             let seed = self.fetch(desired, record).await?;
             return self.define(desired, &seed).await;
         }
-        for device in work.leave.iter().chain(&work.anew) {
+        for device in work.leave.iter().chain(&work.anew).chain(&work.gone) {
             let aliases = domain.devices.iter().map(|attached| attached.alias.as_str());
             for alias in aliases.filter(|alias| HostDevice::request_of(alias) == device.id) {
                 crash::point("agent.detach.before");

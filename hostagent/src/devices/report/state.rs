@@ -66,7 +66,7 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
-    match useless(host, function, gpu) {
+    match find::card_down(host, function).or_else(|| useless(host, function, gpu)) {
         Some(obstacle) => (State::Unusable, Some(obstacle)),
         None => (State::Available, None),
     }

@@ -1,6 +1,8 @@
 use super::*;
 use crate::devices::helper::Looked;
 
+const CARD: &str = "0000:81:00.0";
+
 #[test]
 fn a_look_that_failed_says_nothing_of_any_device() {
     let why = "no answer within 60 s".to_owned();
@@ -28,4 +30,28 @@ fn what_was_there_before_is_missing_and_not_forgotten() {
     let words: Vec<_> = gone.iter().map(|device| (device.name.as_str(), device.serial.as_str())).collect();
     assert_eq!(words, [("hosts/-/devices/usb-0000:00:14.0-1", "DONGLE-0001")]);
     assert_eq!(gone[0].reason, "DeviceMissing");
+}
+
+#[test]
+fn a_function_of_a_network_card_that_is_down_is_not_placed_on() {
+    let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
+    let hardware = croft_gpu_sim::kernel::SimHost::preset("devbox").expect("preset");
+    let machine = croft_gpu_sim::kernel::SimHost::create(directory.path().join("root"), hardware).expect("machine");
+    let nvml = croft_gpu::nvml::NvmlSource::NoDriver { why: "not asked".to_owned() };
+    let fabric = croft_gpu::fabric::FabricSource::Unavailable { why: "not asked".to_owned() };
+    let mut host = Host::probe(&machine.fs().expect("files"), &nvml, &fabric);
+    let mut states = Vec::new();
+    for up in [false, true] {
+        let card = host.pci.devices.iter_mut().find(|function| function.address.to_string() == CARD).expect("a card");
+        card.interfaces = vec![croft_gpu::pci::Interface { name: "eth1".to_owned(), up }];
+        let of = card.address;
+        let function = PciFunction { address: "0000:7f:00.1".parse().expect("address"), ..card.clone() };
+        let function = PciFunction { sriov: Sriov::Virtual { physical: of }, iommu_group: Some(4711), ..function };
+        host.pci.devices.push(function.clone());
+        let found = Found::Function(&function);
+        let (state, obstacle) = state::of(&host, &Record::default(), "0000:7f:00.1", found);
+        states.push((state, obstacle.map(|obstacle| (obstacle.reason, obstacle.message.contains("eth1")))));
+        host.pci.devices.pop();
+    }
+    assert_eq!(states, [(State::Unusable, Some(("DeviceCardDown", true))), (State::Available, None)]);
 }

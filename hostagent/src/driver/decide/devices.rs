@@ -8,7 +8,7 @@ use croft_proto::v1::condition::Status;
 
 use super::{Seen, View};
 use crate::devices;
-use crate::hypervisor::{Domain, HostDevice};
+use crate::hypervisor::{Domain, HostDevice, Power};
 use crate::reasons;
 
 pub const DEVICES_ATTACHED: &str = "DevicesAttached";
@@ -20,18 +20,26 @@ pub struct Work<'a> {
     pub leave: Vec<&'a DesiredDevice>,
     /// Attached under numbers that mean nothing any more: they were plugged in anew.
     pub anew: Vec<&'a DesiredDevice>,
+    /// Unplugged from the host: out of the domain, so that its guest sees them go, and still held by it.
+    pub gone: Vec<&'a DesiredDevice>,
     pub come: Vec<&'a DesiredDevice>,
 }
 
 #[must_use]
 pub fn work<'a>(desired: &'a DesiredInstance, domain: &Domain, view: &devices::View) -> Work<'a> {
     let has = ids(domain);
+    let runs = !matches!(domain.power, Power::Off(_));
     let mut work = Work::default();
     for device in &desired.devices {
         let (held, attached) = (view.held.contains(&device.id), has.contains(device.id.as_str()));
         if device.detach {
             if held || attached {
                 work.leave.push(device);
+            }
+        } else if view.unplugged.contains(&device.id) {
+            // A domain that is off is told when it starts.
+            if attached && runs {
+                work.gone.push(device);
             }
         } else if !attached {
             work.come.push(device);
