@@ -1,5 +1,7 @@
 //! Pools that operators define. Who may have something of one is quota's to say.
 
+pub(crate) mod claimed;
+
 use croft_core::audit::Call;
 use croft_core::device::Pool;
 use croft_core::id::PoolId;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Kind};
+use super::{Assignment, Device, Kind};
 use crate::id::{DeviceId, HostId, PoolId};
 use crate::meta::{Labels, Meta, selects};
 use crate::validate::Violations;
@@ -39,11 +39,21 @@ pub struct PoolMatch {
 impl PoolMatch {
     #[must_use]
     pub fn holds(&self, host: &HostId, labels: &Labels, device: &Device) -> bool {
+        self.fits(host, labels, &device.id, (device.kind, &device.pci_id, &device.class))
+    }
+
+    /// Whether what was placed is still one of it: an operator may have changed the pool since.
+    #[must_use]
+    pub fn holds_piece(&self, host: &HostId, labels: &Labels, piece: &Assignment) -> bool {
+        self.fits(host, labels, &piece.device, (piece.kind, &piece.pci_id, &piece.class))
+    }
+
+    fn fits(&self, host: &HostId, labels: &Labels, id: &DeviceId, (kind, pci_id, class): (Kind, &str, &str)) -> bool {
         let any = |list: &[String], holds: &dyn Fn(&str) -> bool| list.is_empty() || list.iter().any(|one| holds(one));
-        device.kind == self.kind
-            && any(&self.ids, &|id| device.pci_id == id)
-            && any(&self.classes, &|class| device.class.starts_with(class))
-            && (self.devices.is_empty() || self.devices.iter().any(|(on, id)| on == host && *id == device.id))
+        kind == self.kind
+            && any(&self.ids, &|id| pci_id == id)
+            && any(&self.classes, &|start| class.starts_with(start))
+            && (self.devices.is_empty() || self.devices.iter().any(|(on, listed)| on == host && listed == id))
             && selects(&self.host_selector, labels)
     }
 

@@ -19,6 +19,7 @@ use crate::event::reason;
 use crate::host::claimed;
 use crate::open::Store;
 use crate::operation;
+use crate::pool::claimed::Pools;
 use crate::tx::Tx;
 
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ pub struct Extension {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttachAnswer {
     Attached(Box<Done<(Operation, Instance)>>),
-    /// The host, or the instance's place, moved on since: look again.
+    /// The host, a pool, or the instance's place, moved on since: look again.
     Stale,
 }
 
@@ -134,6 +135,12 @@ async fn attach(tx: &mut Tx, request: AttachRequest) -> Result<Option<(Operation
     let placed = placed?;
     if placed.as_ref().map(|extension| &extension.host) != instance.host() {
         return Ok(None);
+    }
+    if let Some(Extension { host, assignment, .. }) = &placed {
+        let piece = std::slice::from_ref(assignment);
+        if !Pools::read(&mut tx.conn, &[(host, piece)]).await?.hold(host, piece) {
+            return Ok(None);
+        }
     }
     let mut told = format!("`{}` is attached with its next start", device.id);
     if let (Some(Extension { host, version, assignment, claims }), Some(placement)) = (placed, &mut instance.placement)

@@ -14,12 +14,13 @@ use super::{Settled, charged};
 use crate::event::reason;
 use crate::host::claimed::{self, Taken};
 use crate::open::Store;
+use crate::pool::claimed::Pools;
 use crate::sql::sql;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlaceAnswer {
     Placed(Box<Instance>),
-    /// The host's version moved on: place again.
+    /// The host, or a pool, moved on: place again.
     Stale,
     /// It has a host, is being deleted, should not run, or is gone.
     Unneeded,
@@ -53,6 +54,10 @@ impl Store {
                 // Since it was decided a device may have come or gone.
                 let placed = placement.devices.iter().map(|one| &one.id);
                 if !placed.eq(instance.spec.devices.iter().map(|request| &request.id)) {
+                    return Ok(PlaceAnswer::Stale);
+                }
+                let pools = Pools::read(&mut tx.conn, &[(&host, &placement.devices)]).await?;
+                if !pools.hold(&host, &placement.devices) {
                     return Ok(PlaceAnswer::Stale);
                 }
                 charged::charge(&mut tx.conn, uid, &instance.tenant, &placement.devices).await?;
