@@ -40,6 +40,34 @@ async fn a_report_writes_what_is_new_and_moves_the_host_for_what_placement_looks
 }
 
 #[tokio::test]
+async fn only_what_differs_is_written() {
+    let others = (0x42..0x60).map(|at| h100(&format!("0000:{at:02x}:00.0")));
+    let all: Vec<_> = std::iter::once(h100(GPU)).chain(others).collect();
+    let bed = Bed::with_devices(all.clone()).await;
+    let before = bed.dump().await;
+    bed.advance(60);
+    assert!(!bed.devices("h1", all.clone()).await);
+    assert_eq!(bed.dump().await, before, "a report that says nothing new writes nothing");
+    let mut news = all.clone();
+    news[0].gpu.as_mut().unwrap().mig_enabled = true;
+    assert!(bed.devices("h1", news.clone()).await);
+    let after = bed.dump().await;
+    for (table, rows) in before {
+        let same = rows.iter().filter(|row| after[&table].contains(row)).count();
+        let differ = if table == "devices" { 1 } else { 0 };
+        assert_eq!(rows.len() - same, differ, "{table}");
+    }
+    news[0].gpu.as_mut().unwrap().heterogeneous_capable = true;
+    news.truncate(5);
+    assert!(bed.devices("h1", news).await);
+    let gone: Vec<_> = bed.store.device_all().await.unwrap().into_iter().skip(5).collect();
+    assert_eq!(gone.len(), 26);
+    assert!(gone.iter().all(|one| one.device.state == DeviceState::Missing));
+    let modes = &bed.dump().await["gpu_modes"];
+    assert_eq!(modes.iter().filter(|row| !after["gpu_modes"].contains(row)).count(), 1, "sizes may be mixed on it now");
+}
+
+#[tokio::test]
 async fn a_look_that_failed_changes_nothing() {
     let bed = Bed::with_devices(vec![h100(GPU)]).await;
     let before = bed.dump().await;
