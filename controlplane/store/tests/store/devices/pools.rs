@@ -33,7 +33,7 @@ async fn a_pool_lives_as_long_as_somebody_holds_something_of_it() {
     assert_eq!(refused(stale).reason(), Reason::EtagMismatch);
     bed.consistent().await;
     bed.delete(&vm).await;
-    assert_eq!(bed.store.pool_list(&Page::first(9)).await.unwrap().0, [changed]);
+    assert_eq!(bed.store.pool_list(None, &Page::first(9)).await.unwrap().0, [changed]);
     bed.store.pool_delete(&call(), &"vfs".into(), "").await.unwrap();
     assert_eq!(bed.store.pool_all().await.unwrap(), []);
     bed.consistent().await;
@@ -136,4 +136,36 @@ async fn a_pool_of_some_hosts_still_has_their_devices_when_they_are_claimed() {
     bed.store.host_update(&call(), &h("h1"), "", label).await.unwrap();
     bed.have("vm", vec![of_pool("nic", "vfs")]).await.unwrap();
     bed.consistent().await;
+}
+
+#[tokio::test]
+async fn a_tenant_sees_what_it_or_one_below_it_was_granted_in_full_pages() {
+    let bed = Bed::with_devices(vec![]).await;
+    bed.tenant("child", Some("acme")).await;
+    bed.tenant("other", None).await;
+    for id in ["a", "b", "c", "d", "e", "f"] {
+        bed.store.pool_create(&call(), pool(id, Kind::Usb, "1050:0030")).await.unwrap();
+    }
+    for (tenant, id, limit) in
+        [("acme", "b", 1), ("child", "d", 2), ("other", "c", 1), ("acme", "e", 0), ("acme", "f", 1)]
+    {
+        bed.limit(tenant, &format!("devices/{id}"), limit).await;
+    }
+    let sees = async |tenant: Option<&str>, size: i64| {
+        let (tenant, mut page, mut pages) = (tenant.map(crate::bed::t), Page::first(size), Vec::new());
+        loop {
+            let (pools, next) = bed.store.pool_list(tenant.as_ref(), &page).await.unwrap();
+            pages.push(pools.iter().map(|pool| pool.id.to_string()).collect::<String>());
+            match next {
+                Some(_) => page.token = next,
+                None => break pages.join(" "),
+            }
+        }
+    };
+    assert_eq!(sees(None, 4).await, "abcd ef");
+    assert_eq!(sees(Some("acme"), 2).await, "bd f", "no page is short before the last");
+    assert_eq!((sees(Some("child"), 9).await, sees(Some("other"), 9).await), ("d".to_owned(), "c".to_owned()));
+    let seen = async |tenant: &str, id: &str| bed.store.pool_seen(&id.into(), &tenant.into()).await.unwrap().is_some();
+    assert!(seen("acme", "d").await && seen("child", "d").await && seen("other", "c").await);
+    assert!(!seen("child", "b").await && !seen("acme", "e").await && !seen("other", "d").await);
 }
