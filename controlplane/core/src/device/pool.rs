@@ -1,4 +1,5 @@
-//! Pools: named sets of interchangeable devices. A limit above 0 on `devices/{pool}` is the grant; there is no other.
+//! Pools: named sets of interchangeable devices. A limit above 0 on `devices/{pool}` is the grant; there is no other. A pool of
+//! GPUs gives whole ones; slices are asked for by profile or type.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,11 +60,6 @@ impl PoolMatch {
 
     pub fn check(&self, violations: &mut Violations) {
         let field = |name: &str| format!("pool.match.{name}");
-        violations.check(
-            self.kind != Kind::Gpu,
-            &field("kind"),
-            "GPUs are asked for by model, profile or type, not from a pool; kind is FUNCTION, VIRTUAL_FUNCTION or USB",
-        );
         violations.check(
             !(self.ids.is_empty() && self.classes.is_empty() && self.devices.is_empty()),
             "pool.match",

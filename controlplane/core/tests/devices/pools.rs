@@ -1,6 +1,9 @@
 //! Devices out of pools.
 
-use croft_core::device::{Atom, Kind, Request, Wanted};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use croft_core::device::{Atom, FabricPartition, Kind, PoolMatch, Request, Wanted};
 use croft_core::id::DeviceId;
 use croft_core::placement::HostView;
 use croft_core::placement::device::{Wishes, assign};
@@ -62,4 +65,26 @@ fn two_that_say_they_are_the_same_virtual_function_are_given_once() {
     assert_eq!(asked(2).unwrap_err().predicate, Predicate::DeviceTaken);
     let refused = asked(3).unwrap_err();
     assert!(refused.message.contains("3 of pools/nic-vf asked, 2 free"), "{}", refused.message);
+}
+
+#[test]
+fn a_pool_of_gpus_gives_whole_ones_and_no_part_of_an_nvswitch() {
+    let matches = PoolMatch {
+        kind: Kind::Gpu,
+        ids: vec!["10de:2330".to_owned()],
+        classes: Vec::new(),
+        devices: Vec::new(),
+        host_selector: BTreeMap::new(),
+    };
+    let requests = vec![Request { id: "g".into(), wanted: Wanted::Pool { pool: "gpu-h100".into() } }];
+    let pools = Arc::new(BTreeMap::from([("gpu-h100".into(), matches)]));
+    let wishes = Wishes { requests, pools, ..Wishes::default() };
+    let mut card = h100("0000:41:00.0", "none");
+    let given = assign(&host(vec![card.clone()]), &wishes, &[]).unwrap().remove(0);
+    assert_eq!((given.atoms.len(), given.model.as_str()), (1 + 16 + 8 + 7 + 1, "h100_sxm_80gb"));
+    assert_eq!(given.pool, Some("gpu-h100".into()));
+    let partition = FabricPartition { id: 1, gpus: vec![card.id.clone()] };
+    card.gpu.as_mut().unwrap().fabric_partitions = vec![partition];
+    let refused = assign(&host(vec![card]), &wishes, &[]).unwrap_err();
+    assert!(refused.message.contains("partitions of its NVSwitch"), "{}", refused.message);
 }

@@ -34,6 +34,11 @@ pub fn choices(
             choices.fail(Predicate::Pool, message, "ask for a vGPU type or a MIG profile");
             continue;
         }
+        if view.gpu().is_some_and(|gpu| !gpu.fabric_partitions.is_empty()) {
+            let message = format!("{} is given in partitions of its NVSwitch", view.device.id);
+            choices.fail(Predicate::Pool, message, "ask for whole GPUs by their model");
+            continue;
+        }
         // Whoever has the physical function whole has this one, too.
         if let Some(physical) = physical.filter(|physical| physical.taken.contains(&Atom::Whole)) {
             let message = format!("{} went with {}, which is taken whole", view.device.id, physical.device.id);

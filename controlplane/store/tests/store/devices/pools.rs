@@ -1,13 +1,13 @@
 //! Pools: what is in one is decided where it is taken, not where somebody looked.
 
 use croft_core::Reason;
-use croft_core::device::{Kind, Pool};
+use croft_core::device::{Kind, Mode, Pool};
 use croft_core::instance::Instance;
 use croft_store::{AttachAnswer, AttachRequest, ClaimAnswer, Page, PlaceAnswer};
 
 use super::with;
 use crate::bed::{Bed, call, h, labels, refused};
-use crate::boards::{nic, of_pool, pool};
+use crate::boards::{h100, nic, of_pool, pool};
 
 #[tokio::test]
 async fn a_pool_lives_as_long_as_somebody_holds_something_of_it() {
@@ -168,4 +168,32 @@ async fn a_tenant_sees_what_it_or_one_below_it_was_granted_in_full_pages() {
     let seen = async |tenant: &str, id: &str| bed.store.pool_seen(&id.into(), &tenant.into()).await.unwrap().is_some();
     assert!(seen("acme", "d").await && seen("child", "d").await && seen("other", "c").await);
     assert!(!seen("child", "b").await && !seen("acme", "e").await && !seen("other", "d").await);
+}
+
+/// Granted by the pool alone, and counted as what it is, too.
+#[tokio::test]
+async fn a_pool_of_gpus_gives_whole_ones() {
+    let bed = Bed::furnished().await;
+    bed.devices("h1", vec![h100("0000:41:00.0"), h100("0000:42:00.0")]).await;
+    bed.store.pool_create(&call(), pool("gpu-h100", Kind::Gpu, "10de:2330")).await.unwrap();
+    bed.limit("acme", "gpus", 8).await;
+    let wish = || vec![of_pool("gpu", "gpu-h100")];
+    assert_eq!(refused(bed.have("vm", wish()).await).reason(), Reason::DeviceNotGranted, "another grant is none here");
+    bed.limit("acme", "devices/gpu-h100", 8).await;
+    let vm = bed.have("vm", wish()).await.unwrap();
+    assert_eq!(bed.mode("0000:41:00.0").await, Mode::Passthrough);
+    let used = async |resource: &str| bed.used("acme", resource).await;
+    assert_eq!((used("devices/gpu-h100").await, used("gpus").await, used("gpus/h100_sxm_80gb").await), (1, 1, 1));
+    bed.limit("acme", "gpus", 1).await;
+    assert_eq!(refused(bed.have("more", wish()).await).reason(), Reason::QuotaExceeded, "every limit binds");
+    bed.limit("acme", "gpus", 8).await;
+    bed.see(vm.uid, croft_core::instance::Phase::Running).await;
+    bed.settle(vm.uid).await;
+    let vm = bed.get(vm.uid).await;
+    assert_eq!(refused(bed.attach(&vm, of_pool("two", "gpu-h100")).await).reason(), Reason::DeviceNeedsStop);
+    assert_eq!(refused(bed.detach(&vm, "gpu").await).reason(), Reason::DeviceNeedsStop);
+    bed.consistent().await;
+    bed.delete(&vm).await;
+    assert_eq!((used("devices/gpu-h100").await, used("gpus").await), (0, 0));
+    bed.consistent().await;
 }
