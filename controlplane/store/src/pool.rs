@@ -74,6 +74,20 @@ fn granted(pools: Sql, tenant: Option<&TenantId>) -> Sql {
         .push(")")
 }
 
+fn in_use(pool: &Pool, holders: &[(String, String)]) -> Error {
+    const NAMED: usize = 3;
+    let named: Vec<String> =
+        holders.iter().take(NAMED).map(|(tenant, id)| format!("tenants/{tenant}/instances/{id}")).collect();
+    let more = holders.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!(
+        "devices of {} are held by {}{more}; detach those devices or delete the instances first",
+        pool.name(),
+        named.join(", ")
+    );
+    Error::precondition(Reason::PoolInUse, pool.name(), message)
+}
+
 async fn now(store: &Store, done: Done<Pool>) -> Result<Done<Pool>> {
     if let Done::Replayed(then) = &done
         && let Some(now) = store.pool_get(&then.id).await?.filter(|now| now.meta.uid == then.meta.uid)
@@ -187,13 +201,16 @@ impl Store {
             Box::pin(async move {
                 let pool = require(&mut tx.conn, &id).await?;
                 pool.meta.check_etag(&etag, &pool.name())?;
-                let holders = sql("SELECT COUNT(*) FROM charges WHERE resource = $1")
-                    .bind(format!("devices/{id}"))
-                    .number(&mut tx.conn)
-                    .await?;
-                if holders > 0 {
-                    let message = format!("{holders} instances hold devices of {}; delete these first", pool.name());
-                    return Err(Error::precondition(Reason::PoolInUse, pool.name(), message));
+                let holders: Vec<(String, String)> = sql("SELECT instances.tenant, instances.id
+                                                          FROM charges
+                                                          JOIN instances ON instances.uid = charges.holder_uid
+                                                          WHERE charges.resource = $1
+                                                          ORDER BY instances.tenant, instances.id")
+                .bind(format!("devices/{id}"))
+                .all(&mut tx.conn)
+                .await?;
+                if !holders.is_empty() {
+                    return Err(in_use(&pool, &holders));
                 }
                 sql("DELETE FROM pools WHERE id = $1").bind(&id).run(&mut tx.conn).await?;
                 Ok(())

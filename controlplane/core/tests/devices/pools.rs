@@ -68,7 +68,7 @@ fn two_that_say_they_are_the_same_virtual_function_are_given_once() {
 }
 
 #[test]
-fn a_pool_of_gpus_gives_whole_ones_and_no_part_of_an_nvswitch() {
+fn a_pool_of_gpus_gives_whole_ones_and_partitions_of_an_nvswitch() {
     let matches = PoolMatch {
         kind: Kind::Gpu,
         ids: vec!["10de:2330".to_owned()],
@@ -83,8 +83,10 @@ fn a_pool_of_gpus_gives_whole_ones_and_no_part_of_an_nvswitch() {
     let given = assign(&host(vec![card.clone()]), &wishes, &[]).unwrap().remove(0);
     assert_eq!((given.atoms.len(), given.model.as_str()), (1 + 16 + 8 + 7 + 1, "h100_sxm_80gb"));
     assert_eq!(given.pool, Some("gpu-h100".into()));
-    let partition = FabricPartition { id: 1, gpus: vec![card.id.clone()] };
+    let partition = FabricPartition { id: 7, gpus: vec![card.id.clone()] };
     card.gpu.as_mut().unwrap().fabric_partitions = vec![partition];
-    let refused = assign(&host(vec![card]), &wishes, &[]).unwrap_err();
-    assert!(refused.message.contains("partitions of its NVSwitch"), "{}", refused.message);
+    let given = assign(&host(vec![card.clone()]), &wishes, &[]).unwrap().remove(0);
+    assert_eq!((given.fabric_partition, given.pool), (Some(7), Some("gpu-h100".into())));
+    card.pci_id = "10de:2331".into();
+    assert_eq!(assign(&host(vec![card]), &wishes, &[]).unwrap_err().predicate, Predicate::Pool);
 }

@@ -62,3 +62,18 @@ fn a_host_without_the_vgpu_driver_gives_whole_gpus_only() {
     assert!(unknown.message.contains("9g.90gb"), "{unknown:?}");
     give(&mut host, &[any_gpu()]).unwrap();
 }
+
+#[test]
+fn more_vgpus_than_there_is_framebuffer_for_are_refused_by_counting() {
+    let mut host = host(vec![h100("0000:41:00.0", "vendor"), h100("0000:42:00.0", "vendor")]);
+    give(&mut host, &[mig("1g.10gb")]).unwrap();
+    let asked = |count: usize| vec![vgpu("H100XM-40C"); count];
+    let refused = give(&mut host, &asked(3)).unwrap_err();
+    assert_eq!(refused.predicate, Predicate::Framebuffer);
+    assert!(
+        refused.message.contains("3 of H100XM-40C asked, and its GPUs have framebuffer for 2"),
+        "{}",
+        refused.message
+    );
+    give(&mut host, &asked(2)).unwrap();
+}

@@ -23,6 +23,7 @@ pub fn check(host: &HostView, views: &DeviceViews, wishes: &Wishes, requests: &[
     }
     whole(views, requests)?;
     slices(views, requests)?;
+    shares(views, requests)?;
     pools(host, views, wishes, requests)
 }
 
@@ -105,6 +106,32 @@ fn profile<'a>(gpus: &[Gpu<'a>], wanted: &'a Wanted) -> Option<&'a str> {
         }
         Wanted::Gpu { .. } | Wanted::Pool { .. } => None,
     }
+}
+
+/// Time-sliced vGPUs: each type as if nothing else came.
+fn shares(views: &DeviceViews, requests: &[&Request]) -> Result<(), Failure> {
+    let mut asked: BTreeMap<&str, i64> = BTreeMap::new();
+    for request in requests {
+        if let Wanted::Vgpu { type_name } = &request.wanted {
+            *asked.entry(type_name).or_default() += 1;
+        }
+    }
+    for (name, asked) in asked.into_iter().filter(|(_, asked)| *asked > 1) {
+        let usable = |view: &&DeviceView| view.closed().is_none() && matches!(view.mode, Mode::Idle | Mode::Vgpu);
+        let room = |view: &DeviceView| {
+            let gpu = view.gpu()?;
+            let shared = gpu.vgpu_types.iter().find(|one| one.name == name && one.mig_profile.is_empty())?;
+            Some((gpu.shared_framebuffer_mib() - view.framebuffer_used_mib).max(0) / shared.framebuffer_mib.max(1))
+        };
+        let known = views.0.values().filter_map(DeviceView::gpu).flat_map(|gpu| &gpu.vgpu_types);
+        let is_shared = known.filter(|one| one.name == name).all(|one| one.mig_profile.is_empty());
+        let room: i64 = views.0.values().filter(usable).filter_map(room).sum();
+        if is_shared && asked > room {
+            let message = format!("{asked} of {name} asked, and its GPUs have framebuffer for {room}");
+            return fails(Predicate::Framebuffer, message, FEWER);
+        }
+    }
+    Ok(())
 }
 
 fn pools(host: &HostView, views: &DeviceViews, wishes: &Wishes, requests: &[&Request]) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ mod catalogue;
 mod choice;
 mod count;
 mod effort;
+mod fabric;
 mod pool;
 mod same;
 mod slice;
@@ -67,7 +68,7 @@ pub fn assign_within(
         return Err(effort::spent());
     }
     let mut views = host.devices.meant(wishes);
-    let mut given = whole::by_fabric(&views, wishes, &cells)?;
+    let mut given = fabric::give(host, &views, wishes, &cells)?;
     for assignment in &given {
         let claims = views.claims(assignment);
         views.take(&claims);

@@ -17,11 +17,6 @@ pub fn choices(
     id: &str,
     pool: &PoolId,
 ) -> Result<Vec<Assignment>, Failure> {
-    let nothing = || Failure {
-        predicate: Predicate::Pool,
-        message: format!("it has no device of pools/{pool}"),
-        fix: format!("see `croft pool show {pool}`"),
-    };
     let Some(matches) = wishes.pools.get(pool) else {
         let message = format!("pools/{pool} is not granted, or does not exist");
         return Err(Failure { predicate: Predicate::Pool, message, fix: "see `croft pool list`".to_owned() });
@@ -32,11 +27,6 @@ pub fn choices(
         if let Some(gpu) = physical.filter(|physical| physical.gpu().is_some()) {
             let message = format!("{} is part of the GPU {}, which is given in slices", view.device.id, gpu.device.id);
             choices.fail(Predicate::Pool, message, "ask for a vGPU type or a MIG profile");
-            continue;
-        }
-        if view.gpu().is_some_and(|gpu| !gpu.fabric_partitions.is_empty()) {
-            let message = format!("{} is given in partitions of its NVSwitch", view.device.id);
-            choices.fail(Predicate::Pool, message, "ask for whole GPUs by their model");
             continue;
         }
         // Whoever has the physical function whole has this one, too.
@@ -56,5 +46,13 @@ pub fn choices(
             Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
         }
     }
-    choices.finish(nothing)
+    choices.finish(|| nothing(pool))
+}
+
+pub fn nothing(pool: &PoolId) -> Failure {
+    Failure {
+        predicate: Predicate::Pool,
+        message: format!("it has no device of pools/{pool}"),
+        fix: format!("see `croft pool show {pool}`"),
+    }
 }

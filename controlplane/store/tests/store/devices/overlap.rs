@@ -126,7 +126,7 @@ async fn what_the_store_wrote_shuts_out_whoever_goes_round_it() {
         let owner = bed.have("slice", vec![wish]).await.unwrap();
         let piece = &owner.placement.as_ref().unwrap().devices[0];
         for row in rows(GPU, &piece.atoms) {
-            assert!(!bed.insert(&[(&other, &[row.clone()])]).await, "{row:?} twice");
+            assert!(!bed.insert(&[(&other, std::slice::from_ref(&row))]).await, "{row:?} twice");
         }
         assert!(!bed.insert(&[(&other, &all)]).await);
         bed.delete(&owner).await;

@@ -20,7 +20,9 @@ async fn a_pool_lives_as_long_as_somebody_holds_something_of_it() {
     let vm = bed.have("vm", vec![of_pool("nic", "vfs")]).await.unwrap();
     assert_eq!(bed.used("acme", "devices/vfs").await, 1);
     assert_eq!(refused(bed.have("two", vec![of_pool("nic", "vfs")]).await).reason(), Reason::QuotaExceeded);
-    assert_eq!(refused(bed.store.pool_delete(&call(), &"vfs".into(), "").await).reason(), Reason::PoolInUse);
+    let held = refused(bed.store.pool_delete(&call(), &"vfs".into(), "").await);
+    assert_eq!(held.reason(), Reason::PoolInUse);
+    assert!(held.to_string().contains("are held by tenants/acme/instances/vm;"), "{held}");
     let change = |pool: &mut Pool| {
         pool.matches.ids = vec!["dead:beef".to_owned()];
         Ok(())
