@@ -347,7 +347,8 @@ fn place(
     tenant: &TenantId,
     (spec, paths): (&Spec, &Paths),
 ) -> Result<(Placement, Claim, i64)> {
-    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) });
+    let effort = fleet.effort();
+    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) }, &effort);
     rights.place(tenant, catalogue, (&spec.devices, paths), find, |(placement, ..)| &placement.devices)
 }
 

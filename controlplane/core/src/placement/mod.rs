@@ -97,17 +97,27 @@ pub enum Outcome {
 
 /// The best host and the exact piece of it, or per host the first thing that stands in the way.
 pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Request) -> Result<Placement> {
+    let hosts: Vec<&HostView> = hosts.into_iter().collect();
+    let effort = device::Effort::among(hosts.len());
+    place_within(hosts, request, &effort)
+}
+
+/// As [`place`]; what is asked several times for one request shares the `effort`.
+pub fn place_within<'a>(
+    hosts: impl IntoIterator<Item = &'a HostView>,
+    request: &Request,
+    effort: &device::Effort,
+) -> Result<Placement> {
     let mut best: Option<(rank::Score, Placement)> = None;
     let mut failures = Vec::new();
     // The most promising first: what cannot be better than what was found is not looked at.
     let mut hosts: Vec<_> = hosts.into_iter().map(|host| (rank::at_best(host, request), host)).collect();
     hosts.sort_by(|(a, _), (b, _)| b.cmp(a));
-    let effort = device::Effort::among(hosts.len());
     for (at_best, host) in hosts {
         if best.as_ref().is_some_and(|(found, _)| *found >= at_best) {
             break;
         }
-        match fit::fit(host, request, &effort) {
+        match fit::fit(host, request, effort) {
             Ok(placement) => {
                 let score = rank::score(host, request, &placement);
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
