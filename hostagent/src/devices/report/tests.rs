@@ -29,3 +29,28 @@ fn what_was_there_before_is_missing_and_not_forgotten() {
     assert_eq!(words, [("hosts/-/devices/usb-0000:00:14.0-1", "DONGLE-0001")]);
     assert_eq!(gone[0].reason, "DeviceMissing");
 }
+
+/// Nothing is placed on it meanwhile: neither a slice, nor all of it as it happens to be without a driver.
+#[test]
+fn a_gpu_whose_change_of_mode_was_cut_short_is_not_to_be_had() {
+    let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
+    let hardware = croft_gpu_sim::kernel::SimHost::preset("devbox").expect("preset");
+    let machine = croft_gpu_sim::kernel::SimHost::create(directory.path().join("root"), hardware).expect("machine");
+    let (gpu, files) = ("0000:41:00.0", machine.fs().expect("files"));
+    files.write(&format!("/sys/bus/pci/devices/{gpu}/driver/unbind"), gpu).expect("unbind");
+    let nvml = croft_gpu::nvml::NvmlSource::NoDriver { why: "not asked".to_owned() };
+    let fabric = croft_gpu::fabric::FabricSource::Unavailable { why: "not asked".to_owned() };
+    let host = Host::probe(&files, &nvml, &fabric);
+    let mut record = Record::default();
+    let stands = |record: &Record| {
+        let report = of(Some(Ok(&Looked { host: Host::probe(&files, &nvml, &fabric), boot_id: String::new() })), record);
+        let device = report.devices.into_iter().find(|device| device.name.ends_with(gpu)).expect("reported");
+        (device.state(), device.message)
+    };
+    assert!(host.errors.is_empty(), "{:?}", host.errors);
+    let bare = stands(&record);
+    record.modes.insert(gpu.parse().expect("address"), croft_gpu::plan::Mode::Idle);
+    let (state, message) = stands(&record);
+    assert_eq!((state, message.contains("cut short")), (State::Unusable, true), "{message}");
+    assert_ne!(bare.1, message, "a GPU that nobody has set up may be without a driver");
+}
