@@ -44,7 +44,9 @@ async fn is_in(host: &Host, gpu: &str, mode: Mode) {
 
 #[tokio::test]
 async fn each_mode_of_a_gpu_is_made_kept_over_a_reboot_and_taken_back() {
-    for (generation, preset, gpu) in [(1, "devbox", GPU), (2, "rtxpro6000x4", "0000:21:00.0"), (3, "a100x4", "0000:21:00.0")] {
+    for (generation, preset, gpu) in
+        [(1, "devbox", GPU), (2, "rtxpro6000x4", "0000:21:00.0"), (3, "a100x4", "0000:21:00.0")]
+    {
         let mut host = Host::with_devices(SimHost::preset(preset).expect("preset")).await;
         is_in(&host, gpu, Mode::Idle).await;
         let before = host.tree();

@@ -4,8 +4,8 @@ use rustix::io::Errno;
 
 use super::access::{Access, NvmlVerbs, Result};
 use super::error::StepError;
-use super::standing::{self, present};
 use super::sriov_manage;
+use super::standing::{self, present};
 use crate::error::IfPresent;
 use crate::gpu::Span;
 use crate::hostfs::HostFs;
@@ -40,9 +40,7 @@ pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
             Ok(fs.write(&path, uuid)?)
         }
         Step::RemoveMdev { uuid, .. } => Ok(fs.write(&format!("/sys/bus/mdev/devices/{uuid}/remove"), "1")?),
-        Step::SetVgpuType { function, type_name, placement } => {
-            set_vgpu_type(access, *function, type_name, *placement)
-        }
+        Step::SetVgpuType { function, type_name, placement } => set_vgpu_type(access, *function, type_name, *placement),
         Step::ClearVgpuType { function, .. } => {
             Ok(fs.write(&format!("{}/nvidia/current_vgpu_type", present(fs, *function)?), "0")?)
         }

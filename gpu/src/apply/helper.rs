@@ -72,11 +72,15 @@ type LockedAccess = std::result::Result<(Option<Lock>, Access), u32>;
 fn locked_and_opened(open: impl FnOnce(&Site) -> Result<Access>, site: &Site, work: &Work) -> Result<LockedAccess> {
     let access = open(site)?;
     let lock = match &site.lock_directory {
-        Some(directory) if !matches!(work, Work::Explain { .. }) => match locks::lock(directory, work.step(), &access.fs) {
-            Ok(Locked::By { pid }) => return Ok(Err(pid)),
-            Ok(Locked::Mine(lock)) => Some(lock),
-            Err(error) => return Err(StepError::from(error).context(format!("cannot lock in {}", directory.display()))),
-        },
+        Some(directory) if !matches!(work, Work::Explain { .. }) => {
+            match locks::lock(directory, work.step(), &access.fs) {
+                Ok(Locked::By { pid }) => return Ok(Err(pid)),
+                Ok(Locked::Mine(lock)) => Some(lock),
+                Err(error) => {
+                    return Err(StepError::from(error).context(format!("cannot lock in {}", directory.display())));
+                }
+            }
+        }
         // Who only looks needs no lock, and is needed most when somebody else has it.
         _ => None,
     };

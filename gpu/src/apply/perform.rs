@@ -10,6 +10,7 @@ use super::access::{Access, Result};
 use super::error::StepError;
 use super::work::{Done, Found, Line, Remembered, Standing, Work};
 use super::{effect, guard, reset, reset_usb, standing, words};
+use crate::error::IfPresent;
 use crate::plan::Step;
 
 /// To whoever asked. What cannot be said is not done either.
@@ -98,7 +99,8 @@ fn read_back(step: &Step, access: &Access) -> Result<()> {
 
 fn put_back(remembered: &[Remembered], access: &Access) -> Result<()> {
     for Remembered { path, text } in remembered {
-        if access.fs.attribute(path)? != *text {
+        // The lock of an unbind is gone with the driver.
+        if access.fs.attribute(path).if_present()?.is_some_and(|now| now != *text) {
             // `(null)` is how the kernel prints an override that is not there, and a lone newline how it is told so.
             access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
         }

@@ -73,7 +73,8 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
 pub fn remember(step: &Step, fs: &HostFs) -> Result<Vec<Remembered>> {
     let path = match step {
         Step::Bind { address, .. } => directory(*address) + "/driver_override",
-        Step::Unbind { address, .. } => unbind_lock(*address),
+        // The tool takes it, and keeps it where it then fails to unbind: no client would get in any more.
+        Step::Unbind { address: gpu, .. } | Step::SriovManage { gpu, .. } => unbind_lock(*gpu),
         Step::Reset { address, .. } => directory(*address) + "/reset_method",
         _ => return Ok(Vec::new()),
     };
@@ -122,6 +123,7 @@ pub fn functions(fs: &HostFs, physical: PciAddress) -> Result<Vec<PciAddress>> {
             functions.push(target.parse().map_err(|error| StepError::new(format!("{physical}/{name}: {error}")))?);
         }
     }
+    functions.sort_unstable();
     Ok(functions)
 }
 

@@ -36,7 +36,9 @@ pub fn of(step: &Step) -> String {
         Step::ActivateFabricPartition { id } => format!("activate fabric partition {id}"),
         Step::DeactivateFabricPartition { id } => format!("deactivate fabric partition {id}"),
         Step::Reset { address, .. } => format!("reset {address}"),
-        Step::ResetUsb { port, vendor, product, .. } => format!("reset the {vendor:04x}:{product:04x} in USB port {port}"),
+        Step::ResetUsb { port, vendor, product, .. } => {
+            format!("reset the {vendor:04x}:{product:04x} in USB port {port}")
+        }
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) fn uses(fs: &HostFs) -> Result<Vec<Use>, FsError> {
 /// Where the kernel's messages go, if that is a virtual terminal; with `console=ttyS0` alone the screens are free.
 fn screen(fs: &HostFs) -> Result<Option<PciAddress>, FsError> {
     let consoles = fs.attribute("/sys/class/tty/console/active").if_there()?.unwrap_or_default();
-    let is_terminal = |name: &str| name.strip_prefix("tty").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_terminal =
+        |name: &str| name.strip_prefix("tty").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
     if !consoles.split_whitespace().any(is_terminal) {
         return Ok(None);
     }
@@ -94,7 +95,8 @@ mod tests {
         tree.write("sys/class/vtconsole/vtcon1/name", "(M) frame buffer device\n");
         tree.write("sys/class/vtconsole/vtcon1/bind", "1\n");
         tree.link("sys/class/graphics/fb0", "../../devices/pci0000:00/0000:03:00.0/graphics/fb0");
-        let screen = |address: &str| [(address.to_owned(), "/dev/tty0 (the host's console is on this screen)".to_owned())];
+        let screen =
+            |address: &str| [(address.to_owned(), "/dev/tty0 (the host's console is on this screen)".to_owned())];
         assert_eq!(uses(&tree), screen("0000:03:00.0"));
         std::fs::remove_file(tree.path("sys/class/graphics/fb0")).unwrap();
         tree.link("sys/class/graphics/fb0", "../../devices/platform/simple-framebuffer.0/graphics/fb0");
@@ -116,7 +118,10 @@ mod tests {
         };
         tree.write("proc/bus/input/devices", &device("Logitech Mouse", "1-4", "mouse0 event3"));
         assert_eq!(uses(&tree), []);
-        tree.write("proc/bus/input/devices", &(device("M", "1-4", "mouse0") + &device("Keys", "1-3", "sysrq kbd event4")));
+        tree.write(
+            "proc/bus/input/devices",
+            &(device("M", "1-4", "mouse0") + &device("Keys", "1-3", "sysrq kbd event4")),
+        );
         let words = "USB port 1-3 (keyboard of the host: Keys)".to_owned();
         assert_eq!(uses(&tree), [("0000:00:14.0".to_owned(), words)]);
     }

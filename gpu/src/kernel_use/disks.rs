@@ -205,7 +205,10 @@ mod tests {
         tree.disk("nvme0n1", &format!("{subsystem}/nvme0n1"), "259:0");
         tree.link("sys/class/nvme-subsystem/nvme-subsys0", &format!("../../devices/{subsystem}"));
         for (name, address) in [("nvme0", "0000:01:00.0"), ("nvme1", "0000:02:00.0")] {
-            tree.link(&format!("sys/devices/{subsystem}/{name}"), &format!("../../../pci0000:00/{address}/nvme/{name}"));
+            tree.link(
+                &format!("sys/devices/{subsystem}/{name}"),
+                &format!("../../../pci0000:00/{address}/nvme/{name}"),
+            );
         }
         tree.write("proc/1/mountinfo", "25 1 259:0 / / rw - xfs /dev/nvme0n1 rw\n");
         let mut devices: Vec<_> = uses(&tree).into_iter().map(|(device, _)| device).collect();

@@ -24,7 +24,8 @@ fn of_the_host(fs: &HostFs, addressed: &BTreeSet<u32>) -> Result<Vec<Use>, FsErr
         let Some(seat) = Seat::of(&target) else { continue };
         let routed = routes.lines().any(|line| line.split_whitespace().next() == Some(name.as_str()));
         let routed6 = routes6.lines().any(|line| leads_somewhere(line, &name));
-        let index = fs.parse(&format!("/sys/class/net/{name}/ifindex"), "a number", |text| text.parse().ok()).if_there()?;
+        let index =
+            fs.parse(&format!("/sys/class/net/{name}/ifindex"), "a number", |text| text.parse().ok()).if_there()?;
         let usage = match index.is_some_and(|index| addressed.contains(&index)) {
             _ if routed || routed6 => Some("the host's routes"),
             true => Some("an address of the host's"),
@@ -110,7 +111,10 @@ mod tests {
     fn a_card_is_in_use_below_a_bridge_a_bond_or_a_vlan() {
         let tree = host("0000:00:02.0");
         for above in ["br0", "eth0.42"] {
-            tree.link(&format!("sys/devices/pci0000:00/0000:00:02.0/net/eth0/upper_{above}"), "../../../../virtual/net/x");
+            tree.link(
+                &format!("sys/devices/pci0000:00/0000:00:02.0/net/eth0/upper_{above}"),
+                "../../../../virtual/net/x",
+            );
         }
         let words: Vec<_> = uses(&tree).into_iter().map(|(_, words)| words).collect();
         assert_eq!(words, ["eth0 (part of br0)", "eth0 (part of eth0.42)"]);
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_card_is_in_use_when_its_interface_is_in_another_namespace() {
-        let functions = [("pci", "0000:01:00.0", ""), ("virtio", "virtio0", "0000:02:00.0/"), ("pci", "0000:03:00.0", "")];
+        let functions =
+            [("pci", "0000:01:00.0", ""), ("virtio", "virtio0", "0000:02:00.0/"), ("pci", "0000:03:00.0", "")];
         let tree = Tree::new();
         for (bus, name, above) in functions {
             let at = format!("devices/pci0000:00/{above}{name}");

@@ -198,7 +198,11 @@ mod tests {
         assert_eq!(fault(GpuEventKind::Lost).as_deref(), Some("FellOffTheBus"));
         assert_eq!(fault(GpuEventKind::Memory).as_deref(), Some("EccUncorrected"));
         let of_a_slice = |xid| GpuEvent { gpu, gpu_instance: Some(3), kind: GpuEventKind::Xid(xid) }.fault().is_some();
-        assert_eq!([94, 110, 48, 79].map(of_a_slice), [false, false, true, true], "its tenant closes it for nobody else");
+        assert_eq!(
+            [94, 110, 48, 79].map(of_a_slice),
+            [false, false, true, true],
+            "its tenant closes it for nobody else"
+        );
         assert!(fault(GpuEventKind::Xid(110)).is_some(), "a GPU that is nobody's slice");
     }
 

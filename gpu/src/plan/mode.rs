@@ -57,7 +57,7 @@ pub(super) fn plan(look: Look<'_>, gpu: PciAddress, mode: Mode) -> Result<Vec<St
 
 /// What `sriov-manage` leaves when it is killed: the GPU or functions of it on no driver, or on the one under which it changes
 /// their number. Nothing else is known of such a GPU, so that this is all of the plan: it is to be looked at again afterwards.
-fn unfinished(look: Look<'_>, gpu: PciAddress) -> Result<Option<Step>, Refusal> {
+pub(super) fn unfinished(look: Look<'_>, gpu: PciAddress) -> Result<Option<Step>, Refusal> {
     let function = look.function(gpu)?;
     if look.gpu(function)?.is_none() {
         return Ok(None);
@@ -70,7 +70,10 @@ fn unfinished(look: Look<'_>, gpu: PciAddress) -> Result<Option<Step>, Refusal> 
     }
     look.not_anothers(gpu)?;
     look.not_held(gpu)?;
-    Ok(Some(Step::SriovManage { gpu, enable: !functions.is_empty() }))
+    Ok(Some(match &function.driver {
+        None if functions.is_empty() => Step::Bind { address: gpu, driver: NVIDIA_DRIVER.to_owned() },
+        _ => Step::SriovManage { gpu, enable: !functions.is_empty() },
+    }))
 }
 
 fn off_drivers(function: &PciFunction) -> bool {

@@ -42,9 +42,7 @@ pub(super) fn all<'a>(host: &'a Host, record: &Record) -> impl Iterator<Item = (
 /// had then, wherever it is plugged in meanwhile. `None`: its port's name is kept by another.
 fn usb_name(host: &Host, record: &Record, device: &UsbDevice) -> Option<String> {
     let is = |who: &Who| match who {
-        Who::Usb(identity) => {
-            usb::find(&host.usb.devices, identity).is_ok_and(|found| std::ptr::eq(found, device))
-        }
+        Who::Usb(identity) => usb::find(&host.usb.devices, identity).is_ok_and(|found| std::ptr::eq(found, device)),
         Who::Pci(_) | Who::Named => false,
     };
     let mut kept = record.known.iter().filter(|(id, known)| record.is_spoken_for(id) && is(&known.who));

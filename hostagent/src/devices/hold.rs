@@ -87,12 +87,7 @@ impl Session<'_> {
         record.known.get(device).map_or_else(|| find::who(self.host(), found), |known| known.who.clone())
     }
 
-    async fn function(
-        &self,
-        uid: Uuid,
-        address: PciAddress,
-        companions: &[PciAddress],
-    ) -> Result<Taken, Obstacle> {
+    async fn function(&self, uid: Uuid, address: PciAddress, companions: &[PciAddress]) -> Result<Taken, Obstacle> {
         let record = self.record().await;
         let wish = Wish::Passthrough { address };
         let back = plan::give_back(self.host(), &wish)?;
@@ -192,8 +187,12 @@ impl Session<'_> {
             self.note(|record| hold_of(record, uid, id, device).taken.push(taken)).await?;
             crash::point("agent.hold.after");
         }
-        match self.carry_out(device, plan).await {
-            Ok(_) => Ok(()),
+        let carried = match wish {
+            Wish::Mode { gpu, .. } => self.carry_out_mode(Some(uid), gpu, &wish, plan).await,
+            _ => self.carry_out(device, plan).await.map(drop),
+        };
+        match carried {
+            Ok(()) => Ok(()),
             Err(Setback::AsBefore(obstacle)) if is_new => {
                 self.note(|record| forget(record, uid, id, &wish)).await?;
                 Err(obstacle)

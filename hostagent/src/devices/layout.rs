@@ -122,16 +122,16 @@ impl Session<'_> {
         }
         self.unmarked(gpu).await?;
         let now = request::current_mode(self.host(), gpu)?;
-        if now == mode || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
+        let wish = Wish::Mode { gpu, mode };
+        let plan = self.plan(None, &wish).await?;
+        if plan.steps.is_empty() || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
             return Ok(());
         }
         self.note(|record| {
             record.modes.entry(gpu).or_insert(now);
         })
         .await?;
-        let plan = self.plan(None, &Wish::Mode { gpu, mode }).await?;
-        self.carry_out(&gpu.to_string(), plan).await?;
-        Ok(())
+        Ok(self.carry_out_mode(None, gpu, &wish, plan).await?)
     }
 
     /// Once nobody holds a slice of it. What stands in the way is told in the log, and it is tried again at the next look.
@@ -145,7 +145,7 @@ impl Session<'_> {
         let kept = record.layout.modes.get(&gpu).copied().and_then(planned);
         let wish = Wish::Mode { gpu, mode: kept.unwrap_or(*home) };
         let returned = match (self.unmarked(gpu).await, self.plan(None, &wish).await) {
-            (Ok(()), Ok(plan)) => self.carry_out(&gpu.to_string(), plan).await.map(drop).map_err(Obstacle::from),
+            (Ok(()), Ok(plan)) => self.carry_out_mode(None, gpu, &wish, plan).await.map_err(Obstacle::from),
             (Err(obstacle), _) => Err(obstacle),
             (Ok(()), Err(refusal)) => Err(refusal.into()),
         };

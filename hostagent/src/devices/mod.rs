@@ -156,12 +156,7 @@ impl Devices {
 
     /// Everything that the instance holds but by the requests in `keep`, whose device must be the same. Its guest must have
     /// let go before. `asked`: all that it may hold something by, for when the journal does not tell.
-    pub async fn give_back(
-        &self,
-        uid: Uuid,
-        asked: &[DesiredDevice],
-        keep: &[DesiredDevice],
-    ) -> Result<(), Obstacle> {
+    pub async fn give_back(&self, uid: Uuid, asked: &[DesiredDevice], keep: &[DesiredDevice]) -> Result<(), Obstacle> {
         let Some(inner) = &self.0 else { return Ok(()) };
         let record = inner.record.read().await;
         if let Some(message) = &record.corrupt

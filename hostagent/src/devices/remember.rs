@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use croft_gpu::host::Host;
 use croft_proto::v1;
 
 use super::find;
 use super::obstacle::Obstacle;
-use super::record::{Known, Mark, MarkKind, Who};
+use super::record::{DeviceId, Known, Mark, MarkKind, Record, Who};
 use super::report;
 use super::session::Session;
 use crate::reasons;
@@ -18,48 +19,56 @@ impl Session<'_> {
         if record.corrupt.is_some() {
             return Ok(());
         }
+        let (known, changed) = after(self.host(), &record);
         let time = self.devices.clock.wall().0;
-        let (mut known, mut marks) = (record.known.clone(), BTreeMap::new());
-        for (id, found) in find::all(self.host(), &record) {
-            let now = find::who(self.host(), found);
-            let device = report::lasting(self.host(), &id, found);
-            let Some(then) = known.get(&id) else {
-                known.insert(id, Known { who: now, device });
-                continue;
-            };
-            match find::differs(then, &now) {
-                // What was doubted of the card before is said of one that is not there.
-                Some(message) if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) => {
-                    tracing::error!(device = id, "{message}");
-                    let reason = reasons::DEVICE_CHANGED.to_owned();
-                    marks.insert(id, Mark { kind: MarkKind::Changed, reason, message, time });
-                }
-                Some(_) => {}
-                None => {
-                    let device = report::with_what_it_told(device, &then.device);
-                    let who = find::updated(&then.who, now);
-                    known.insert(id, Known { who, device });
-                }
-            }
-        }
-        // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten.
-        // So do the names of sticks: one that was plugged in elsewhere goes by its new port.
-        let seen: BTreeMap<String, Who> =
-            find::all(self.host(), &record).map(|(id, found)| (id, find::who(self.host(), found))).collect();
-        known.retain(|id, known| {
-            let comes_and_goes = match &known.who {
-                Who::Usb(then) => seen.values().any(|now| matches!(now, Who::Usb(now) if then.is_same(now))),
-                Who::Pci(_) | Who::Named => known.device.kind() == v1::device::Kind::VirtualFunction,
-            };
-            !comes_and_goes
-                || seen.contains_key(id)
-                || record.is_spoken_for(id)
-                || find::unread(self.host(), id).is_some()
-        });
         self.note(|record| {
             record.known = known;
-            record.marks.extend(marks);
+            for (id, message) in changed {
+                tracing::error!(device = id, "{message}");
+                let reason = reasons::DEVICE_CHANGED.to_owned();
+                record.marks.insert(id, Mark { kind: MarkKind::Changed, reason, message, time });
+            }
         })
         .await
     }
 }
+
+/// Who is known after a look; and which ones are another now, and how they differ.
+fn after(host: &Host, record: &Record) -> (BTreeMap<DeviceId, Known>, BTreeMap<DeviceId, String>) {
+    let (mut known, mut changed, mut seen) = (record.known.clone(), BTreeMap::new(), BTreeMap::new());
+    for (id, found) in find::all(host, record) {
+        let now = find::who(host, found);
+        let device = report::lasting(host, &id, found);
+        seen.insert(id.clone(), now.clone());
+        let Some(then) = known.get(&id) else {
+            known.insert(id, Known { who: now, device });
+            continue;
+        };
+        match find::differs(then, &now) {
+            // What was doubted of the card before is said of one that is not there.
+            Some(message) if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) => {
+                changed.insert(id, message);
+            }
+            Some(_) => {}
+            None => {
+                let device = report::with_what_it_told(device, &then.device);
+                let who = find::updated(&then.who, now);
+                known.insert(id, Known { who, device });
+            }
+        }
+    }
+    // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten. So are the names of
+    // sticks that go by another port now.
+    known.retain(|id, known| {
+        let comes_and_goes = match &known.who {
+            Who::Usb(then) => seen.values().any(|now| matches!(now, Who::Usb(now) if then.is_same(now))),
+            Who::Pci(_) | Who::Named => known.device.kind() == v1::device::Kind::VirtualFunction,
+        };
+        let missed = record.is_spoken_for(id) || find::unread(host, id).is_some();
+        !comes_and_goes || seen.contains_key(id) || missed
+    });
+    (known, changed)
+}
+
+#[cfg(test)]
+mod tests;

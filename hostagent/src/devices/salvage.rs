@@ -36,7 +36,8 @@ pub fn read(text: &[u8]) -> Result<(Record, Vec<String>), String> {
     let mut record: Record = serde_json::from_value(Value::Object(fields)).map_err(corrupt)?;
     let mut lost = Vec::new();
     for (device, what) in damage.0 {
-        let message = format!("what the journal says of it is damaged ({what}); see that nobody has it, and release it");
+        let message =
+            format!("what the journal says of it is damaged ({what}); see that nobody has it, and release it");
         lost.push(format!("{device}: {what}"));
         // When that was, nobody knows.
         let mark = Mark { kind: MarkKind::Quarantined, reason: reasons::JOURNAL_CORRUPT.to_owned(), message, time: 0 };
@@ -139,12 +140,18 @@ mod tests {
     #[test]
     fn what_is_damaged_of_one_device_condemns_that_one() {
         let uid = Uuid::from_u128(7).to_string();
-        for path in [vec!["holds", &uid, "a", "taken"], vec!["resets", ONE, "clean"], vec!["modes", ONE], vec!["unreturned", ONE]] {
+        for path in [
+            vec!["holds", &uid, "a", "taken"],
+            vec!["resets", ONE, "clean"],
+            vec!["modes", ONE],
+            vec!["unreturned", ONE],
+        ] {
             let mut journal = journal();
             *path.iter().fold(&mut journal, |at, key| &mut at[*key]) = "\u{0}".into();
             let (record, lost) = read(&journal).unwrap();
             assert_eq!(lost.len(), 1, "{path:?}: {lost:?}");
-            let marks: BTreeMap<_, _> = record.marks.iter().map(|(id, mark)| (id.as_str(), mark.reason.as_str())).collect();
+            let marks: BTreeMap<_, _> =
+                record.marks.iter().map(|(id, mark)| (id.as_str(), mark.reason.as_str())).collect();
             assert_eq!(marks, BTreeMap::from([(ONE, "JournalCorrupt")]), "{path:?}");
             assert!(record.holds[&Uuid::from_u128(7)].contains_key("b") && record.resets.contains_key(OTHER));
         }

@@ -13,8 +13,8 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::Inner;
-use super::helper::Looked;
 use super::find;
+use super::helper::Looked;
 use super::obstacle::{self, Obstacle};
 use super::owners;
 use super::record::{Cleaned, Mark, MarkKind, Record};
@@ -106,6 +106,20 @@ impl<'a> Session<'a> {
         self.settle(device, outcome).await.unwrap_or_else(|obstacle| Err(Setback::Unknown(obstacle)))
     }
 
+    /// A plan for a mode. A GPU whose last change of mode was cut short says what it is only once it is back on its driver: what
+    /// is left to be done then is a plan of its own.
+    pub async fn carry_out_mode(
+        &mut self,
+        asker: Option<Uuid>,
+        gpu: PciAddress,
+        wish: &Wish,
+        plan: Plan,
+    ) -> Result<(), Setback> {
+        self.carry_out(&gpu.to_string(), plan).await?;
+        let rest = self.plan(asker, wish).await.map_err(|refusal| Setback::AsBefore(refusal.into()))?;
+        self.carry_out(&gpu.to_string(), rest).await.map(drop)
+    }
+
     /// The mark that forbids every write to the device, or to the card of which it is a function.
     async fn untouchable(&self, device: &str) -> Option<Obstacle> {
         let record = self.record().await;
@@ -115,11 +129,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes down what became of a plan, and looks. An obstacle: that could not be done.
-    async fn settle(
-        &mut self,
-        device: &str,
-        outcome: Outcome,
-    ) -> Result<Result<Vec<ResetRecord>, Setback>, Obstacle> {
+    async fn settle(&mut self, device: &str, outcome: Outcome) -> Result<Result<Vec<ResetRecord>, Setback>, Obstacle> {
         let (resets, result) = match outcome {
             Outcome::Applied { resets } => (resets, Ok(())),
             Outcome::Failed(failure) => {

@@ -188,7 +188,9 @@ impl Record {
                 grave.stop_timeout_seconds = grave.stop_timeout_seconds.min(stop_timeout_seconds);
                 grave.generation = grave.generation.max(generation);
             }
-            None => self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, removed: false, gone: false }),
+            None => {
+                self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, removed: false, gone: false })
+            }
         }
         // Whatever was to follow is what this buries.
         self.after = None;

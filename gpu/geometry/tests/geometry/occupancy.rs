@@ -135,9 +135,15 @@ fn all_media_engines_are_nobody_elses() {
         taken.fits(&board, board.profile(name).expect("listed"), start).map(|claim| taken.union(claim.atoms))
     };
     let all = cut(Occupancy::EMPTY, "1g.24gb+me.all", 0).expect("fits");
-    assert_eq!(all.atoms().map(|atom| atom.to_string()).collect::<Vec<_>>(), ["m0", "c0", "e0", "e1", "e2", "e3", "me0"]);
+    assert_eq!(
+        all.atoms().map(|atom| atom.to_string()).collect::<Vec<_>>(),
+        ["m0", "c0", "e0", "e1", "e2", "e3", "me0"]
+    );
     for other in &names[..4] {
-        assert_eq!(cut(all, other, 1), Err(Misfit::EnginesShort { needs: if *other == names[3] { 4 } else { 1 }, free: 0 }));
+        assert_eq!(
+            cut(all, other, 1),
+            Err(Misfit::EnginesShort { needs: if *other == names[3] { 4 } else { 1 }, free: 0 })
+        );
     }
     let full = (1..4).try_fold(all, |taken, at| cut(taken, "1g.24gb-me", at)).expect("those need none");
     assert_eq!(full, Occupancy::whole(&board));

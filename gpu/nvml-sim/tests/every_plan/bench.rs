@@ -101,7 +101,8 @@ impl Bench {
             }
         }
         // A reset has several ways: it fails when none works.
-        for (index, step) in steps.iter().enumerate().filter(|(index, _)| !reached.contains(index)).collect::<Vec<_>>() {
+        for (index, step) in steps.iter().enumerate().filter(|(index, _)| !reached.contains(index)).collect::<Vec<_>>()
+        {
             let Step::Reset { address, .. } = step else { panic!("{step:?} never failed") };
             let fault = Fault::answer(&format!("write /sys/bus/pci/devices/{address}/reset"), Answer::Errno(25));
             assert_eq!(self.fail(steps, before, fault, &mut false), Some(index), "{step:?}");

@@ -79,7 +79,11 @@ fn trial() {
         failed += bench.fail_operations(&steps, &before);
     }
     // Of a reset nothing is left to be seen: it is always still to be done.
-    if matches!(wish, Wish::NoUsb { .. }) { bench.apply_all(&steps) } else { bench.fulfil(&wish) }
+    if matches!(wish, Wish::NoUsb { .. }) {
+        bench.apply_all(&steps)
+    } else {
+        bench.fulfil(&wish)
+    }
     println!("{name}: {} steps, {failed} operations failed", steps.len());
 }
 

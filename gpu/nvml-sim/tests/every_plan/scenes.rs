@@ -69,9 +69,8 @@ impl Scenes {
     /// A network card, a drive.
     fn card(&mut self, board: &Board) {
         let hardware = Hardware::new(vec![Slot::new(board, 0x41)]);
-        let four = || -> Wished {
-            Box::new(|_| Wish::VirtualFunctions { physical: at(CARD), count: 4, autoprobe: false })
-        };
+        let four =
+            || -> Wished { Box::new(|_| Wish::VirtualFunctions { physical: at(CARD), count: 4, autoprobe: false }) };
         self.there_and_back(board.name, "passthrough", &hardware, Vec::new, passthrough);
         self.there_and_back(board.name, "functions", &hardware, Vec::new, four);
         let one = || -> Wished { Box::new(|host| Wish::Passthrough { address: function(host, 2) }) };
@@ -105,7 +104,9 @@ impl Scenes {
         }
         if shape.vgpu_types.iter().any(|known| !slices(&known.kind)) {
             let before = || vec![mode(Mode::MigVgpu)];
-            self.there_and_back(board.name, "MIG-backed vGPU", &hardware, before, || mig_backed(0, Flavour::VgpuVendor));
+            self.there_and_back(board.name, "MIG-backed vGPU", &hardware, before, || {
+                mig_backed(0, Flavour::VgpuVendor)
+            });
             self.there_and_back(board.name, "MIG-backed mdev", &older, before, || mig_backed(0, Flavour::VgpuMdev));
             let beside = || vec![mode(Mode::MigVgpu), mig_backed(0, Flavour::VgpuVendor)];
             let other = || mig_backed(1, Flavour::VgpuVendor);

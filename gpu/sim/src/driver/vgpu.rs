@@ -262,7 +262,11 @@ mod tests {
             remove_mdev(&mut gpu, vf(0), eight).unwrap();
         }
         assert_eq!(room(&gpu).len(), 5);
-        assert_eq!(creatable_types(&vgpu_host(&H100_SXM_80GB, false), vf(0)), [], "a board with functions is none itself");
+        assert_eq!(
+            creatable_types(&vgpu_host(&H100_SXM_80GB, false), vf(0)),
+            [],
+            "a board with functions is none itself"
+        );
     }
 
     #[test]

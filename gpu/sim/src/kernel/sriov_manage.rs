@@ -53,9 +53,9 @@ pub fn sriov_manage(root: &Path, gpu: PciAddress, enable: bool) -> io::Result<Re
         return Ok(Ok(()));
     }
     if !enable {
-        for function in &functions {
-            part(root, "functions off", gpu, |session| off(session, *function, &[NVIDIA, VFIO_PCI]))?;
-        }
+        part(root, "functions off", gpu, |session| {
+            functions.iter().try_for_each(|function| off(session, *function, &[NVIDIA, VFIO_PCI]))
+        })?;
     }
     part(root, "unbindLock", gpu, |session| bind::unbind_lock(session, &gpu.to_string(), "1"))?;
     if Session::open(root)?.gpu(gpu).is_some_and(|gpu| !gpu.unbind_locked) {

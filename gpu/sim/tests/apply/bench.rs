@@ -130,11 +130,14 @@ fn carve(board: &Board) -> Vec<Scene> {
     let (gpu, hardware) = (at(GPU), one(board));
     let piece = |n: u16, placement: Span| {
         let create = Step::CreateGpuInstance { gpu, profile: profile.clone(), placement };
-        vec![create, Step::SetVgpuType {
-            function: function(board, gpu, n),
-            type_name: type_name.clone(),
-            placement: Some(placement),
-        }]
+        vec![
+            create,
+            Step::SetVgpuType {
+                function: function(board, gpu, n),
+                type_name: type_name.clone(),
+                placement: Some(placement),
+            },
+        ]
     };
     let (one, other) = (piece(0, spans[0]), piece(1, *spans.last().unwrap()));
     let in_use = [mig_vgpu_mode(gpu), one].concat();
@@ -156,11 +159,8 @@ fn time_sliced(board: &Board) -> Option<Scene> {
     board.pci.sriov?;
     let before = vec![Step::SriovManage { gpu, enable: true }];
     let mixed = Step::SetHeterogeneous { gpu, placement: None, from: false, to: true };
-    let vgpu = |n| Step::SetVgpuType {
-        function: function(board, gpu, n),
-        type_name: type_name.clone(),
-        placement: None,
-    };
+    let vgpu =
+        |n| Step::SetVgpuType { function: function(board, gpu, n), type_name: type_name.clone(), placement: None };
     Some(Scene { name: format!("{}: time-sliced", board.name), hardware, before, plan: vec![mixed, vgpu(0), vgpu(1)] })
 }
 

@@ -129,7 +129,10 @@ fn a_vgpu_on_another_instance_than_the_plans_goes_at_once() {
     };
     let placement = Some(croft_gpu::gpu::Span { start: placed.start - placed.size, ..placed });
     let failure = refused(&bench, &[Step::SetVgpuType { function, type_name, placement }]);
-    assert!(failure.error.message.contains(&format!("the GPU instance at {}:{}", placed.start, placed.size)), "{failure}");
+    assert!(
+        failure.error.message.contains(&format!("the GPU instance at {}:{}", placed.start, placed.size)),
+        "{failure}"
+    );
     must_apply(&bench, &scene.plan[1..]);
 }
 

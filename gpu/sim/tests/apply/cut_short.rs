@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use croft_gpu::apply::{InProcess, Outcome, TakenBack, Undone};
-use croft_gpu::plan::Step;
 use croft_gpu::pci::PciAddress;
+use croft_gpu::plan::Step;
 use croft_gpu_sim::access::access;
 use croft_gpu_sim::faults::{self, Answer, Fault};
 use croft_gpu_sim::kernel::{Hardware, Process, SimHost, Slot};

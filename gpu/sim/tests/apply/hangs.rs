@@ -126,7 +126,8 @@ fn a_helper_dies_with_its_agent() {
     let file = bench.root().join("request");
     fs::write(&file, serde_json::to_vec(&request).unwrap()).unwrap();
     // A shell stands for the agent: it starts the helper, says its pid, and waits.
-    let script = format!("'{}' $$ <'{}' & echo $!; wait", env!("CARGO_BIN_EXE_croft-sim-device-helper"), file.display());
+    let script =
+        format!("'{}' $$ <'{}' & echo $!; wait", env!("CARGO_BIN_EXE_croft-sim-device-helper"), file.display());
     let mut agent = std::process::Command::new("/bin/sh")
         .args(["-c", &script])
         .stdout(std::process::Stdio::piped())

@@ -162,7 +162,9 @@ fn what_the_tool_left_half_done_is_brought_back_first() {
     };
     let back = |enable| Ok(vec![Step::SriovManage { gpu: at(GPU), enable }]);
     let (nvidia, stub) = (Some("nvidia"), Some("pci-pf-stub"));
-    assert_eq!(planned(&[], None, None), back(false));
+    let bound = Step::Bind { address: at(GPU), driver: "nvidia".to_owned() };
+    assert_eq!(planned(&[], None, None), Ok(vec![bound]));
+    assert_eq!(planned(&[VF], None, None), back(true));
     assert_eq!(planned(&[], stub, None), back(false));
     assert_eq!(planned(&[VF], stub, stub), back(true));
     assert_eq!(planned(&[VF], nvidia, None), back(true));

@@ -198,7 +198,10 @@ fn boards_with_graphics_put_vgpus_on_graphics_instances_alone() {
     let planned = |profile| crate::plan::plan(&host, &nobodys(), &wish("DC-1-24Q", Some(piece(profile, 3, 1))));
     let refusal = planned("1g.24gb").unwrap_err();
     assert_eq!((refusal.reason, refusal.fix.contains("1g.24gb+gfx")), (Reason::VgpuTypeMismatch, true));
-    assert_eq!(planned("1g.24gb+gfx").unwrap().steps, [create(piece("1g.24gb+gfx", 3, 1)), set("DC-1-24Q")]);
+    let there = piece("1g.24gb+gfx", 3, 1);
+    let (type_name, placement) = ("DC-1-24Q".to_owned(), Some(there.placement));
+    let set = Step::SetVgpuType { function: at(VFS[0]), type_name, placement };
+    assert_eq!(planned("1g.24gb+gfx").unwrap().steps, [create(there), set]);
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
-    match find::card_down(host, function).or_else(|| useless(host, function, gpu)) {
+    let none = unfinished(record, function).or_else(|| find::card_down(host, function));
+    match none.or_else(|| useless(host, function, gpu)) {
         Some(obstacle) => (State::Unusable, Some(obstacle)),
         None => (State::Available, None),
     }
@@ -129,6 +130,14 @@ fn foreign_slice(host: &Host, record: &Record, function: &PciFunction, gpu: &Gpu
     };
     let stray = mig.instances.iter().find(|instance| !held(instance))?;
     Some(format!("its GPU instance {} at {} is no instance's", stray.profile, stray.placement.start))
+}
+
+/// A GPU whose change of mode was cut short: brought back at the next look, and until then nothing can be made of it.
+fn unfinished(record: &Record, function: &PciFunction) -> Option<Obstacle> {
+    let off = function.driver.as_deref().is_none_or(|driver| driver == "pci-pf-stub");
+    let message = || format!("a change of the mode of {} was cut short; the agent finishes it", function.address);
+    let unfinished = off && record.modes.contains_key(&function.address);
+    unfinished.then(|| Obstacle::new(Reason::DriverUnsuitable.word(), message()))
 }
 
 /// Why it cannot be given away as this host is built.

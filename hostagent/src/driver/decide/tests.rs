@@ -435,7 +435,8 @@ fn a_refusal_is_failed_until_intent_changes_or_five_minutes_pass() {
     world.record.desired.as_mut().expect("desired").power_generation = 4;
     world.acts(Phase::Preparing, Action::Prepare);
     // Another action is another matter.
-    world.record.tombstone = Some(Grave { generation: 0, force: false, stop_timeout_seconds: 0, removed: false, gone: false });
+    world.record.tombstone =
+        Some(Grave { generation: 0, force: false, stop_timeout_seconds: 0, removed: false, gone: false });
     world.acts(Phase::Stopping, Action::Remove);
 }
 

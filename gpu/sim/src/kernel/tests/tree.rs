@@ -51,7 +51,8 @@ fn the_whole_look_at_a_host_finds_nothing_odd() {
         assert_eq!((holders[0].pid, holders[0].command.as_str()), (77, "nvidia-persiste"));
         assert_eq!(holders[0].unit.as_deref(), Some("nvidia-persistenced.service"));
         // Boards that make no functions carry their vGPUs themselves.
-        let parents = if makes_functions { host.virtual_functions(&gpu.to_string()).len() } else { look.gpus.devices.len() };
+        let parents =
+            if makes_functions { host.virtual_functions(&gpu.to_string()).len() } else { look.gpus.devices.len() };
         assert_eq!(look.vgpus.len(), parents, "{name}");
     }
 }
