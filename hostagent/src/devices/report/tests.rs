@@ -43,7 +43,8 @@ fn a_gpu_whose_change_of_mode_was_cut_short_is_not_to_be_had() {
     let host = Host::probe(&files, &nvml, &fabric);
     let mut record = Record::default();
     let stands = |record: &Record| {
-        let report = of(Some(Ok(&Looked { host: Host::probe(&files, &nvml, &fabric), boot_id: String::new() })), record);
+        let report =
+            of(Some(Ok(&Looked { host: Host::probe(&files, &nvml, &fabric), boot_id: String::new() })), record);
         let device = report.devices.into_iter().find(|device| device.name.ends_with(gpu)).expect("reported");
         (device.state(), device.message)
     };
