@@ -310,6 +310,16 @@ mod tests {
         assert_eq!(held(&root), [by(GPU, &[7, 8])].into());
     }
 
+    #[test]
+    fn the_kernel_tells_who_has_a_device_open() {
+        let _null = std::fs::File::open("/dev/null").unwrap();
+        let files = Files([(Node::char(1, 3), ["null".to_owned()].into())].into());
+        // Others' processes only root may look at.
+        let held = find(&HostFs::at("/").unwrap(), &files, &mut Vec::new());
+        let own = held["null"].iter().find(|holder| holder.pid == std::process::id()).unwrap();
+        assert_eq!(own.file, "/dev/null");
+    }
+
     /// The kernel shows no files of a first thread that has ended.
     #[test]
     fn a_process_whose_first_thread_ended_still_holds() {
