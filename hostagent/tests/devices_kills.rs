@@ -319,7 +319,7 @@ async fn a_give_back_killed_at_every_point_is_finished() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    for part in ["count", "functions on"] {
+    for part in ["stub", "count", "back", "functions on"] {
         let story = prepared().await;
         let (uid, machine) = (story.uid, story.lab.machine());
         let hang = Fault { times: Some(1), ..Fault::hang(&format!("sriov-manage: {part}")) };
