@@ -52,7 +52,8 @@ impl Files {
                 let parts = parts.into_iter().filter(|part| part != "access").map(|part| format!("{instance}/{part}"));
                 for part in parts.chain([instance.clone()]) {
                     let file = fs.read(&format!("{mig}/{part}/access")).if_there()?.unwrap_or_default();
-                    let number = file.lines().find_map(|line| line.strip_prefix("DeviceFileMinor:")?.trim().parse().ok());
+                    let number =
+                        file.lines().find_map(|line| line.strip_prefix("DeviceFileMinor:")?.trim().parse().ok());
                     if let Some(number) = number {
                         self.0.entry(Node::char(major, number)).or_default().insert(gpu.to_string());
                     }
@@ -67,7 +68,8 @@ impl Files {
 fn major(fs: &HostFs, driver: &str) -> Result<Option<u32>, FsError> {
     let table = fs.read("/proc/devices").if_present()?.unwrap_or_default();
     let mut characters = table.lines().take_while(|line| *line != "Block devices:");
-    Ok(characters.find_map(|line| line.trim_start().split_once(' ').filter(|(_, name)| *name == driver)?.0.parse().ok()))
+    Ok(characters
+        .find_map(|line| line.trim_start().split_once(' ').filter(|(_, name)| *name == driver)?.0.parse().ok()))
 }
 
 fn unread(what: &'static str, source: FsError) -> ProbeError {
@@ -256,9 +258,11 @@ mod tests {
             ("511:0", "vfio-dev/vfio0"),
             ("13:64", "input/input5/event0"),
         ];
-        let listed: Vec<_> = classes.iter().map(|(n, at)| (format!("sys/dev/char/{n}"), format!("{of}/{at}"))).collect();
+        let listed: Vec<_> =
+            classes.iter().map(|(n, at)| (format!("sys/dev/char/{n}"), format!("{of}/{at}"))).collect();
         let nodes: Vec<_> = classes.iter().map(|(n, at)| (format!("dev/{at}"), format!("char {n}"))).collect();
-        let fds: Vec<_> = (7..).zip(classes).map(|(n, (_, at))| (format!("proc/{n}/fd/3"), format!("/dev/{at}"))).collect();
+        let fds: Vec<_> =
+            (7..).zip(classes).map(|(n, (_, at))| (format!("proc/{n}/fd/3"), format!("/dev/{at}"))).collect();
         let root = tree(&nodes, &[listed, fds].concat());
         assert_eq!(held(&root), [by(GPU, &[7, 8, 9, 10, 11])].into(), "keys are only listened to");
     }
@@ -304,6 +308,16 @@ mod tests {
             &[("proc/7/fd/3", "/dev/nvidia-caps/nvidia-cap12"), ("proc/8/fd/3", "/dev/nvidia-caps/nvidia-cap13")],
         );
         assert_eq!(held(&root), [by(GPU, &[7, 8])].into());
+    }
+
+    #[test]
+    fn the_kernel_tells_who_has_a_device_open() {
+        let _null = std::fs::File::open("/dev/null").unwrap();
+        let files = Files([(Node::char(1, 3), ["null".to_owned()].into())].into());
+        // Others' processes only root may look at.
+        let held = find(&HostFs::at("/").unwrap(), &files, &mut Vec::new());
+        let own = held["null"].iter().find(|holder| holder.pid == std::process::id()).unwrap();
+        assert_eq!(own.file, "/dev/null");
     }
 
     /// The kernel shows no files of a first thread that has ended.

@@ -129,10 +129,8 @@ async fn what_no_reset_can_clean_is_doubted_before_it_goes_home() {
     let kernel = SimKernel::at(host.machine.as_ref().expect("machine").root());
     kernel.write(&format!("/sys/bus/pci/devices/{NVME}/reset_method"), "\n").expect("no reset");
     blindfold.falls_at(1);
-    host.plane.bury(uid, true, 0);
-    host.until_that(uid, "waits", |seen| seen.reason == "DevicesUnseen").await;
-    assert!(blindfold.off());
     goes(&host, uid).await;
+    assert!(blindfold.off());
     assert_eq!(host.device_is(NVME, State::Quarantined).await.reason, "DeviceNotCleaned");
 }
 
@@ -220,7 +218,7 @@ async fn a_journal_that_cannot_be_read_frees_nothing_and_can_be_put_right() {
     assert_eq!(std::fs::read_to_string(&file).expect("journal"), "{ half");
     host.agent.kill();
     std::fs::write(&file, whole_file).expect("put right");
-    host.policy(None).await;
+    host.plane.set_policy(None);
     host.start_agent().await;
     goes(&host, uid).await;
     assert_eq!(host.tree(), before);
@@ -295,34 +293,6 @@ async fn a_card_in_quarantine_gives_no_functions_away() {
     is_released(&host, NIC, 1).await;
     host.policy(layout(NIC, 4)).await;
     host.device_is("0000:81:10.2", State::Available).await;
-}
-
-#[tokio::test]
-async fn a_way_home_that_fails_is_given_time() {
-    let host = devbox().await;
-    let uid = has(&host, host.piece("drive", NVME, whole).await).await;
-    let root = host.machine.as_ref().expect("machine").root().to_owned();
-    let refuses =
-        Fault::answer("write /sys/bus/pci/drivers/nvme/bind|write /sys/bus/pci/drivers_probe", Answer::Errno(16));
-    let refuses = Fault { device: Some(NVME.parse().expect("address")), ..refuses };
-    faults::set(&root, &[refuses]).expect("fault");
-    host.plane.bury(uid, true, 0);
-    host.until_that(uid, "waits", |seen| seen.reason == "DeviceStepFailed").await;
-    // The clock stands still: however often it is reported that it was reset, there is no other try.
-    for _ in 0..2 {
-        let other = has(&host, host.piece("hsm", DONGLE, usb).await).await;
-        goes_now(&host, other).await;
-    }
-    assert_ne!(host.plane.observed(uid).phase(), Phase::Absent);
-    faults::set(&root, &[]).expect("no fault");
-    goes(&host, uid).await;
-    host.device_is(NVME, State::Available).await;
-}
-
-/// Without the clock.
-async fn goes_now(host: &Host, uid: Uuid) {
-    host.plane.bury(uid, true, 0);
-    host.until(uid, Phase::Absent).await;
 }
 
 /// What was fenced cannot run any more; that its device does not come home is a matter of that device.

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use croft_gpu_sim::faults::{self, Fault};
 use croft_gpu_sim::kernel::{SimHost, dump};
 use croft_hostagent::crash;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
@@ -312,4 +313,35 @@ async fn a_give_back_killed_at_every_point_is_finished() {
         deaths += usize::from(story.give_back(&point).await);
     }
     assert!(deaths >= 12, "only {deaths} of the points were reached");
+}
+
+/// NVIDIA's tool takes seconds, in which the GPU is off its driver: whoever restarts the agent then restarts it in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for part in ["stub", "count", "back", "functions on"] {
+        let story = prepared().await;
+        let (uid, machine) = (story.uid, story.lab.machine());
+        let hang = Fault { times: Some(1), ..Fault::hang(&format!("sriov-manage: {part}")) };
+        faults::set(&machine, &[hang]).expect("faults");
+        let mut agent = story.lab.agent(None);
+        fake::eventually("the tool is in the middle", async || {
+            let text = std::fs::read_to_string(machine.join("run/croft-sim/faults.json")).expect("faults");
+            let left: Vec<Fault> = serde_json::from_str(&text).expect("faults");
+            if left[0].times == Some(0) { Ok(()) } else { Err(story.lab.log()) }
+        })
+        .await;
+        agent.kill().expect("kill");
+        agent.wait().expect("wait");
+        story.lab.plane.cut();
+        story.lab.plane.lock().sync_done = None;
+        faults::set(&machine, &[]).expect("faults");
+        // The tool has turned persistence on; how it was before died with who knew.
+        let mut nvidia = croft_gpu_sim::state::Nvidia::open(&machine).expect("state");
+        nvidia.gpus.iter_mut().for_each(|gpu| gpu.persistence = false);
+        nvidia.save().expect("state");
+        drop(nvidia);
+        story.lab.drive("never", part, move |plane| runs(&plane.observed(uid))).await;
+        story.give_back("never").await;
+    }
 }

@@ -12,6 +12,7 @@ use croft_gpu::identity::{Identity, Sameness};
 use croft_gpu::nvml::NvmlSource;
 use croft_gpu::pci::PciAddress;
 use croft_gpu_sim::boards::H200_SXM_141GB;
+use croft_gpu_sim::clients;
 use croft_gpu_sim::kernel::{Hardware, Process, SimHost, Slot};
 
 const GPU: &str = "0000:41:00.0";
@@ -159,6 +160,38 @@ fn who_has_a_device_open_is_named() {
 
     bench.host.end(4711).unwrap();
     assert!(!bench.look(&silent()).holders.contains_key(NIC));
+}
+
+/// A pod that has the host's `/dev` below `/host`, as device plugins and exporters have.
+#[test]
+fn who_has_a_device_open_under_another_name_has_it_all_the_same() {
+    let bench = Bench::new("devbox");
+    bench.bind(NIC, "vfio-pci");
+    fs::create_dir(bench.host.root().join("host")).unwrap();
+    std::os::unix::fs::symlink("../dev", bench.host.root().join("host/dev")).unwrap();
+    let group =
+        bench.look(&silent()).pci.devices.iter().find(|known| known.address == at(NIC)).unwrap().iommu_group.unwrap();
+    let exporter = Process::new(812, "dcgm-exporter", "cri-containerd-1.scope");
+    for (device, file) in [(GPU, "/host/dev/nvidia0".to_owned()), (NIC, format!("/host/dev/vfio/{group}"))] {
+        bench.host.hold(&exporter, &file).unwrap();
+        let host = bench.look(&silent());
+        let [holder] = &host.holders[device][..] else { panic!("{:?}", host.holders) };
+        assert_eq!((holder.pid, &holder.file), (812, &file));
+    }
+    // And the kernel waits for it as for anybody.
+    assert_eq!(clients::of(bench.host.root(), 0).unwrap(), [812]);
+    assert_eq!(clients::of_function(bench.host.root(), at(NIC)).unwrap(), [812]);
+}
+
+/// With an interface that was moved to a pod's network nothing of it is left in the host's but the function and its driver.
+#[test]
+fn a_card_whose_interface_is_a_pods_is_held() {
+    let bench = Bench::new("devbox");
+    assert!(!bench.look(&silent()).holders.contains_key(NIC));
+    fs::remove_file(bench.host.root().join("sys/class/net/enp129s0")).unwrap();
+    let net = bench.host.root().join(format!("sys/bus/pci/devices/{NIC}/net"));
+    fs::remove_dir_all(net.join("enp129s0")).unwrap();
+    assert_eq!(bench.look(&silent()).holders[NIC][0].command, "kernel");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub fn set_override(fs: &HostFs, address: PciAddress, driver: Option<&str>) -> R
 
 /// By `driver_override` for the moment, whatever it is otherwise: no other driver takes the device then, and a virtual
 /// function whose physical one has autoprobe off is bound at all (`pci_device_can_probe`).
-pub fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
+fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
     let standing = standing::driver_override(fs, address)?;
     let foreign = standing.as_deref() != Some(driver);
     if foreign {

@@ -12,7 +12,7 @@ use std::thread;
 use rustix::io::Errno;
 
 use super::access::{Access, Result};
-use super::effect::{bind, unbind};
+use super::effect::unbind;
 use super::error::StepError;
 use super::standing;
 use crate::error::IfPresent;
@@ -37,7 +37,7 @@ pub fn run(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
         for function in standing::functions(fs, gpu)? {
             if off_drivers(fs, function)? {
                 take_off_stub(fs, function)?;
-                bind(fs, function, "nvidia")?;
+                bind(fs, function)?;
             }
         }
     }
@@ -66,11 +66,16 @@ fn home(fs: &HostFs, gpu: PciAddress) -> Result<()> {
         Err(error) if error.errno() == Some(Errno::NODEV.raw_os_error()) => {}
         removed => drop(removed.if_present()?),
     }
-    bind(fs, gpu, "nvidia")?;
+    bind(fs, gpu)?;
     match standing::driver(fs, gpu)?.as_deref() {
         Some("nvidia") => Ok(()),
         _ => Err(StepError::new(format!("{gpu} was left without a driver, and nvidia does not take it"))),
     }
+}
+
+/// Without an override for the moment, which would stay if this were cut short in its turn.
+fn bind(fs: &HostFs, function: PciAddress) -> Result<()> {
+    Ok(fs.write("/sys/bus/pci/drivers/nvidia/bind", &function.to_string())?)
 }
 
 /// It fails while anybody has an NVML session open, and monitoring opens one every few seconds: so it is tried again.

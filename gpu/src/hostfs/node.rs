@@ -68,7 +68,8 @@ impl HostFs {
     pub fn node(&self, path: &str) -> Result<Option<Node>, FsError> {
         /// `block 4294967295:4294967295`
         const LONGEST: i64 = 28;
-        let stat = self.open(path, OFlags::PATH).and_then(fstat).map_err(|errno| self.failed("look at", path, errno))?;
+        let stat =
+            self.open(path, OFlags::PATH).and_then(fstat).map_err(|errno| self.failed("look at", path, errno))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_size <= LONGEST => Ok(self.read(path)?.parse().ok()),
             kind => Ok(Node::of(kind, major(stat.st_rdev), minor(stat.st_rdev))),
@@ -150,7 +151,8 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         let plain = tempfile::tempfile().unwrap();
         let mut found = Vec::new();
-        let any = HostFs::at("/").unwrap().open_nodes("/proc/self/fd", |name, node| found.push((name.to_owned(), node)));
+        let any =
+            HostFs::at("/").unwrap().open_nodes("/proc/self/fd", |name, node| found.push((name.to_owned(), node)));
         assert!(any.unwrap());
         assert!(found.contains(&(null.as_raw_fd().to_string(), Node::char(1, 3))), "{found:?}");
         let plain = plain.as_raw_fd().to_string();

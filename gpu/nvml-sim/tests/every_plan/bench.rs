@@ -61,6 +61,17 @@ impl Bench {
         dump(&self.root).unwrap()
     }
 
+    /// A tree has thousands of lines, most of which are the same.
+    fn is_as(&self, before: &str, at: &str) {
+        let now = self.dump();
+        if now != before {
+            let only = |text: &str, other: &str| -> Vec<String> {
+                text.lines().filter(|line| !other.lines().any(|known| known == *line)).map(str::to_owned).collect()
+            };
+            panic!("{at}\nwas: {:#?}\nis: {:#?}", only(before, &now), only(&now, before));
+        }
+    }
+
     pub fn plan(&self, wish: &Wish) -> Vec<Step> {
         plan(&self.look(), &Owners::default(), wish).unwrap_or_else(|refusal| panic!("{wish:?}: {refusal}")).steps
     }
@@ -140,13 +151,13 @@ impl Bench {
             Outcome::Failed(failure) => {
                 assert!(*struck, "with no fault at all: {failure}");
                 assert_eq!(failure.undone, Undone::Whole, "{at}: {failure}");
-                assert_eq!(self.dump(), before, "{at}: {failure}");
+                self.is_as(before, &format!("{at}: {failure}"));
                 Some(failure.index)
             }
             // It was tried again, or nobody needed the answer, or there was no such operation.
             Outcome::Applied { .. } => {
                 self.apply_all(&steps.iter().rev().filter_map(Step::undo).collect::<Vec<_>>());
-                assert_eq!(self.dump(), before, "{at}");
+                self.is_as(before, &at);
                 None
             }
             Outcome::Stuck(stuck) => panic!("{at}: {stuck}"),

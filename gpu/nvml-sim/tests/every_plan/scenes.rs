@@ -166,7 +166,9 @@ fn mig_backed(n: usize, flavour: Flavour) -> Wished {
         let Mig::Supported(mig) = &gpu.mig else { panic!("{:?}", gpu.mig) };
         let fitting = gpu.vgpu_types.iter().find_map(|known| {
             let profile = mig.profiles.iter().find(|other| Some(&other.name) == known.mig_profile.as_ref())?;
-            (profile.placements.len() > 1 && profile.max_count > 1).then_some((known.name.clone(), profile))
+            // One that fills its instance: into the room of another the driver might put the next.
+            let alone = known.max_count == Some(1) && profile.max_count > 1;
+            (profile.placements.len() > 1 && alone).then_some((known.name.clone(), profile))
         });
         let (type_name, profile) = fitting.unwrap();
         let placement: Span = profile.placements[n];

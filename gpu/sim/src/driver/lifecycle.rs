@@ -8,6 +8,7 @@ use crate::state::{Ecc, GpuState, Nvidia, VfState};
 /// The nvidia driver has taken the function.
 pub fn bound(gpu: &mut GpuState) {
     gpu.driver_loaded = true;
+    gpu.unbind_locked = false;
     gpu.ecc = Ecc { volatile_corrected: 0, volatile_uncorrected: 0, ..gpu.ecc };
 }
 

@@ -39,8 +39,10 @@ pub fn dump(root: &Path) -> io::Result<String> {
 
 fn is_made_up(path: &str) -> bool {
     let capability = path.starts_with("proc/driver/nvidia/capabilities/gpu") && path.contains("/gi");
-    // Of USB devices, by their numbers.
-    capability || path.starts_with("sys/dev/char/189:") || path.starts_with("dev/nvidia-caps/") || path.ends_with("/nvidia/gpu_instance_id")
+    // Files of USB and VFIO devices are numbered in the order in which those come.
+    let counted =
+        path.contains("/vfio-dev/") || ["sys/dev/char/189:", "sys/dev/char/511:"].iter().any(|by| path.starts_with(by));
+    capability || counted || path.starts_with("dev/nvidia-caps/") || path.ends_with("/nvidia/gpu_instance_id")
 }
 
 fn of_gpu(gpu: &GpuState) -> String {

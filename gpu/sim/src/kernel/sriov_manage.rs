@@ -81,7 +81,9 @@ pub fn sriov_manage(root: &Path, gpu: PciAddress, enable: bool) -> io::Result<Re
 /// How many functions the GPU can have, and those that it has.
 fn able(session: &Session, gpu: PciAddress) -> Result<(u16, Vec<PciAddress>), SriovManageError> {
     let function = session.machine.functions.get(&gpu).filter(|function| !function.is_virtual());
-    let function = function.filter(|_| session.machine.drivers.contains(NVIDIA));
+    let left_by_it = |driver: &String| [NVIDIA, STUB].contains(&driver.as_str());
+    let function = function.filter(|function| function.driver.as_ref().is_none_or(left_by_it));
+    let function = function.filter(|_| session.is_gpu(gpu));
     let function = function.ok_or(SriovManageError::NoGpu(gpu))?;
     let total = function.total_functions();
     if !session.machine.flavour.makes_vgpus() || total == 0 {

@@ -42,7 +42,9 @@ pub(super) fn entries(machine: &Machine) -> Entries {
     };
     entries.text(
         "proc/devices",
-        format!("Character devices:\n  1 mem\n 10 misc\n189 usb_device\n{nvidia_devices}\nBlock devices:\n259 blkext\n"),
+        format!(
+            "Character devices:\n  1 mem\n 10 misc\n189 usb_device\n{nvidia_devices}\nBlock devices:\n259 blkext\n"
+        ),
     );
     if has_nvidia {
         nvidia(&mut entries, machine);
@@ -59,7 +61,8 @@ fn nvidia(entries: &mut Entries, machine: &Machine) {
     entries.text("proc/driver/nvidia-caps/mig-minors", capability::mig_minors());
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/config", 1, 0o400);
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/monitor", 2, 0o444);
-    for (node, major, minor) in [("nvidiactl", NVIDIA_MAJOR, 255), ("nvidia-uvm", 509, 0), ("nvidia-uvm-tools", 509, 1)] {
+    for (node, major, minor) in [("nvidiactl", NVIDIA_MAJOR, 255), ("nvidia-uvm", 509, 0), ("nvidia-uvm-tools", 509, 1)]
+    {
         entries.node(format!("dev/{node}"), Node::char(major, minor));
     }
     if machine.flavour == crate::state::Flavour::VgpuMdev {
