@@ -25,6 +25,7 @@ struct Path {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fleet_every_device_path_there_and_back() {
     let Some(mut lab) = lab() else { return };
+    let bare = lab.state();
     let site = Site::start(&lab).await;
     let mut table = Table::new(lab.witness());
     table.row("plain guest", async |row| plain(&lab, &site, row).await).await;
@@ -38,6 +39,7 @@ async fn fleet_every_device_path_there_and_back() {
     }
     table.row("hot: USB by serial number", async |row| hot::usb(&lab, &site, row).await).await;
     table.row("hot: NIC function", async |row| hot::function(&lab, &site, row).await).await;
+    hot::end(&site).await;
     table.row("refused: a peer of the host's", async |row| refused::peer_in_the_way(&site, row).await).await;
     table.row("refused: somebody has it open", async |row| refused::held_open(&lab, &site, row).await).await;
     table.row("refused: its serial line is in use", async |row| refused::serial_line(&lab, &site, row).await).await;
@@ -47,6 +49,7 @@ async fn fleet_every_device_path_there_and_back() {
     if deaths::are_long() {
         table.row("a write that hangs", async |row| power::stuck(&mut lab, &site, row).await).await;
     }
+    table.row("left as it was found", async |row| leave(&lab, &site, &bare, row).await).await;
     println!("lab: the emulator lost {} interrupts", lab.lost_interrupts());
     table.close();
 }
@@ -99,8 +102,8 @@ async fn plain(lab: &LabHost, site: &Site, row: &mut Row) {
 
 /// Virtual functions by the host's layout, pools of what is alike, and the tenant's grants.
 async fn prepare(lab: &LabHost, site: &Site) {
-    site.functions(2).await;
-    site.functions_are_there(lab).await;
+    site.functions(Some(2)).await;
+    site.layout_is_so(lab).await;
     let device = |address: &str| vec![format!("hosts/lab/devices/{address}")];
     let ids = |id: &str| vec![id.to_owned()];
     let dongle = site.usb(USB_SERIALS[0]).await.name;
@@ -146,4 +149,13 @@ async fn there_and_back(lab: &LabHost, site: &Site, path: &Path, row: &mut Row) 
         if reset.method.is_empty() { reset.message } else { reset.method }
     });
     row.note("reset", reset.unwrap_or_else(|| "none recorded".to_owned()));
+}
+
+/// The agent goes, and with it its layout: whoever comes next has the host for themselves.
+async fn leave(lab: &LabHost, site: &Site, bare: &str, row: &mut Row) {
+    site.functions(None).await;
+    site.layout_is_so(lab).await;
+    lab.sh("systemctl disable -q --now croft-hostagent");
+    assert_eq!(lab.state(), bare);
+    row.note("back", "yes");
 }

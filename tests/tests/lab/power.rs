@@ -64,7 +64,7 @@ pub async fn stuck(lab: &mut LabHost, site: &Site, row: &mut Row) {
     lab.sh(&format!("systemd-run -q --unit lab-hidden python3 /mnt/lab/vfio.py hide {group} {vf}"));
     lab.until(Duration::from_secs(60), "the function is in use", "journalctl -q -u lab-hidden | grep -q held");
     let mut lap = Lap::start();
-    site.functions(0).await;
+    site.functions(Some(0)).await;
     let device = site.device_is(&name, v1::device::State::Stuck).await;
     row.took("given up", &mut lap);
     row.note("said", format!("{}: {}", device.reason, device.message));
@@ -82,6 +82,6 @@ pub async fn stuck(lab: &mut LabHost, site: &Site, row: &mut Row) {
     site.device_is(&name, v1::device::State::Available).await;
     lab.until(Duration::from_secs(60), "no function is left", &format!("test ! -e /sys/bus/pci/devices/{NIC}/virtfn0"));
     row.took("rebooted, and well", &mut lap);
-    site.functions(2).await;
-    site.functions_are_there(lab).await;
+    site.functions(Some(2)).await;
+    site.layout_is_so(lab).await;
 }

@@ -89,6 +89,10 @@ impl Site {
         self.api.get(TENANT, id).await.expect("it is there").status.unwrap_or_default()
     }
 
+    pub async fn is_there(&self, id: &str) -> bool {
+        self.api.get(TENANT, id).await.is_ok()
+    }
+
     pub async fn until(&self, id: &str, wanted: State) -> v1::InstanceStatus {
         patiently(&format!("{id} is {wanted:?}"), || async {
             let status = self.instance(id).await;
@@ -154,18 +158,18 @@ impl Site {
         .await
     }
 
-    /// How many virtual functions the operator wants of the card.
-    pub async fn functions(&self, count: i32) {
-        let devices =
-            vec![v1::DeviceLayout { device: machine::NIC.to_owned(), virtual_functions: count, ..Default::default() }];
+    /// How many virtual functions the operator wants of the card; `None`: the layout says nothing of it any more.
+    pub async fn functions(&self, count: Option<i32>) {
+        let device = machine::NIC.to_owned();
+        let of_card = |virtual_functions| v1::DeviceLayout { device, virtual_functions, ..Default::default() };
         let name = format!("hosts/{HOST}/layout");
-        let layout = v1::HostLayout { name, devices, ..Default::default() };
+        let layout = v1::HostLayout { name, devices: count.map(of_card).into_iter().collect(), ..Default::default() };
         let request = v1::SetHostLayoutRequest { layout: Some(layout), ..Default::default() };
         self.api.hosts.clone().set_host_layout(request).await.expect("a layout");
     }
 
-    pub async fn functions_are_there(&self, lab: &LabHost) {
-        patiently("the host has its functions", || async {
+    pub async fn layout_is_so(&self, lab: &LabHost) {
+        patiently("the host is laid out so", || async {
             let request = v1::GetHostLayoutRequest { name: format!("hosts/{HOST}/layout") };
             let layout = self.api.hosts.clone().get_host_layout(request).await.expect("a layout").into_inner();
             if layout.settled { Ok(()) } else { Err((layout.problems, agent_log(lab))) }
