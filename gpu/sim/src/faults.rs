@@ -128,7 +128,8 @@ mod tests {
         assert_eq!(strike("nvmlDeviceSetMigMode", here), None, "no list at all");
 
         let busy = Answer::Nvml(19);
-        let once = Fault { device: Some(here), skip: 1, times: Some(1), ..Fault::answer("fmActivate*|nvmlDeviceSet*", busy) };
+        let once =
+            Fault { device: Some(here), skip: 1, times: Some(1), ..Fault::answer("fmActivate*|nvmlDeviceSet*", busy) };
         set(root.path(), &[once, Fault::answer("sriov-manage", Answer::Errno(16))]).unwrap();
         assert_eq!(strike("nvmlDeviceSetMigMode", there), None);
         assert_eq!(strike("nvmlDeviceGetMigMode", here), None);
