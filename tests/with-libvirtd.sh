@@ -25,9 +25,15 @@ if [ "${CROFT_BUBBLE:-}" != 1 ]; then
     CROFT_LAB_DIR=$(mktemp -d /var/tmp/croft-lab.XXXXXX)
     chmod 0711 "$CROFT_LAB_DIR"
     export CROFT_LAB_DIR CROFT_BUBBLE=1
-    # The child of unshare is process 1 of the bubble; --kill-child ends it, and so all of it, when we are ended.
+    # The child of unshare is process 1 of the bubble; --kill-child ends it, and so all of it, when unshare is ended.
+    unshare --net --mount --ipc --uts --pid --fork --kill-child --mount-proc "$0" "$@" &
+    bubble=$!
+    # unshare itself ignores the polite signals. Its child takes everything down in some seconds, or is given up.
+    trap 'pkill -TERM -P "$bubble" || true; timeout 5 tail --pid="$bubble" -f /dev/null || kill -KILL "$bubble" || true' TERM INT HUP
     status=0
-    unshare --net --mount --ipc --uts --pid --fork --kill-child --mount-proc "$0" "$@" || status=$?
+    wait "$bubble" || status=$?
+    # A signal ends the first wait, and not the bubble.
+    wait "$bubble" 2>/dev/null || true
     # What a killed guest could not take down itself: its (empty) control groups.
     if [ -s "$CROFT_LAB_DIR/cgroups" ]; then
         xargs -r rmdir -p --ignore-fail-on-non-empty <"$CROFT_LAB_DIR/cgroups" 2>/dev/null || true

@@ -29,8 +29,10 @@ struct Arguments {
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if words == [HELPER] {
-        return Ok(helper_main(Access::host));
+    if let [word, parent] = &words[..]
+        && word == HELPER
+    {
+        return Ok(helper_main(parent.parse()?, Access::host));
     }
     let arguments = arguments(&words)?;
     let fs = HostFs::at("/")?;
@@ -48,7 +50,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("{}", json!({ "plan": plan, "give_back": back }));
         return Ok(ExitCode::SUCCESS);
     }
-    let applier = Applier::new(ChildProcess::new("/proc/self/exe", [HELPER], site()), now);
+    let applier =
+        Applier::new(ChildProcess::new("/proc/self/exe", [HELPER, &std::process::id().to_string()], site()), now);
     let (mut steps, started) = (0, Instant::now());
     let outcome = applier.apply(&plan, &mut |work| {
         if matches!(work, Work::Do { .. }) && arguments.die_before == Some(steps) {

@@ -69,13 +69,44 @@ fn read(paths: &[PathBuf], answers: &mut Vec<Answer>) -> io::Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
+    let mut left = paths.iter();
+    let heard = listen(&mut child, &mut left, answers);
+    // Killed it goes as soon as the kernel lets it; then it is to be asked for, or it stays a zombie.
+    child.kill()?;
+    let (waits_for, heard) = match (heard, left.next()) {
+        (Ok(Heard::Nothing), Some(path)) => {
+            answers.push(Answer::HeldBack);
+            (path.clone(), Ok(()))
+        }
+        (Ok(Heard::End), Some(path)) => {
+            let error = io::Error::other(format!("the reader ended before {}", path.display()));
+            (PathBuf::new(), Err(error))
+        }
+        (heard, _) => (PathBuf::new(), heard.map(|_| ())),
+    };
+    GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).push((waits_for, child));
+    heard
+}
+
+enum Heard {
+    /// It closed its output.
+    End,
+    /// It was silent for too long.
+    Nothing,
+}
+
+fn listen<'p>(
+    child: &mut Child,
+    left: &mut impl Iterator<Item = &'p PathBuf>,
+    answers: &mut Vec<Answer>,
+) -> io::Result<Heard> {
     let Some(mut output) = child.stdout.take() else { return Err(io::Error::other("the reader has no output")) };
-    let (mut line, mut left) = (Vec::new(), paths.iter());
+    let mut line = Vec::new();
     loop {
         let mut chunk = [0; 4096];
         let length = match ready(&output)? {
             true => output.read(&mut chunk)?,
-            false => break,
+            false => return Ok(Heard::Nothing),
         };
         for byte in &chunk[..length] {
             if *byte != b'\n' {
@@ -86,20 +117,9 @@ fn read(paths: &[PathBuf], answers: &mut Vec<Answer>) -> io::Result<()> {
             }
         }
         if length == 0 {
-            child.wait()?;
-            return match left.next() {
-                None => Ok(()),
-                Some(path) => Err(io::Error::other(format!("the reader ended before {}", path.display()))),
-            };
+            return Ok(Heard::End);
         }
     }
-    // Killed it goes as soon as the kernel lets it.
-    child.kill()?;
-    if let Some(path) = left.next() {
-        GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), child));
-        answers.push(Answer::HeldBack);
-    }
-    Ok(())
 }
 
 fn ready(output: &impl std::os::fd::AsFd) -> io::Result<bool> {

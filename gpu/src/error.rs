@@ -57,6 +57,24 @@ impl<T> IfPresent<T> for Result<T, FsError> {
     }
 }
 
+/// For files of devices that may go while they are looked at: the kernel answers for one whose device is half gone, too.
+pub(crate) trait IfThere<T> {
+    /// `None` where nothing is at the path, or not any more.
+    fn if_there(self) -> Result<Option<T>, FsError>;
+}
+
+impl<T> IfThere<T> for Result<T, FsError> {
+    fn if_there(self) -> Result<Option<T>, FsError> {
+        const ESRCH: i32 = 3;
+        const ENXIO: i32 = 6;
+        const ENODEV: i32 = 19;
+        match self {
+            Err(error) if matches!(error.errno(), Some(ESRCH | ENXIO | ENODEV)) => Ok(None),
+            other => other.if_present(),
+        }
+    }
+}
+
 /// Something about a device, or about a whole bus, that could not be read. The device is there, and it may be in use.
 #[derive(Debug, thiserror::Error)]
 #[error("{device}: cannot tell its {what}")]

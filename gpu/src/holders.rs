@@ -5,120 +5,75 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bus::Inventory;
-use crate::error::{FsError, IfPresent as _, ProbeCause, ProbeError};
-use crate::host::{Holder, Mdev};
-use crate::hostfs::HostFs;
-use crate::pci::{PciAddress, PciFunction};
-use crate::usb::UsbDevice;
+use crate::error::{FsError, IfPresent as _, IfThere as _, ProbeCause, ProbeError};
+use crate::host::Holder;
+use crate::hostfs::{HostFs, Node};
+use crate::pci::PciAddress;
+use crate::seat;
 
-/// Which devices a file stands for.
+/// Which devices a file stands for: by address, mdev UUID or USB port.
 #[derive(Debug, Default)]
-pub(crate) struct Files(BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Files(BTreeMap<Node, BTreeSet<String>>);
 
 impl Files {
-    fn add(&mut self, file: String, device: impl ToString) {
-        self.0.entry(file).or_default().insert(device.to_string());
-    }
-
     /// `minors`: of `/dev/nvidia{minor}`.
-    pub fn of(
-        fs: &HostFs,
-        functions: &Inventory<PciFunction>,
-        mdevs: &[Mdev],
-        usb: &Inventory<UsbDevice>,
-        minors: &[(u32, PciAddress)],
-        errors: &mut Vec<ProbeError>,
-    ) -> Files {
+    pub fn read(fs: &HostFs, minors: &[(u32, PciAddress)], errors: &mut Vec<ProbeError>) -> Files {
         let mut files = Files::default();
-        for function in &functions.devices {
-            // A group is opened as a whole: its file is held on behalf of every device in it.
-            if let Some(group) = function.iommu_group {
-                files.add(format!("/dev/vfio/{group}"), function.address);
-            }
-            let entry = format!("/sys/bus/pci/devices/{}", function.address);
-            let device = format!("pci {}", function.address);
-            files.add_cdevs(fs, &entry, &device, &function.address.to_string(), errors);
+        if let Err(error) = files.add_listed(fs).and_then(|()| files.add_nvidia(fs, minors)) {
+            errors.push(unread("files of devices", error));
         }
-        for mdev in mdevs {
-            if let Some(group) = mdev.iommu_group {
-                files.add(format!("/dev/vfio/{group}"), &mdev.uuid);
+        files
+    }
+
+    fn add_listed(&mut self, fs: &HostFs) -> Result<(), FsError> {
+        for (kind, block) in [("char", false), ("block", true)] {
+            for (number, target) in fs.links(&format!("/sys/dev/{kind}")).if_present()?.unwrap_or_default() {
+                let devices = seat::of_node(fs, &target)?;
+                if let (Some(node), false) = (Node::numbered(block, &number), devices.is_empty()) {
+                    self.0.entry(node).or_default().extend(devices);
+                }
             }
-            let entry = format!("/sys/bus/mdev/devices/{}", mdev.uuid);
-            files.add_cdevs(fs, &entry, &format!("mdev {}", mdev.uuid), &mdev.uuid, errors);
         }
+        Ok(())
+    }
+
+    /// NVIDIA's driver tells the kernel nothing of its files.
+    fn add_nvidia(&mut self, fs: &HostFs, minors: &[(u32, PciAddress)]) -> Result<(), FsError> {
+        /// `NV_MAJOR_DEVICE_NUMBER`
+        const MAJOR: u32 = 195;
+        let capabilities = major(fs, "nvidia-caps")?;
         for (minor, gpu) in minors {
-            files.add(format!("/dev/nvidia{minor}"), gpu);
-        }
-        for device in &usb.devices {
-            files.add(format!("/dev/bus/usb/{:03}/{:03}", device.port.bus, device.device_number), &device.port);
-        }
-        files
-    }
-
-    /// Of single devices, by address or mdev UUID, without a look at the whole host.
-    pub fn of_these(fs: &HostFs, devices: &BTreeSet<String>, errors: &mut Vec<ProbeError>) -> Files {
-        let mut files = Files::default();
-        let minors = nvidia_minors(fs, errors);
-        for name in devices {
-            let (bus, address) = if let Ok(address) = name.parse::<PciAddress>() {
-                for (minor, _) in minors.iter().filter(|(_, gpu)| *gpu == address) {
-                    files.add(format!("/dev/nvidia{minor}"), name);
-                }
-                ("pci", name)
-            } else {
-                ("mdev", name)
-            };
-            let (entry, device) = (format!("/sys/bus/{bus}/devices/{address}"), format!("{bus} {address}"));
-            match fs.link_name(&format!("{entry}/iommu_group")).if_present() {
-                Ok(group) => group.into_iter().for_each(|group| files.add(format!("/dev/vfio/{group}"), name)),
-                Err(error) => {
-                    errors.push(ProbeError {
-                        device: device.clone(),
-                        what: "IOMMU group".into(),
-                        source: error.into(),
-                    });
+            self.0.entry(Node::char(MAJOR, *minor)).or_default().insert(gpu.to_string());
+            let Some(major) = capabilities else { continue };
+            // Who has a part of it has it.
+            let mig = format!("/proc/driver/nvidia/capabilities/gpu{minor}/mig");
+            for instance in fs.entries(&mig).if_there()?.unwrap_or_default() {
+                let parts = fs.entries(&format!("{mig}/{instance}")).if_there()?.unwrap_or_default();
+                let parts = parts.into_iter().filter(|part| part != "access").map(|part| format!("{instance}/{part}"));
+                for part in parts.chain([instance.clone()]) {
+                    let file = fs.read(&format!("{mig}/{part}/access")).if_there()?.unwrap_or_default();
+                    let number =
+                        file.lines().find_map(|line| line.strip_prefix("DeviceFileMinor:")?.trim().parse().ok());
+                    if let Some(number) = number {
+                        self.0.entry(Node::char(major, number)).or_default().insert(gpu.to_string());
+                    }
                 }
             }
-            files.add_cdevs(fs, &entry, &device, name, errors);
         }
-        files
+        Ok(())
     }
+}
 
-    /// The files by which a device is opened while its driver has it. VFIO's is the newer way, without the group:
-    /// `vfio-dev/vfio3` is `/dev/vfio/devices/vfio3`.
-    fn add_cdevs(&mut self, fs: &HostFs, entry: &str, device: &str, key: &str, errors: &mut Vec<ProbeError>) {
-        const BELOW: [(&str, &str, &[&str]); 3] = [
-            ("vfio-dev", "/dev/vfio/devices", &["vfio"]),
-            // A desktop, a compositor: a driver that is unbound below them leaves them with a device that is none.
-            ("drm", "/dev/dri", &["card", "renderD"]),
-            ("nvme", "/dev", &["nvme"]),
-        ];
-        let mut names = |directory: &str| match fs.entries(directory).if_present() {
-            Ok(names) => names.unwrap_or_default(),
-            Err(error) => {
-                let what = "files of its driver".into();
-                errors.push(ProbeError { device: device.to_owned(), what, source: error.into() });
-                Vec::new()
-            }
-        };
-        let mut found = Vec::new();
-        for (class, at, prefixes) in BELOW {
-            let names = names(&format!("{entry}/{class}")).into_iter();
-            let files = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
-            found.extend(files.map(|name| format!("{at}/{name}")));
-        }
-        // `sound/card0/pcmC0D0p` is `/dev/snd/pcmC0D0p`.
-        for card in names(&format!("{entry}/sound")) {
-            let names = names(&format!("{entry}/sound/{card}")).into_iter();
-            let files =
-                names.filter(|name| ["control", "pcm", "hw", "midi"].iter().any(|prefix| name.starts_with(prefix)));
-            found.extend(files.map(|name| format!("/dev/snd/{name}")));
-        }
-        for file in found {
-            self.add(file, key);
-        }
-    }
+/// Of a driver's character devices: `508 nvidia-caps`.
+fn major(fs: &HostFs, driver: &str) -> Result<Option<u32>, FsError> {
+    let table = fs.read("/proc/devices").if_present()?.unwrap_or_default();
+    let mut characters = table.lines().take_while(|line| *line != "Block devices:");
+    Ok(characters
+        .find_map(|line| line.trim_start().split_once(' ').filter(|(_, name)| *name == driver)?.0.parse().ok()))
+}
+
+fn unread(what: &'static str, source: FsError) -> ProbeError {
+    ProbeError { device: "holders".to_owned(), what: what.into(), source: source.into() }
 }
 
 /// Processes by device: PCI address, mdev UUID or USB port.
@@ -136,25 +91,17 @@ pub(crate) fn find(fs: &HostFs, files: &Files, errors: &mut Vec<ProbeError>) -> 
     };
     let (mut refused, mut first) = (0, None);
     for pid in processes.iter().filter_map(|name| name.parse::<u32>().ok()) {
-        let targets = match fs.links(&format!("/proc/{pid}/fd")) {
-            Ok(targets) => targets,
-            Err(error) if is_gone(&error) => continue,
+        let open = match open_files(fs, pid, files).if_there() {
+            Ok(open) => open.unwrap_or_default(),
             Err(error) => {
                 refused += 1;
                 first.get_or_insert(error);
                 continue;
             }
         };
-        let mut of_one = BTreeSet::new();
-        for target in targets {
-            let Some(file) = target.to_str() else { continue };
-            if files.0.contains_key(file) {
-                of_one.insert(file.to_owned());
-            }
-        }
-        for file in of_one {
-            let holder = Holder { pid, command: command(fs, pid), unit: unit(fs, pid), file: file.clone() };
-            for device in &files.0[&file] {
+        for (file, node) in open {
+            let holder = Holder { pid, command: command(fs, pid), unit: unit(fs, pid), file };
+            for device in &files.0[&node] {
                 holders.entry(device.clone()).or_default().push(holder.clone());
             }
         }
@@ -171,10 +118,31 @@ pub(crate) fn find(fs: &HostFs, files: &Files, errors: &mut Vec<ProbeError>) -> 
     holders
 }
 
-/// It ended between the listing and here.
-fn is_gone(error: &FsError) -> bool {
-    const ESRCH: i32 = 3;
-    error.is_absent() || error.errno() == Some(ESRCH)
+/// Those of its open files that count, as the process itself names them.
+fn open_files(fs: &HostFs, pid: u32, files: &Files) -> Result<BTreeSet<(String, Node)>, FsError> {
+    let mut open = BTreeSet::new();
+    let mut look = |directory: String| {
+        let mut found = Vec::new();
+        let any = fs.open_nodes(&directory, |descriptor, node| {
+            if files.0.contains_key(&node) {
+                found.push((format!("{directory}/{descriptor}"), node));
+            }
+        })?;
+        for (link, node) in found {
+            let name = fs.link(&link).if_there()?;
+            open.insert((name.map_or_else(|| node.to_string(), |name| name.to_string_lossy().into_owned()), node));
+        }
+        Ok(any)
+    };
+    if !look(format!("/proc/{pid}/fd"))? {
+        // The files of a process whose first thread has ended are the others'. Threads of the kernel have none either, and no others.
+        for thread in fs.entries(&format!("/proc/{pid}/task")).if_there()?.unwrap_or_default() {
+            if thread != pid.to_string() {
+                look(format!("/proc/{pid}/task/{thread}/fd")).if_there()?;
+            }
+        }
+    }
+    Ok(open)
 }
 
 /// It may have ended by now: it had the file open all the same.
@@ -248,26 +216,121 @@ mod tests {
         assert_eq!(parse_unit(""), None);
     }
 
+    const GPU: &str = "0000:03:00.0";
+
+    fn tree<S: AsRef<str>>(files: &[(S, S)], links: &[(S, S)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let place = |path: &S| {
+            let path = root.path().join(path.as_ref());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        for (path, text) in files {
+            std::fs::write(place(path), text.as_ref()).unwrap();
+        }
+        for (path, target) in links {
+            std::os::unix::fs::symlink(target.as_ref(), place(path)).unwrap();
+        }
+        root
+    }
+
+    fn held(root: &tempfile::TempDir) -> BTreeMap<String, Vec<u32>> {
+        let (fs, mut errors) = (HostFs::at(root.path()).unwrap(), Vec::new());
+        let minors = nvidia_minors(&fs, &mut errors);
+        let files = Files::read(&fs, &minors, &mut errors);
+        let found = find(&fs, &files, &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        found.into_iter().map(|(device, held)| (device, held.iter().map(|holder| holder.pid).collect())).collect()
+    }
+
+    fn by(device: &str, pids: &[u32]) -> (String, Vec<u32>) {
+        (device.to_owned(), pids.to_vec())
+    }
+
     #[test]
     fn files_of_a_driver_are_files_of_its_device() {
-        let root = tempfile::tempdir().unwrap();
-        let make = |path: &str| std::fs::create_dir_all(root.path().join(path)).unwrap();
-        for file in
-            ["drm/card0", "drm/renderD128", "drm/version", "nvme/nvme3", "sound/card1/pcmC1D0p", "sound/card1/id"]
-        {
-            make(&format!("sys/bus/pci/devices/0000:03:00.0/{file}"));
-        }
-        for (pid, file) in [(7, "dri/renderD128"), (8, "nvme3"), (9, "snd/pcmC1D0p"), (10, "dri/card1"), (11, "snd/id")]
-        {
-            make(&format!("proc/{pid}/fd"));
-            let link = root.path().join(format!("proc/{pid}/fd/3"));
-            std::os::unix::fs::symlink(format!("/dev/{file}"), link).unwrap();
-        }
-        let fs = HostFs::at(root.path()).unwrap();
-        let mut errors = Vec::new();
-        let files = Files::of_these(&fs, &BTreeSet::from(["0000:03:00.0".to_owned()]), &mut errors);
-        let held = find(&fs, &files, &mut errors);
-        let pids: Vec<u32> = held["0000:03:00.0"].iter().map(|holder| holder.pid).collect();
-        assert_eq!((pids, errors.len()), (vec![7, 8, 9], 0), "{errors:?}");
+        let of = "../../devices/pci0000:00/0000:03:00.0";
+        let classes = [
+            ("226:128", "drm/renderD128"),
+            ("116:3", "sound/card1/pcmC1D0p"),
+            ("231:192", "infiniband_verbs/uverbs0"),
+            ("249:0", "ptp/ptp0"),
+            ("511:0", "vfio-dev/vfio0"),
+            ("13:64", "input/input5/event0"),
+        ];
+        let listed: Vec<_> =
+            classes.iter().map(|(n, at)| (format!("sys/dev/char/{n}"), format!("{of}/{at}"))).collect();
+        let nodes: Vec<_> = classes.iter().map(|(n, at)| (format!("dev/{at}"), format!("char {n}"))).collect();
+        let fds: Vec<_> =
+            (7..).zip(classes).map(|(n, (_, at))| (format!("proc/{n}/fd/3"), format!("/dev/{at}"))).collect();
+        let root = tree(&nodes, &[listed, fds].concat());
+        assert_eq!(held(&root), [by(GPU, &[7, 8, 9, 10, 11])].into(), "keys are only listened to");
+    }
+
+    /// A pod that has the host's `/dev` below `/host`, a chroot, and one without an IOMMU.
+    #[test]
+    fn a_file_is_the_device_whichever_name_it_has() {
+        let root = tree(
+            &[
+                ("proc/driver/nvidia/gpus/0000:03:00.0/information", "Device Minor: \t 0\n"),
+                ("dev/nvidia0", "char 195:0"),
+                ("host/dev/gpu", "char 195:0"),
+                ("host/dev/other", "char 195:1"),
+                ("run/vfio", "char 235:1"),
+                ("sys/kernel/iommu_groups/12/devices/0000:04:00.0", ""),
+                ("sys/kernel/iommu_groups/12/devices/8c2a7e5e-7b0a-4ad2-9d5c-0e3f0c0ffee0", ""),
+            ],
+            &[
+                ("sys/dev/char/235:1", "../../devices/virtual/vfio/noiommu-12"),
+                ("proc/7/fd/3", "/host/dev/gpu"),
+                ("proc/7/fd/4", "/dev/nvidia0"),
+                ("proc/8/fd/3", "/host/dev/other"),
+                ("proc/9/fd/3", "/run/vfio"),
+            ],
+        );
+        let group = [by("0000:04:00.0", &[9]), by("8c2a7e5e-7b0a-4ad2-9d5c-0e3f0c0ffee0", &[9])];
+        let expected: BTreeMap<_, _> = [by(GPU, &[7, 7])].into_iter().chain(group).collect();
+        assert_eq!(held(&root), expected);
+    }
+
+    #[test]
+    fn who_has_a_part_of_a_gpu_has_the_gpu() {
+        let access = "DeviceFileMinor: 12\nDeviceFileMode: 256\n";
+        let root = tree(
+            &[
+                ("proc/driver/nvidia/gpus/0000:03:00.0/information", "Device Minor: \t 0\n"),
+                ("proc/driver/nvidia/capabilities/gpu0/mig/gi1/access", access),
+                ("proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access", "DeviceFileMinor: 13\n"),
+                ("proc/devices", "Character devices:\n  1 mem\n508 nvidia-caps\n\nBlock devices:\n  7 loop\n"),
+                ("dev/nvidia-caps/nvidia-cap12", "char 508:12"),
+                ("dev/nvidia-caps/nvidia-cap13", "char 508:13"),
+            ],
+            &[("proc/7/fd/3", "/dev/nvidia-caps/nvidia-cap12"), ("proc/8/fd/3", "/dev/nvidia-caps/nvidia-cap13")],
+        );
+        assert_eq!(held(&root), [by(GPU, &[7, 8])].into());
+    }
+
+    #[test]
+    fn the_kernel_tells_who_has_a_device_open() {
+        let _null = std::fs::File::open("/dev/null").unwrap();
+        let files = Files([(Node::char(1, 3), ["null".to_owned()].into())].into());
+        // Others' processes only root may look at.
+        let held = find(&HostFs::at("/").unwrap(), &files, &mut Vec::new());
+        let own = held["null"].iter().find(|holder| holder.pid == std::process::id()).unwrap();
+        assert_eq!(own.file, "/dev/null");
+    }
+
+    /// The kernel shows no files of a first thread that has ended.
+    #[test]
+    fn a_process_whose_first_thread_ended_still_holds() {
+        let root = tree(
+            &[("dev/nvme0", "char 240:0"), ("proc/7/task/7/comm", "x"), ("proc/7/fd/nothing", "")],
+            &[
+                ("sys/dev/char/240:0", "../../devices/pci0000:00/0000:03:00.0/nvme/nvme0"),
+                ("proc/7/task/9/fd/3", "/dev/nvme0"),
+            ],
+        );
+        std::fs::remove_file(root.path().join("proc/7/fd/nothing")).unwrap();
+        assert_eq!(held(&root), [by(GPU, &[7])].into());
     }
 }

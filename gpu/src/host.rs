@@ -24,7 +24,8 @@ pub struct Host {
     /// What else makes mediated devices, by name, with the types it makes: parents that are no PCI functions.
     pub mdev_parents: BTreeMap<String, Vec<MdevType>>,
     pub fabric: Fabric,
-    /// Processes that have a device's file open, by PCI address, mdev UUID or USB port.
+    /// Processes that have a device's file open, by PCI address, mdev UUID or USB port; and, without a process, what the host
+    /// itself uses it for.
     pub holders: BTreeMap<String, Vec<Holder>>,
     /// What the parts without an inventory of their own could not tell: of one device (`pci 0000:41:00.4`, `mdev 8c2a…`), or
     /// the whole part (`mdev`, `holders`), and then of no device.

@@ -15,6 +15,10 @@ use rustix::io::Errno;
 
 use crate::error::FsError;
 
+mod node;
+
+pub use node::Node;
+
 /// More than any file that is read through here holds (`/proc/cpuinfo` of a very large machine, `pci.ids`).
 const LARGEST: u64 = 8 << 20;
 
@@ -147,15 +151,19 @@ impl HostFs {
         }
     }
 
-    /// Where each symlink in a directory says that it leads, as a kernel lists a process's open files. One that goes in the
-    /// meantime is left out, as is what is no symlink.
-    pub fn links(&self, path: &str) -> Result<Vec<PathBuf>, FsError> {
-        let list = || -> io::Result<Vec<PathBuf>> {
+    /// Where each symlink in a directory says that it leads, by name. One that goes in the meantime is left out, as is what is no
+    /// symlink.
+    pub fn links(&self, path: &str) -> Result<Vec<(String, PathBuf)>, FsError> {
+        let list = || -> io::Result<Vec<(String, PathBuf)>> {
             let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
             let mut targets = Vec::new();
             for entry in Dir::read_from(&directory)? {
-                match readlinkat(&directory, entry?.file_name(), Vec::new()) {
-                    Ok(target) => targets.push(PathBuf::from(std::ffi::OsStr::from_bytes(target.to_bytes()))),
+                let entry = entry?;
+                match readlinkat(&directory, entry.file_name(), Vec::new()) {
+                    Ok(target) => targets.push((
+                        entry.file_name().to_string_lossy().into_owned(),
+                        PathBuf::from(std::ffi::OsStr::from_bytes(target.to_bytes())),
+                    )),
                     Err(Errno::INVAL | Errno::NOENT) => {}
                     Err(errno) => return Err(errno.into()),
                 }

@@ -48,7 +48,7 @@ pub struct UsbPort {
 }
 
 impl UsbPort {
-    fn parse(text: &str) -> Option<UsbPort> {
+    pub(crate) fn parse(text: &str) -> Option<UsbPort> {
         let (bus, ports) = text.split_once('-')?;
         let ports = ports.split('.').map(|port| port.parse().ok()).collect::<Option<_>>()?;
         let port = UsbPort { bus: bus.parse().ok()?, ports };
@@ -125,7 +125,7 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<UsbDevice,
 }
 
 /// A string that the device itself made up. Whoever plugs it in may put terminal escapes there: they are shown as `�`.
-fn own_string(fs: &HostFs, path: &str) -> Result<Option<String>, FsError> {
+pub(crate) fn own_string(fs: &HostFs, path: &str) -> Result<Option<String>, FsError> {
     use crate::error::IfPresent as _;
     let text = fs.attribute(path).if_present()?;
     let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };

@@ -59,14 +59,17 @@ fn vendor(fs: &HostFs, files: &str, types: &[SupportedVgpu]) -> Result<VgpuFunct
             Some(VgpuType { id, name: name.ok_or_else(unnamed)? })
         }
     };
-    let instance_file = format!("{files}/gpu_instance_id");
-    let gpu_instance = match fs.attribute(&instance_file) {
-        Err(error) if error.is_absent() || error.errno() == Some(ENXIO) => None,
+    Ok(VgpuFunction::Vendor { current, creatable, gpu_instance: gpu_instance(fs, files)? })
+}
+
+/// Which GPU instance a function's vGPU stands on, by the driver's files of the function; `None`: on none, or it does not say.
+pub(crate) fn gpu_instance(fs: &HostFs, files: &str) -> Result<Option<u32>, FsError> {
+    match fs.attribute(&format!("{files}/gpu_instance_id")) {
+        Err(error) if error.is_absent() || error.errno() == Some(ENXIO) => Ok(None),
         // A time-sliced one has none, in whichever way the driver writes that.
-        Ok(text) => text.parse::<u32>().ok().filter(|id| *id != u32::MAX),
-        Err(error) => return Err(error),
-    };
-    Ok(VgpuFunction::Vendor { current, creatable, gpu_instance })
+        Ok(text) => Ok(text.parse::<u32>().ok().filter(|id| *id != u32::MAX)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Below a header line `1428  : NVIDIA H200X-141C`; drivers have also written `NVIDIA A40-2Q 558`. Nothing but the header:

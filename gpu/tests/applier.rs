@@ -160,8 +160,8 @@ fn every_reset_leaves_a_record() {
     let (Outcome::Applied { resets }, _) = apply(&reset, [changed()]) else { panic!() };
     let [record] = &resets[..] else { panic!("{resets:?}") };
     assert_eq!(
-        (record.device, record.method.as_deref(), &record.outcome),
-        (address, Some("flr"), &ResetOutcome::Clean)
+        (record.device.as_str(), record.method.as_deref(), &record.outcome),
+        ("0000:41:00.0", Some("flr"), &ResetOutcome::Clean)
     );
     assert_eq!((record.started, record.ended), (1, 2));
 

@@ -99,6 +99,28 @@ impl Bench {
     }
 }
 
+/// A companion got its driver back, or somebody opened it, after the plan was made.
+#[test]
+fn a_bus_is_not_reset_under_a_neighbour_that_came_into_use() {
+    const COMPANION: &str = "0000:41:00.1";
+    let bench = Bench::new();
+    bench.group(COMPANION, 7);
+    let device = bench.root.path().join("sys/bus/pci/devices").join(COMPANION);
+    let on = |driver: &str| {
+        let link = device.join("driver");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(format!("../../drivers/{driver}"), link).unwrap();
+    };
+    on("snd_hda_intel");
+    let error = bench.reset(&["bus"], fine).unwrap_err();
+    assert!(error.contains("0000:41:00.1, on the same bus, is on snd_hda_intel"), "{error}");
+    assert!(bench.tried().is_empty());
+    on("vfio-pci");
+    bench.write(BRIDGE, "");
+    assert_eq!(bench.reset(&["bus"], fine).unwrap(), "bus");
+    assert_eq!(bench.tried(), ["bridge"]);
+}
+
 fn fine(_: &str, _: &Path) -> io::Result<()> {
     Ok(())
 }

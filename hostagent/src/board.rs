@@ -72,6 +72,11 @@ impl Board {
         self.version.subscribe()
     }
 
+    /// Wakes whoever watches: the journal says something that the board does not.
+    pub fn stir(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Facts) -> bool) {
         if change(&mut self.lock()) {
             self.version.send_modify(|version| *version += 1);

@@ -32,7 +32,7 @@ pub enum Command {
     DeviceHelper {
         errand: devices::helper::Errand,
         /// The process that waits for the answer
-        agent: i32,
+        agent: u32,
     },
 }
 
@@ -145,7 +145,7 @@ pub struct SimulatedArgs {
     /// Where its state is kept [default: STATE_DIR/simulated]
     #[arg(long, env = "CROFT_SIM_DIR", value_name = "DIR")]
     pub sim_dir: Option<PathBuf>,
-    /// A whole machine with devices that behave, in the state directory: h100x8, h200x8, a100x4, rtxpro6000x4, l40sx2 or
+    /// A whole machine with devices that behave, in the state directory: h100x8, h200x8, a100x4, rtxpro6000x4, l40sx2, t4x4 or
     /// devbox; implies --backend simulated
     #[arg(long, env = "CROFT_SIMULATE", value_name = "MACHINE")]
     pub simulate: Option<String>,

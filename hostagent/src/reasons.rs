@@ -127,6 +127,8 @@ reasons! {
     DEVICE_FAULTY = "DeviceFaulty";
     /// The hypervisor does not take it.
     DEVICE_REFUSED = "DeviceRefused";
+    /// The card of a virtual function is switched off.
+    DEVICE_CARD_DOWN = "DeviceCardDown";
 
     // ---- the host
     /// Free disk space is below the reserve.

@@ -232,6 +232,8 @@ async fn a_usb_device_that_comes_back_is_attached_again() {
     let message = host.lacks(uid, "DeviceMissing").await;
     assert!(message.contains("is plugged in"), "{message}");
     host.device_is(DONGLE, State::Missing).await;
+    host.until_that(uid, "its guest sees it go", |seen| seen.attached_devices.is_empty()).await;
+    assert_eq!(host.simulated.devices(uid), []);
     assert_eq!(host.simulated.running(), [uid], "a guest goes on without it");
     host.restart_agent().await;
     machine.usb_plug(plug("1-7")).expect("plug");
@@ -243,6 +245,27 @@ async fn a_usb_device_that_comes_back_is_attached_again() {
     assert!(host.reported().iter().all(|device| !device.name.ends_with("-7")), "one device has one name");
     host.plane.bury(uid, true, 0);
     host.until(uid, Phase::Absent).await;
+}
+
+#[tokio::test]
+async fn a_usb_device_that_a_program_of_the_host_has_open_is_not_taken_from_it() {
+    let host = devbox().await;
+    let machine = host.machine.clone().expect("machine");
+    let port = machine.root().join("sys/bus/usb/devices/1-1/devnum");
+    let number: u8 = std::fs::read_to_string(port).expect("devnum").trim().parse().expect("a number");
+    machine
+        .hold(&Process::new(4711, "pcscd", "pcscd.service"), &format!("/dev/bus/usb/001/{number:03}"))
+        .expect("hold");
+    let uid = Uuid::now_v7();
+    host.plane.upsert(with(uid, vec![host.piece("hsm", DONGLE, usb).await]));
+    let message = host.lacks(uid, "DeviceHeldOpen").await;
+    assert!(message.contains("pcscd (pid 4711, pcscd.service)"), "{message}");
+    assert_eq!(host.simulated.devices(uid), []);
+    host.device_is(DONGLE, State::Foreign).await;
+    machine.end(4711).expect("end");
+    host.agent_looks().await;
+    host.attached(uid).await;
+    host.device_is(DONGLE, State::InUse).await;
 }
 
 #[tokio::test]

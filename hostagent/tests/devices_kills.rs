@@ -1,4 +1,4 @@
-//! The agent's process is killed at every point of a hold, a reboot's replay and a give-back, and started again: the same
+//! The agent's process is killed at every point of a hold, a layout, a reboot's replay and a give-back, and started again: the same
 //! layout comes back, and at the end the machine is as it was.
 
 mod fake;
@@ -9,12 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use croft_gpu_sim::faults::{self, Fault};
 use croft_gpu_sim::kernel::{SimHost, dump};
 use croft_hostagent::crash;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
 use croft_hostagent::identity::{Identity, Request};
 use croft_proto::agent::v1::instance_observation::Phase;
-use croft_proto::agent::v1::{DesiredDevice, InstanceObservation};
+use croft_proto::agent::v1::{DesiredDevice, HostPolicy, InstanceObservation};
 use croft_proto::v1;
 use croft_proto::v1::condition::Status;
 use fake::devices::{condition, mig_backed, usb, whole, with};
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_croft-hostagent");
 const GPU: &str = "0000:41:00.0";
+const NIC: &str = "0000:81:00.0";
 const DISPLAY: &str = "0000:61:00.0";
 const DONGLE: &str = "usb-0000:00:14.0-1";
 /// Replays are killed at each of their steps.
@@ -93,6 +95,23 @@ impl Lab {
         died
     }
 
+    /// What tells of two machines whether they are set up alike.
+    fn layout(&self) -> String {
+        // Device numbers of USB devices are others after each boot; so is the boot.
+        let made_up =
+            |line: &&str| !line.contains("boot_id") && !line.contains("/devnum") && !line.contains("dev/bus/usb");
+        self.tree().lines().filter(made_up).collect::<Vec<_>>().join("\n")
+    }
+
+    fn reboot(&self) {
+        let capacity: Capacity = "vcpus=64,memory-mib=262144,disk-gib=1000".parse().expect("capacity");
+        let host = SimHost::at(self.machine()).expect("machine");
+        let open =
+            |path: &Path| Simulated::open_with_devices(path.parent().expect("parent"), capacity.clone(), host.clone());
+        let simulated: Arc<Simulated> = open(&self.machine()).expect("simulated");
+        simulated.host_reboot().expect("reboot");
+    }
+
     fn log(&self) -> String {
         let text = std::fs::read_to_string(self.state.join("log")).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
@@ -144,14 +163,6 @@ struct Story {
 }
 
 impl Story {
-    /// What tells of two machines whether they are set up alike.
-    fn layout(&self) -> String {
-        // Device numbers of USB devices are others after each boot; so is the boot.
-        let made_up =
-            |line: &&str| !line.contains("boot_id") && !line.contains("/devnum") && !line.contains("dev/bus/usb");
-        self.lab.tree().lines().filter(made_up).collect::<Vec<_>>().join("\n")
-    }
-
     async fn give_back(&self, point: &str) -> bool {
         let uid = self.uid;
         self.lab.plane.bury(uid, true, 0);
@@ -165,21 +176,20 @@ impl Story {
         assert!(self.lab.tree() == self.before, "{point}: {}", differences(&self.before, &self.lab.tree()));
         died
     }
-
-    fn reboot(&self) {
-        let capacity: Capacity = "vcpus=64,memory-mib=262144,disk-gib=1000".parse().expect("capacity");
-        let host = SimHost::at(self.lab.machine()).expect("machine");
-        let open =
-            |path: &Path| Simulated::open_with_devices(path.parent().expect("parent"), capacity.clone(), host.clone());
-        let simulated: Arc<Simulated> = open(&self.lab.machine()).expect("simulated");
-        simulated.host_reboot().expect("reboot");
-    }
 }
 
 /// Devices are reported in the first life, asked for in the second.
 async fn prepared() -> Story {
-    let lab = Lab::new().await;
+    let lab = seen().await;
     let uid = Uuid::now_v7();
+    let (before, devices) = (lab.tree(), wish(&lab.plane));
+    lab.plane.upsert(with(uid, devices));
+    Story { lab, uid, before }
+}
+
+/// The first life of an agent, in which devices are reported.
+async fn seen() -> Lab {
+    let lab = Lab::new().await;
     let mut agent = lab.agent(None);
     fake::eventually("devices are reported", async || {
         let known =
@@ -187,14 +197,60 @@ async fn prepared() -> Story {
         if known(GPU) && known(DISPLAY) && known(DONGLE) { Ok(()) } else { Err(lab.log()) }
     })
     .await;
-    let before = lab.tree();
-    let devices = wish(&lab.plane);
     agent.kill().expect("kill");
     agent.wait().expect("wait");
     lab.plane.cut();
     lab.plane.lock().sync_done = None;
-    lab.plane.upsert(with(uid, devices));
-    Story { lab, uid, before }
+    lab
+}
+
+/// A GPU for slices and standing virtual functions, which nobody has asked for yet; or none of it.
+fn policy(generation: i64, wanted: bool) -> HostPolicy {
+    let entry = |device: &str, mode: v1::gpu::Mode, virtual_functions| v1::DeviceLayout {
+        device: device.to_owned(),
+        gpu_mode: mode.into(),
+        virtual_functions,
+    };
+    let layout = vec![entry(GPU, v1::gpu::Mode::MigVgpu, 0), entry(NIC, v1::gpu::Mode::Unspecified, 4)];
+    let layout = if wanted { layout } else { Vec::new() };
+    HostPolicy { layout_generation: generation, layout, ..HostPolicy::default() }
+}
+
+fn is_laid_out(plane: &Plane, generation: i64, mode: v1::gpu::Mode, functions: usize) -> bool {
+    let Some(host) = plane.lock().host.clone() else { return false };
+    let of_nic = host.devices.iter().filter(|device| device.physical == NIC).count();
+    let gpu = host.devices.iter().find(|device| device.name.ends_with(GPU)).and_then(|device| device.gpu.as_ref());
+    let told = host.layout_generation == generation && host.layout_problems.is_empty();
+    told && of_nic == functions && gpu.is_some_and(|gpu| gpu.mode() == mode)
+}
+
+/// Each step of a layout that no instance uses: made, and after a reboot made again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layout_is_replayed_whenever_it_is_killed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut reference: Option<String> = None;
+    for n in 1.. {
+        let point = if n == 1 { "agent.replay.before".to_owned() } else { format!("{STEP}#{}", n - 1) };
+        let lab = seen().await;
+        let before = lab.layout();
+        lab.plane.set_policy(Some(policy(1, true)));
+        let set_up = |plane: &Plane| is_laid_out(plane, 1, v1::gpu::Mode::MigVgpu, 4);
+        lab.drive(&point, "it is set up", set_up).await;
+        let layout = lab.layout();
+        assert_eq!(reference.get_or_insert(layout.clone()), &layout, "{point}");
+        lab.reboot();
+        assert_ne!(lab.layout(), layout, "a reboot costs nothing");
+        let died = lab.drive(&point, "it is set up again", set_up).await;
+        assert!(lab.layout() == layout, "{point}: {}", differences(&layout, &lab.layout()));
+        if !died {
+            assert!(n > 4, "only {n} points in a replay");
+            lab.plane.set_policy(Some(policy(2, false)));
+            let home = |plane: &Plane| is_laid_out(plane, 2, v1::gpu::Mode::Idle, 0);
+            lab.drive("never", "it is home", home).await;
+            assert!(lab.layout() == before, "{}", differences(&before, &lab.layout()));
+            break;
+        }
+    }
 }
 
 /// Each step of each plan, until there is none of that number any more.
@@ -228,11 +284,11 @@ async fn a_reboot_is_replayed_whenever_it_is_killed() {
         let uid = story.uid;
         let running = move |plane: &Plane| runs(&plane.observed(uid));
         story.lab.drive("never", "it runs", running).await;
-        let layout = story.layout();
-        story.reboot();
-        assert_ne!(story.layout(), layout, "a reboot costs nothing");
+        let layout = story.lab.layout();
+        story.lab.reboot();
+        assert_ne!(story.lab.layout(), layout, "a reboot costs nothing");
         let died = story.lab.drive(&point, "it runs again", running).await;
-        assert_eq!(story.layout(), layout, "{point}");
+        assert_eq!(story.lab.layout(), layout, "{point}");
         assert_eq!(reference.get_or_insert(layout.clone()), &layout, "two machines of one kind");
         story.give_back("never").await;
         if !died {
@@ -257,4 +313,35 @@ async fn a_give_back_killed_at_every_point_is_finished() {
         deaths += usize::from(story.give_back(&point).await);
     }
     assert!(deaths >= 12, "only {deaths} of the points were reached");
+}
+
+/// NVIDIA's tool takes seconds, in which the GPU is off its driver: whoever restarts the agent then restarts it in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for part in ["stub", "count", "back", "functions on"] {
+        let story = prepared().await;
+        let (uid, machine) = (story.uid, story.lab.machine());
+        let hang = Fault { times: Some(1), ..Fault::hang(&format!("sriov-manage: {part}")) };
+        faults::set(&machine, &[hang]).expect("faults");
+        let mut agent = story.lab.agent(None);
+        fake::eventually("the tool is in the middle", async || {
+            let text = std::fs::read_to_string(machine.join("run/croft-sim/faults.json")).expect("faults");
+            let left: Vec<Fault> = serde_json::from_str(&text).expect("faults");
+            if left[0].times == Some(0) { Ok(()) } else { Err(story.lab.log()) }
+        })
+        .await;
+        agent.kill().expect("kill");
+        agent.wait().expect("wait");
+        story.lab.plane.cut();
+        story.lab.plane.lock().sync_done = None;
+        faults::set(&machine, &[]).expect("faults");
+        // The tool has turned persistence on; how it was before died with who knew.
+        let mut nvidia = croft_gpu_sim::state::Nvidia::open(&machine).expect("state");
+        nvidia.gpus.iter_mut().for_each(|gpu| gpu.persistence = false);
+        nvidia.save().expect("state");
+        drop(nvidia);
+        story.lab.drive("never", part, move |plane| runs(&plane.observed(uid))).await;
+        story.give_back("never").await;
+    }
 }

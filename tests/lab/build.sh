@@ -100,7 +100,8 @@ configure_host() {
     : >"$ROOT/etc/resolv.conf"
     rm -f "$ROOT"/etc/ssh/ssh_host_*_key*
     quietly ssh-keygen in_root ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
-    quietly enable in_root systemctl enable systemd-networkd ssh libvirtd.socket virtlogd.socket
+    quietly enable in_root systemctl enable systemd-networkd ssh libvirtd.socket virtlogd.socket \
+        lab-end-of-interrupt@0 lab-end-of-interrupt@1
     # Nothing waits for a network that leads nowhere, and nothing runs by the calendar in a machine that lives minutes.
     quietly mask in_root systemctl mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer \
         dpkg-db-backup.timer e2scrub_all.timer fstrim.timer man-db.timer libvirt-guests.service getty@tty1.service

@@ -16,7 +16,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         croft pool create nic-vf --kind virtual-function --match-id 8086:10ca\n  \
         croft pool create nvme --kind function --match-class 0108 --host-selector rack=7\n  \
-        croft pool create hsm --kind usb --match-id 1050:0030 --match-device h1/usb-0000:00:14.0-2\n\n\
+        croft pool create hsm --kind usb --match-id 1050:0030 --match-device h1/usb-0000:00:14.0-2\n  \
+        croft pool create gpu-h100 --match kind=gpu,id=10de:2330 --match host=rack=7\n\n\
         What is set must all hold; of values that are given again, one. Then grant it:\n  \
         croft quota set --tenant acme devices/nic-vf=4")]
     Create(Create),
@@ -37,6 +38,8 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KindArg {
+    /// Whole GPUs
+    Gpu,
     /// A PCI function that is neither a GPU nor virtual
     Function,
     /// A virtual function of an SR-IOV card
@@ -48,6 +51,7 @@ pub enum KindArg {
 impl KindArg {
     fn kind(self) -> Kind {
         match self {
+            Self::Gpu => Kind::Gpu,
             Self::Function => Kind::Function,
             Self::VirtualFunction => Kind::VirtualFunction,
             Self::Usb => Kind::Usb,
@@ -57,6 +61,10 @@ impl KindArg {
 
 #[derive(Debug, Clone, Default, Args)]
 struct Matches {
+    /// All of it in one: kind, id, class, device and host (a label), for example kind=gpu,id=10de:2330,host=rack=7; may be
+    /// given again
+    #[arg(long = "match", value_name = "WORD=VALUE,…", value_delimiter = ',', value_parser = term)]
+    terms: Vec<Term>,
     /// Vendor and device, for example 8086:10ca; may be given again
     #[arg(long = "match-id", value_name = "VENDOR:DEVICE")]
     ids: Vec<String>,
@@ -71,9 +79,48 @@ struct Matches {
     host_selector: Vec<(String, String)>,
 }
 
+/// One word of `--match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Term {
+    Kind(KindArg),
+    Id(String),
+    Class(String),
+    Device(String),
+    Host(String, String),
+}
+
+fn term(text: &str) -> Result<Term, String> {
+    let (word, value) = pair(text)?;
+    Ok(match word.as_str() {
+        "kind" => Term::Kind(KindArg::from_str(&value, true)?),
+        "id" => Term::Id(value),
+        "class" => Term::Class(value),
+        "device" => Term::Device(value),
+        "host" => pair(&value).map(|(key, value)| Term::Host(key, value))?,
+        other => return Err(format!("`{other}` is none of kind, id, class, device, host")),
+    })
+}
+
 impl Matches {
     fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.classes.is_empty() && self.devices.is_empty() && self.host_selector.is_empty()
+    }
+
+    /// `--match` is another way to write the other options. `kind`: of `--kind`.
+    fn spread(&mut self, kind: &mut Option<KindArg>) -> Result<()> {
+        for term in std::mem::take(&mut self.terms) {
+            match term {
+                Term::Kind(said) if kind.replace(said).is_some_and(|other| other != said) => {
+                    return Err(Failure::usage("a pool is of one kind"));
+                }
+                Term::Kind(_) => {}
+                Term::Id(id) => self.ids.push(id),
+                Term::Class(class) => self.classes.push(class),
+                Term::Device(device) => self.devices.push(device),
+                Term::Host(key, value) => self.host_selector.push((key, value)),
+            }
+        }
+        Ok(())
     }
 
     fn with(self, kind: i32) -> Result<Match> {
@@ -92,7 +139,7 @@ pub struct Create {
     /// 1 to 40 of a-z, 0-9 and -, beginning with a letter
     pool: String,
     #[arg(long, value_enum, help = "What kind of device")]
-    kind: KindArg,
+    kind: Option<KindArg>,
     #[command(flatten)]
     matches: Matches,
     #[arg(long, default_value = "", hide_default_value = true, help = "A word for people")]
@@ -166,14 +213,20 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
     }
 }
 
-async fn create(app: &App, create: Create) -> Result<()> {
+async fn create(app: &App, mut create: Create) -> Result<()> {
+    create.matches.spread(&mut create.kind)?;
+    let Some(kind) = create.kind else {
+        return Err(Failure::usage("say what kind of device it has: --kind gpu, function, virtual-function or usb"));
+    };
     if create.matches.ids.is_empty() && create.matches.classes.is_empty() && create.matches.devices.is_empty() {
-        return Err(Failure::usage("say what belongs to it: --match-id, --match-class or --match-device"));
+        return Err(Failure::usage(
+            "say what belongs to it: --match-id, --match-class or --match-device (or --match id=…, class=…, device=…)",
+        ));
     }
     let pool = v1::Pool {
         metadata: create.labels.metadata(),
         description: create.description,
-        r#match: Some(create.matches.with(create.kind.kind().into())?),
+        r#match: Some(create.matches.with(kind.kind().into())?),
         ..v1::Pool::default()
     };
     let request = v1::CreatePoolRequest {
@@ -201,7 +254,8 @@ pub async fn list(app: &App) -> Result<Vec<v1::Pool>> {
     .await
 }
 
-async fn update(app: &App, update: Update) -> Result<()> {
+async fn update(app: &App, mut update: Update) -> Result<()> {
+    update.matches.spread(&mut update.kind)?;
     let mut pool = get(app, names::top("pools", &update.pool)?).await?;
     let mut mask = Mask::default();
     if update.kind.is_some() || !update.matches.is_empty() {
@@ -238,4 +292,30 @@ async fn delete(app: &App, pool: &str, guard: Guard) -> Result<()> {
     };
     app.plane()?.call(request, async |plane, r| plane.pools().delete_pool(r).await).await?;
     app.out.did_to(&name, &guard.change.say("deleted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_in_one_option_is_the_same_as_in_several() {
+        let terms = ["kind=gpu", "id=10de:2330", "class=0302", "device=h1/0000:41:00.0", "host=rack=7"];
+        let terms = terms.map(|text| term(text).unwrap()).into();
+        let (mut matches, mut kind) = (Matches { terms, ..Matches::default() }, None);
+        matches.spread(&mut kind).unwrap();
+        assert_eq!(kind, Some(KindArg::Gpu));
+        assert_eq!(
+            (matches.ids.as_slice(), matches.classes.as_slice()),
+            (&["10de:2330".into()][..], &["0302".into()][..])
+        );
+        assert_eq!(matches.devices, ["h1/0000:41:00.0"]);
+        assert_eq!(matches.host_selector, [("rack".to_owned(), "7".to_owned())]);
+
+        let mut twice = Matches { terms: vec![Term::Kind(KindArg::Usb)], ..Matches::default() };
+        assert!(twice.spread(&mut Some(KindArg::Gpu)).is_err());
+        for (text, part) in [("model=x", "none of kind, id"), ("host=rack", "is not KEY=VALUE"), ("kind=nic", "nic")] {
+            assert!(term(text).unwrap_err().contains(part), "{text}");
+        }
+    }
 }

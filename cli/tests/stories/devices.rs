@@ -212,6 +212,12 @@ async fn pools_are_defined_shown_and_changed_as_a_whole() {
         (matches.kind(), matches.ids.as_slice()),
         (v1::device::Kind::VirtualFunction, ["8086:1889".to_owned()].as_slice())
     );
+    stage.run(&["pool", "create", "gpu-h100", "--match", "kind=gpu,id=10de:2330"]).await.ok();
+    let asked: Vec<v1::CreatePoolRequest> = stage.fake.asked("create_pool");
+    let matches = asked[1].pool.as_ref().unwrap().r#match.as_ref().unwrap();
+    assert_eq!((matches.kind(), matches.ids.as_slice()), (v1::device::Kind::Gpu, ["10de:2330".to_owned()].as_slice()));
+    let nothing = stage.run(&["pool", "create", "all", "--match-id", "1:1"]).await;
+    assert!(nothing.code == Some(2) && nothing.err.contains("--kind gpu, function"), "{nothing:?}");
     let nothing = stage.run(&["pool", "create", "all", "--kind", "usb"]).await;
     assert_eq!(nothing.code, Some(2), "{nothing:?}");
 }

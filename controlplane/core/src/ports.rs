@@ -23,6 +23,8 @@ pub struct NewInstance {
     pub annotations: Labels,
     /// `image_uid` is filled in by the claim, which looks the image up in its own transaction.
     pub spec: crate::instance::Spec,
+    /// Of the spec's devices, in what the user sent.
+    pub device_paths: crate::device::Paths,
     pub power: crate::instance::Power,
     pub restart: crate::instance::Restart,
     pub stop_timeout: std::time::Duration,

@@ -11,8 +11,12 @@ impl Violations {
         Self::default()
     }
 
+    /// The same of the same field is said once.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(FieldViolation { field: field.into(), description: description.into() });
+        let violation = FieldViolation { field: field.into(), description: description.into() };
+        if !self.0.contains(&violation) {
+            self.0.push(violation);
+        }
     }
 
     pub fn check(&mut self, holds: bool, field: &str, description: impl Into<String>) {

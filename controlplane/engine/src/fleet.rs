@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use croft_core::device::Assignment;
 use croft_core::id::HostId;
-use croft_core::placement::device::{Catalogue, Wishes};
+use croft_core::placement::device::{Catalogue, Effort, Wishes};
 use croft_core::placement::view::Claim;
 use croft_core::placement::{self, HostView, Placement, Request};
 use croft_core::{Error, Result};
@@ -64,9 +64,14 @@ impl Fleet {
         catalogue
     }
 
+    /// What one request may cost here, however often it is asked.
+    pub fn effort(&self) -> Effort {
+        Effort::among(self.hosts.len())
+    }
+
     /// Where it goes, what it takes there, and the version that this rests on.
-    pub fn place(&self, request: &Request) -> Result<(Placement, Claim, i64)> {
-        let placement = placement::place(self.hosts.values(), request)?;
+    pub fn place(&self, request: &Request, effort: &Effort) -> Result<(Placement, Claim, i64)> {
+        let placement = placement::place_within(self.hosts.values(), request, effort)?;
         let view =
             self.hosts.get(&placement.host).ok_or_else(|| Error::internal("placed on a host that is not there"))?;
         let claim = view.claim(request, &placement);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use croft_core::audit::Call;
-use croft_core::device;
+use croft_core::device::{self, Paths};
 use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::instance::Spec;
 use croft_core::placement::device::{Catalogue, Wishes};
@@ -137,7 +137,7 @@ impl Actor {
             }
             for uid in again {
                 if let Err(error) = self.place_again(uid).await {
-                    tracing::info!(%uid, %error, "not placed now; tried again when hosts change");
+                    self.not_placed(uid, &error).await;
                 }
             }
         }
@@ -242,8 +242,8 @@ impl Actor {
     }
 
     fn decide(&mut self, create: &Create, rights: &mut Rights, catalogue: &Catalogue) -> ClaimRequest {
-        let NewInstance { tenant, spec, .. } = &create.new;
-        let placed = place(&self.fleet, rights, catalogue, tenant, spec);
+        let NewInstance { tenant, spec, device_paths, .. } = &create.new;
+        let placed = place(&self.fleet, rights, catalogue, tenant, (spec, device_paths));
         if let (Ok((placement, claim, _)), false) = (&placed, create.call.validate_only) {
             self.fleet.take(&placement.host, claim);
             rights.spend(tenant, &placement.devices);
@@ -290,7 +290,8 @@ impl Actor {
             // It gets it with its next host.
             None => Ok(None),
         };
-        rights.place(tenant, &self.fleet.catalogue(), requests, find, |found| {
+        let paths = Paths::new(vec!["device".to_owned()]);
+        rights.place(tenant, &self.fleet.catalogue(), (requests, &paths), find, |found| {
             found.as_ref().map_or(&[], |extension| std::slice::from_ref(&extension.assignment))
         })
     }
@@ -307,7 +308,9 @@ impl Actor {
             self.fleet.refresh(&self.store).await?;
             let (tenant, spec) = (&instance.tenant, &instance.spec);
             let rights = Rights::read(&self.store, std::iter::once((tenant, spec.devices.as_slice()))).await?;
-            let (placement, claim, version) = place(&self.fleet, &rights, &self.fleet.catalogue(), tenant, spec)?;
+            let catalogue = self.fleet.catalogue();
+            let (placement, claim, version) =
+                place(&self.fleet, &rights, &catalogue, tenant, (spec, &Paths::default()))?;
             let host = placement.host.clone();
             match self.store.instance_place(uid, placement, claim, version).await? {
                 PlaceAnswer::Stale => {}
@@ -323,16 +326,30 @@ impl Actor {
     }
 }
 
+impl Actor {
+    /// It is tried again when hosts change; until then its owner can read why.
+    async fn not_placed(&self, uid: InstanceUid, error: &Error) {
+        tracing::info!(%uid, %error, "not placed now; tried again when hosts change");
+        if matches!(error, Error::Internal { .. } | Error::Unavailable { .. }) {
+            return;
+        }
+        if let Err(error) = self.store.instance_unplaced(uid, error).await {
+            tracing::warn!(%uid, %error, "cannot write why it is not placed");
+        }
+    }
+}
+
 /// With the pieces of its devices, of models that quota leaves.
 fn place(
     fleet: &Fleet,
     rights: &Rights,
     catalogue: &Catalogue,
     tenant: &TenantId,
-    spec: &Spec,
+    (spec, paths): (&Spec, &Paths),
 ) -> Result<(Placement, Claim, i64)> {
-    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) });
-    rights.place(tenant, catalogue, &spec.devices, find, |(placement, ..)| &placement.devices)
+    let effort = fleet.effort();
+    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) }, &effort);
+    rights.place(tenant, catalogue, (&spec.devices, paths), find, |(placement, ..)| &placement.devices)
 }
 
 fn busy() -> Error {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use croft_core::device::{Assignment, PoolMatch, Request, Wanted};
+use croft_core::device::{Assignment, Paths, PoolMatch, Request, Wanted};
 use croft_core::id::{PoolId, TenantId};
 use croft_core::placement::device::{Catalogue, Wishes};
 use croft_core::ports::NewInstance;
@@ -87,7 +87,7 @@ impl Rights {
         &self,
         tenant: &TenantId,
         catalogue: &Catalogue,
-        requests: &[Request],
+        (requests, paths): (&[Request], &Paths),
         find: impl Fn(&Wishes) -> Result<T>,
         pieces: impl Fn(&T) -> &[Assignment],
     ) -> Result<T> {
@@ -95,10 +95,10 @@ impl Rights {
         if requests.is_empty() {
             return find(&wishes);
         }
-        catalogue.check(FIELD, requests)?;
+        catalogue.check(paths, requests)?;
         let rows = self.rows(tenant);
         wishes.allowed_models = device::allowed(&rows, tenant, requests, |wanted| catalogue.candidates(wanted))?;
-        self.check_pools(requests)?;
+        self.check_pools(requests, paths)?;
         let mut refusal = None;
         loop {
             // Without the models that quota refused there may be no room; the quota is the better reason.
@@ -121,16 +121,14 @@ impl Rights {
     }
 
     /// After the grant: whoever was granted nothing does not hear which pools there are.
-    fn check_pools(&self, requests: &[Request]) -> Result<()> {
+    fn check_pools(&self, requests: &[Request], paths: &Paths) -> Result<()> {
         let mut violations = Violations::new();
         for (at, request) in requests.iter().enumerate() {
             if let Wanted::Pool { pool } = &request.wanted {
-                let field = format!("{FIELD}[{at}].pool.pool");
+                let field = format!("{}.pool.pool", paths.of(at));
                 violations.check(self.pools.contains_key(pool), &field, format!("pools/{pool} does not exist"));
             }
         }
         violations.finish()
     }
 }
-
-const FIELD: &str = "instance.spec.devices";

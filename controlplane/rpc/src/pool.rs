@@ -3,11 +3,9 @@
 
 mod update;
 
-use std::collections::BTreeSet;
-
 use croft_core::audit::Call;
 use croft_core::device::{POOL_ID_MAX, Pool};
-use croft_core::id::{ImageUid, PoolId, TenantId};
+use croft_core::id::ImageUid;
 use croft_core::meta::Meta;
 use croft_core::validate::Violations;
 use croft_core::{Error, Result, name};
@@ -54,53 +52,31 @@ impl v1::pools_server::Pools for Api {
 
 async fn get(api: Api, caller: Caller, request: v1::GetPoolRequest) -> Result<v1::Pool> {
     let id = name::pool("name", &request.name)?;
-    let granted = granted(&api, caller.tenant()).await?;
-    let pool = api.store().pool_get(&id).await?.and_then(|pool| seen(&granted, &pool));
-    pool.ok_or_else(|| Error::not_found(request.name))
+    let pool = match caller.tenant() {
+        None => api.store().pool_get(&id).await?,
+        Some(own) => api.store().pool_seen(&id, own).await?,
+    };
+    pool.map(|pool| shown(&pool, &caller)).ok_or_else(|| Error::not_found(request.name))
 }
 
-/// A page of a tenant's may be short or even empty before the end: what it may not see is left out of it.
 async fn list(api: Api, caller: Caller, request: v1::ListPoolsRequest) -> Result<v1::ListPoolsResponse> {
     let page = page(request.page_size, request.page_token)?;
-    let granted = granted(&api, caller.tenant()).await?;
-    let (pools, next) = api.store().pool_list(&page).await?;
+    let (pools, next) = api.store().pool_list(caller.tenant(), &page).await?;
     Ok(v1::ListPoolsResponse {
-        pools: pools.iter().filter_map(|pool| seen(&granted, pool)).collect(),
+        pools: pools.iter().map(|pool| shown(pool, &caller)).collect(),
         next_page_token: next.unwrap_or_default(),
     })
 }
 
-/// `None`: whoever sees the whole plane.
-async fn granted(api: &Api, own: Option<&TenantId>) -> Result<Option<BTreeSet<PoolId>>> {
-    match own {
-        Some(own) => Ok(Some(granted_within(api, own).await?)),
-        None => Ok(None),
-    }
-}
-
-async fn granted_within(api: &Api, own: &TenantId) -> Result<BTreeSet<PoolId>> {
-    let mut granted = BTreeSet::new();
-    for quota in api.store().quota_all().await? {
-        let Some(pool) = quota.resource.strip_prefix("devices/").map(PoolId::from) else { continue };
-        let grants = quota.limit.is_some_and(|limit| limit > 0) && !granted.contains(&pool);
-        if grants && (quota.tenant == *own || api.store().tenant_within(&quota.tenant, own).await?) {
-            granted.insert(pool);
-        }
-    }
-    Ok(granted)
-}
-
-fn seen(granted: &Option<BTreeSet<PoolId>>, pool: &Pool) -> Option<v1::Pool> {
+/// Which machines there are is no tenant's business; what it was given is in its instances.
+fn shown(pool: &Pool, caller: &Caller) -> v1::Pool {
     let mut shown = out(pool);
-    let Some(granted) = granted else { return Some(shown) };
-    if !granted.contains(&pool.id) {
-        return None;
+    if caller.tenant().is_some() {
+        let matches = shown.r#match.get_or_insert_default();
+        matches.devices.clear();
+        matches.host_selector.clear();
     }
-    // Which machines there are is no tenant's business; what it was given is in its instances.
-    let matches = shown.r#match.get_or_insert_default();
-    matches.devices.clear();
-    matches.host_selector.clear();
-    Some(shown)
+    shown
 }
 
 async fn create(api: Api, call: Call, request: v1::CreatePoolRequest) -> Result<v1::Pool> {

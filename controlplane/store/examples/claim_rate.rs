@@ -150,6 +150,7 @@ fn wanted(number: usize) -> NewInstance {
             policy: Policy::Spread,
             devices: Vec::new(),
         },
+        device_paths: Default::default(),
         power: Power::Running,
         restart: Restart::OnFailure,
         stop_timeout: Duration::from_secs(90),

@@ -1,8 +1,10 @@
 //! Pools that operators define. Who may have something of one is quota's to say.
 
+pub(crate) mod claimed;
+
 use croft_core::audit::Call;
 use croft_core::device::Pool;
-use croft_core::id::PoolId;
+use croft_core::id::{PoolId, TenantId};
 use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
 
@@ -11,7 +13,7 @@ use crate::column::{from_json, to_json};
 use crate::meta::MetaRow;
 use crate::open::Store;
 use crate::page::Page;
-use crate::sql::sql;
+use crate::sql::{Sql, sql};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -53,6 +55,37 @@ pub(crate) async fn get(conn: &mut AnyConnection, id: &PoolId) -> Result<Option<
 
 async fn require(conn: &mut AnyConnection, id: &PoolId) -> Result<Pool> {
     get(conn, id).await?.ok_or_else(|| Error::not_found(format!("pools/{id}")))
+}
+
+/// Only those of which `tenant`, or one below it, has a limit above 0.
+fn granted(pools: Sql, tenant: Option<&TenantId>) -> Sql {
+    let Some(tenant) = tenant else { return pools };
+    pools
+        .push(
+            " AND id IN (SELECT SUBSTR(quotas.resource, 9)
+                         FROM tenants above
+                         JOIN tenant_ancestors a ON a.ancestor_uid = above.uid
+                         JOIN tenants t ON t.uid = a.tenant_uid
+                         JOIN quotas ON quotas.tenant = t.id
+                         WHERE SUBSTR(quotas.resource, 1, 8) = 'devices/' AND quotas.quota_limit > 0
+                           AND above.id = ",
+        )
+        .push_bind(tenant)
+        .push(")")
+}
+
+fn in_use(pool: &Pool, holders: &[(String, String)]) -> Error {
+    const NAMED: usize = 3;
+    let named: Vec<String> =
+        holders.iter().take(NAMED).map(|(tenant, id)| format!("tenants/{tenant}/instances/{id}")).collect();
+    let more = holders.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!(
+        "devices of {} are held by {}{more}; detach those devices or delete the instances first",
+        pool.name(),
+        named.join(", ")
+    );
+    Error::precondition(Reason::PoolInUse, pool.name(), message)
 }
 
 async fn now(store: &Store, done: Done<Pool>) -> Result<Done<Pool>> {
@@ -98,12 +131,19 @@ impl Store {
         get(&mut *self.reader().await?, id).await
     }
 
-    /// By id.
-    pub async fn pool_list(&self, page: &Page) -> Result<(Vec<Pool>, Option<String>)> {
+    /// `None` also for one that `tenant` may not see: neither it, nor a tenant below it, was granted anything of it.
+    pub async fn pool_seen(&self, id: &PoolId, tenant: &TenantId) -> Result<Option<Pool>> {
+        let one = granted(sql(select_pools!("WHERE id = $1")).bind(id), Some(tenant));
+        let row: Option<Row> = one.optional(&mut *self.reader().await?).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// By id. `tenant`: only those that it may see, as [`Store::pool_seen`] has it.
+    pub async fn pool_list(&self, tenant: Option<&TenantId>, page: &Page) -> Result<(Vec<Pool>, Option<String>)> {
         let after = page.after::<1>("pools")?.map(|[id]| id).unwrap_or_default();
-        let mut rows: Vec<Row> = sql(select_pools!("WHERE id > $1 ORDER BY id LIMIT $2"))
-            .bind(after)
-            .bind(page.fetch())
+        let mut rows: Vec<Row> = granted(sql(select_pools!("WHERE id > $1")).bind(after), tenant)
+            .push(" ORDER BY id LIMIT ")
+            .push_bind(page.fetch())
             .all(&mut *self.reader().await?)
             .await?;
         let next = page.cut("pools", &mut rows, |row| [row.id.clone()]);
@@ -161,13 +201,16 @@ impl Store {
             Box::pin(async move {
                 let pool = require(&mut tx.conn, &id).await?;
                 pool.meta.check_etag(&etag, &pool.name())?;
-                let holders = sql("SELECT COUNT(*) FROM charges WHERE resource = $1")
-                    .bind(format!("devices/{id}"))
-                    .number(&mut tx.conn)
-                    .await?;
-                if holders > 0 {
-                    let message = format!("{holders} instances hold devices of {}; delete these first", pool.name());
-                    return Err(Error::precondition(Reason::PoolInUse, pool.name(), message));
+                let holders: Vec<(String, String)> = sql("SELECT instances.tenant, instances.id
+                                                          FROM charges
+                                                          JOIN instances ON instances.uid = charges.holder_uid
+                                                          WHERE charges.resource = $1
+                                                          ORDER BY instances.tenant, instances.id")
+                .bind(format!("devices/{id}"))
+                .all(&mut tx.conn)
+                .await?;
+                if !holders.is_empty() {
+                    return Err(in_use(&pool, &holders));
                 }
                 sql("DELETE FROM pools WHERE id = $1").bind(&id).run(&mut tx.conn).await?;
                 Ok(())

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::MAX_SLICES;
 
-/// One indivisible piece of a MIG board. Written `m0`, `c0`, `me0`.
+/// One indivisible piece of a MIG board. Written `m0`, `c0`, `e0`, `me0`.
 ///
 /// Made only here, by parsing and by [`crate::Occupancy`]: the number always fits the bit sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,9 @@ pub enum Atom {
     /// A compute slice. The hardware only counts them; the numbers are ours.
     #[non_exhaustive]
     Compute { slice: u8 },
+    /// A share of the media engines, on boards whose instances may have all or none of them. The numbers are ours.
+    #[non_exhaustive]
+    Engine { share: u8 },
     /// The media extension engines (`+me`), of which a board lends one set.
     #[non_exhaustive]
     Media { set: u8 },
@@ -28,7 +31,7 @@ pub struct ParseAtomError(String);
 
 impl fmt::Display for ParseAtomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no atom: expected m0 to m7, c0 to c7 or me0", self.0)
+        write!(f, "`{}` is no atom: expected m0 to m7, c0 to c7, e0 to e7 or me0", self.0)
     }
 }
 
@@ -39,6 +42,7 @@ impl fmt::Display for Atom {
         match self {
             Atom::Memory { slice } => write!(f, "m{slice}"),
             Atom::Compute { slice } => write!(f, "c{slice}"),
+            Atom::Engine { share } => write!(f, "e{share}"),
             Atom::Media { set } => write!(f, "me{set}"),
         }
     }
@@ -57,6 +61,7 @@ impl FromStr for Atom {
         match kind {
             "m" if number < MAX_SLICES => Ok(Atom::Memory { slice: number }),
             "c" if number < MAX_SLICES => Ok(Atom::Compute { slice: number }),
+            "e" if number < MAX_SLICES => Ok(Atom::Engine { share: number }),
             "me" if number == 0 => Ok(Atom::Media { set: number }),
             _ => Err(bad()),
         }
@@ -69,7 +74,8 @@ mod tests {
 
     #[test]
     fn every_atom_reads_back_as_itself() {
-        let slices = (0..MAX_SLICES).flat_map(|n| [Atom::Memory { slice: n }, Atom::Compute { slice: n }]);
+        let of = |n| [Atom::Memory { slice: n }, Atom::Compute { slice: n }, Atom::Engine { share: n }];
+        let slices = (0..MAX_SLICES).flat_map(of);
         for atom in slices.chain([Atom::Media { set: 0 }]) {
             assert_eq!(atom.to_string().parse(), Ok(atom));
         }
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn other_spellings_are_refused() {
-        for text in ["", "m", "0", "m8", "m07", "c-1", "me1", "M0", "m0 ", "x0", "m0x", "mé0"] {
+        for text in ["", "m", "0", "m8", "e8", "m07", "c-1", "me1", "M0", "m0 ", "x0", "m0x", "mé0"] {
             assert!(text.parse::<Atom>().is_err(), "{text:?} was taken for an atom");
         }
     }

@@ -4,14 +4,33 @@ use std::fmt;
 
 use crate::MAX_SLICES;
 
-/// Does a profile take the board's media extension engines (`+me`)?
+/// What an instance takes of its board's media engines (decoders, JPEG, optical flow). Its profile's name says it.
 ///
-/// Profiles with all engines of the board (`+me.all`) count as such, too. That they leave no engine to any other instance is
-/// not counted here: no vGPU stands on them, and the driver has the last word.
+/// By the listings of an RTX PRO 6000, the one board here that lists all four kinds: of its four decoders a 1g has one and a
+/// 2g two, a `-me` none, and a `+me.all` all four. Instances share no engine, so beside a `+me.all` only `-me` fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaExtension {
-    Without,
-    With,
+pub enum Media {
+    /// `-me`
+    None,
+    /// As large a part of them as of the compute slices.
+    Share,
+    /// `+me`: and those of which a board lends one set.
+    Extension,
+    /// `+me.all`
+    All,
+}
+
+impl Media {
+    /// By a profile's name, as every board spells it.
+    #[must_use]
+    pub fn of(profile: &str) -> Media {
+        match profile.find(['+', '-']).map(|at| &profile[at..]) {
+            Some("-me") => Media::None,
+            Some("+me") => Media::Extension,
+            Some("+me.all") => Media::All,
+            _ => Media::Share,
+        }
+    }
 }
 
 /// A kind of GPU instance, by its name on this board. Numeric profile ids differ between boards and are no part of it.
@@ -25,7 +44,7 @@ pub struct Profile {
     pub starts: Vec<u8>,
     /// Compute slices each instance takes. Not to be derived from `memory_slices`: a 3g takes 4 and 3.
     pub compute_slices: u8,
-    pub media: MediaExtension,
+    pub media: Media,
 }
 
 /// A run of memory slices.
@@ -54,11 +73,14 @@ pub(crate) fn low_bits(count: u8) -> u8 {
     !u8::MAX.checked_shl(count.into()).unwrap_or(0)
 }
 
-/// One model of board: its two rulers, and the profiles that divide them.
+/// One model of board: its rulers, and the profiles that divide them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Board {
     memory_slices: u8,
     compute_slices: u8,
+    /// Shares of the media engines, where instances may take more or less of them than of compute slices; else 0: then the
+    /// compute slices tell all.
+    engine_shares: u8,
     profiles: Vec<Profile>,
     /// Indices into `profiles`.
     largest_first: Vec<usize>,
@@ -117,7 +139,9 @@ impl Board {
         }
         let mut largest_first: Vec<usize> = (0..profiles.len()).collect();
         largest_first.sort_by_key(|&at| std::cmp::Reverse((profiles[at].compute_slices, profiles[at].memory_slices)));
-        Ok(Board { memory_slices, compute_slices, profiles, largest_first })
+        let lists_all = profiles.iter().any(|profile| profile.media == Media::All);
+        let engine_shares = if lists_all { compute_slices } else { 0 };
+        Ok(Board { memory_slices, compute_slices, engine_shares, profiles, largest_first })
     }
 
     #[must_use]
@@ -128,6 +152,19 @@ impl Board {
     #[must_use]
     pub fn compute_slices(&self) -> u8 {
         self.compute_slices
+    }
+
+    pub(crate) fn engine_shares(&self) -> u8 {
+        self.engine_shares
+    }
+
+    /// How many of them an instance takes.
+    pub(crate) fn engine_shares_of(&self, profile: &Profile) -> u8 {
+        match profile.media {
+            Media::None => 0,
+            Media::Share | Media::Extension => profile.compute_slices.min(self.engine_shares),
+            Media::All => self.engine_shares,
+        }
     }
 
     #[must_use]

@@ -9,6 +9,8 @@
 //!  compute  c0  c1  c2      c3  c4  c5      c6
 //! ```
 //!
+//! A board that lists a profile with all media engines (`+me.all`) has those as a third ruler, counted like the compute slices.
+//!
 //! Owns: profiles and placements as data, occupancy, fit, what a place spoils, and the names of the atoms a claim is stored as. Refuses to know
 //! any product: hosts report their boards' profiles, and this crate does arithmetic on them. No I/O, no dependencies.
 
@@ -20,7 +22,7 @@ mod occupancy;
 mod room;
 
 pub use atom::{Atom, ParseAtomError};
-pub use board::{Board, BoardError, MediaExtension, Placement, Profile};
+pub use board::{Board, BoardError, Media, Placement, Profile};
 pub use occupancy::{Claim, Misfit, Occupancy};
 pub use room::{Loss, Room};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::board::{Board, MediaExtension, Placement, Profile, low_bits};
+use crate::board::{Board, Media, Placement, Profile, low_bits};
 use crate::{Atom, MAX_SLICES};
 
 /// A set of atoms of one board: what one claim holds, or what all of them hold together.
@@ -12,6 +12,8 @@ pub struct Occupancy {
     memory: u8,
     /// Bit n: `c{n}`.
     compute: u8,
+    /// Bit n: `e{n}`.
+    engines: u8,
     /// Bit n: `me{n}`.
     media: u8,
 }
@@ -32,6 +34,8 @@ pub enum Misfit {
     MemoryTaken(Vec<Atom>),
     /// Fewer compute slices are free than the profile takes.
     ComputeShort { needs: u8, free: u8 },
+    /// Others hold more of the media engines than the profile can do without.
+    EnginesShort { needs: u8, free: u8 },
     /// Another instance holds the media extension engines.
     MediaTaken,
 }
@@ -45,6 +49,9 @@ impl fmt::Display for Misfit {
                 write!(f, "memory slices {} are taken", names.join(", "))
             }
             Misfit::ComputeShort { needs, free } => write!(f, "{needs} compute slices are needed and {free} are free"),
+            Misfit::EnginesShort { needs, free } => {
+                write!(f, "{needs} shares of the media engines are needed and {free} are free")
+            }
             Misfit::MediaTaken => write!(f, "the media extension engines are taken"),
         }
     }
@@ -54,13 +61,13 @@ impl std::error::Error for Misfit {}
 
 impl Occupancy {
     /// Nothing is taken.
-    pub const EMPTY: Occupancy = Occupancy { memory: 0, compute: 0, media: 0 };
+    pub const EMPTY: Occupancy = Occupancy { memory: 0, compute: 0, engines: 0, media: 0 };
 
     /// Every atom of the board: what a claim on the whole GPU holds.
     #[must_use]
     pub fn whole(board: &Board) -> Occupancy {
         let (memory, compute) = (low_bits(board.memory_slices()), low_bits(board.compute_slices()));
-        Occupancy { memory, compute, media: 1 }
+        Occupancy { memory, compute, engines: low_bits(board.engine_shares()), media: 1 }
     }
 
     /// The atoms of several claims together.
@@ -69,6 +76,7 @@ impl Occupancy {
         Occupancy {
             memory: self.memory | other.memory,
             compute: self.compute | other.compute,
+            engines: self.engines | other.engines,
             media: self.media | other.media,
         }
     }
@@ -79,6 +87,7 @@ impl Occupancy {
         Occupancy {
             memory: self.memory & !other.memory,
             compute: self.compute & !other.compute,
+            engines: self.engines & !other.engines,
             media: self.media & !other.media,
         }
     }
@@ -86,18 +95,25 @@ impl Occupancy {
     /// Do the two share an atom?
     #[must_use]
     pub fn overlaps(self, other: Occupancy) -> bool {
-        self.memory & other.memory != 0 || self.compute & other.compute != 0 || self.media & other.media != 0
+        let shared = [
+            self.memory & other.memory,
+            self.compute & other.compute,
+            self.engines & other.engines,
+            self.media & other.media,
+        ];
+        shared != [0; 4]
     }
 
-    /// In order: memory, compute, media.
+    /// In order: memory, compute, engines, media.
     pub fn atoms(self) -> impl Iterator<Item = Atom> {
         let compute = bits(self.compute).map(|slice| Atom::Compute { slice });
-        memory(self.memory).chain(compute).chain(bits(self.media).map(|set| Atom::Media { set }))
+        let engines = bits(self.engines).map(|share| Atom::Engine { share });
+        memory(self.memory).chain(compute).chain(engines).chain(bits(self.media).map(|set| Atom::Media { set }))
     }
 
     /// The piece that `profile` at `start` would take beside what is taken, or the first reason why not.
     ///
-    /// Compute slices are handed out from the lowest free one: they are alike, so any choice is as good for what follows.
+    /// Compute slices and engines are handed out from the lowest free one: they are alike, so any choice is as good for what follows.
     pub fn fits(self, board: &Board, profile: &Profile, start: u8) -> Result<Claim, Misfit> {
         let placement = Placement { start, size: profile.memory_slices };
         if !profile.starts.contains(&start) || placement.end() > board.memory_slices() {
@@ -108,22 +124,29 @@ impl Occupancy {
         if taken != 0 {
             return Err(Misfit::MemoryTaken(memory(taken).collect()));
         }
-        let free = low_bits(board.compute_slices()) & !self.compute;
-        let compute = lowest(free, profile.compute_slices)
-            .ok_or(Misfit::ComputeShort { needs: profile.compute_slices, free: self.free(board).1 })?;
+        let free = Occupancy::whole(board).without(self);
+        let compute = lowest(free.compute, profile.compute_slices)
+            .ok_or(Misfit::ComputeShort { needs: profile.compute_slices, free: count(free.compute) })?;
+        let needs = board.engine_shares_of(profile);
+        let engines = lowest(free.engines, needs).ok_or(Misfit::EnginesShort { needs, free: count(free.engines) })?;
         let media = match profile.media {
-            MediaExtension::Without => 0,
-            MediaExtension::With if self.media == 0 => 1,
-            MediaExtension::With => return Err(Misfit::MediaTaken),
+            Media::None | Media::Share => 0,
+            Media::Extension | Media::All if self.media == 0 => 1,
+            Media::Extension | Media::All => return Err(Misfit::MediaTaken),
         };
-        Ok(Claim { placement, atoms: Occupancy { memory: slices, compute, media } })
+        Ok(Claim { placement, atoms: Occupancy { memory: slices, compute, engines, media } })
     }
 
-    /// Memory slices that are free, and how many compute slices and sets of media engines.
-    pub(crate) fn free(self, board: &Board) -> (u8, u8, u8) {
-        let count = |bits: u8| u8::try_from(bits.count_ones()).unwrap_or(MAX_SLICES);
+    /// What of the board is free: its memory slices, and how many of one profile the rest is enough for.
+    pub(crate) fn free(self, board: &Board, profile: &Profile) -> (u8, u8) {
         let free = Occupancy::whole(board).without(self);
-        (free.memory, count(free.compute), count(free.media))
+        let by_engines = count(free.engines).checked_div(board.engine_shares_of(profile));
+        let by_media = match profile.media {
+            Media::None | Media::Share => None,
+            Media::Extension | Media::All => Some(count(free.media)),
+        };
+        let limits = [Some(count(free.compute) / profile.compute_slices), by_engines, by_media];
+        (free.memory, limits.into_iter().flatten().min().unwrap_or(0))
     }
 
     /// Every piece that would fit now, in the order of the board's profiles and their starts. They exclude each other:
@@ -142,11 +165,16 @@ impl FromIterator<Atom> for Occupancy {
             match atom {
                 Atom::Memory { slice } => occupancy.memory |= 1 << slice,
                 Atom::Compute { slice } => occupancy.compute |= 1 << slice,
+                Atom::Engine { share } => occupancy.engines |= 1 << share,
                 Atom::Media { set } => occupancy.media |= 1 << set,
             }
         }
         occupancy
     }
+}
+
+fn count(bits: u8) -> u8 {
+    u8::try_from(bits.count_ones()).unwrap_or(MAX_SLICES)
 }
 
 fn bits(mask: u8) -> impl Iterator<Item = u8> {

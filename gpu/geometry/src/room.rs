@@ -5,7 +5,7 @@
 //! compared from the largest profile down: one 4g more is worth any number of 1g. So compared, a place on a board that is cut
 //! already beats one on an empty board, where it would lose the 7g.
 
-use crate::board::{Board, MediaExtension, Profile, low_bits};
+use crate::board::{Board, Profile, low_bits};
 use crate::occupancy::{Claim, Occupancy};
 
 /// How many profiles are counted: four bits each. No board lists more than half of that.
@@ -60,12 +60,7 @@ impl Occupancy {
 
     /// How many of one profile fit together. Placements of one length, taken from the lowest end up: nobody fits more.
     fn most(self, board: &Board, profile: &Profile) -> u8 {
-        let (memory, compute, media) = self.free(board);
-        let by_compute = compute / profile.compute_slices;
-        let limit = match profile.media {
-            MediaExtension::Without => by_compute,
-            MediaExtension::With => by_compute.min(media),
-        };
+        let (memory, limit) = self.free(board, profile);
         let (mut count, mut end) = (0, 0);
         for start in (0..board.memory_slices()).filter(|start| profile.starts.contains(start)) {
             let slices = low_bits(start + profile.memory_slices) & !low_bits(start);

@@ -31,8 +31,9 @@ export! {
     /// On some function of this GPU.
     fn nvmlDeviceGetCreatableVgpus(device: nvmlDevice_t, count: *mut c_uint, types: *mut nvmlVgpuTypeId_t) |call| {
         let gpu = vgpu_host(call.gpu(device)?)?;
-        let functions = gpu.virtual_functions.iter().map(|function| function.address);
-        let mut ids: Vec<_> = functions.flat_map(|function| creatable_types(&gpu, function)).map(|(id, _)| id).collect();
+        let functions = gpu.virtual_functions.iter().map(|function| function.address).chain([gpu.address]);
+        let creatable = functions.flat_map(|function| creatable_types(&gpu, function));
+        let mut ids: Vec<_> = creatable.map(|(vgpu, _)| vgpu.id).collect();
         ids.sort_unstable();
         ids.dedup();
         list(&ids, count, types)

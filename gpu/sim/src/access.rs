@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use croft_gpu::apply::{Access, FabricManager, NvmlVerbs, OpenNvml, Result, StepError, Tools};
+use croft_gpu::apply::{Access, FabricManager, NvmlVerbs, OpenNvml, Result, StepError, Tools, UsbPorts};
 use croft_gpu::gpu::{GpuInstance, Span};
 use croft_gpu::host::VgpuType;
 use croft_gpu::nvml::{MigMode, NvmlError};
@@ -27,6 +27,7 @@ pub fn access(root: &Path) -> io::Result<Access> {
         nvml: Box::new(way()),
         fabric: Box::new(way()),
         tools: Box::new(way()),
+        usb: Box::new(way()),
         patience: Duration::ZERO,
     })
 }
@@ -208,6 +209,13 @@ impl Way {
         let mut nvidia = Nvidia::open(&self.root)?;
         rule(&mut nvidia).map_err(|error| StepError::new(format!("{call}: {error}")))?;
         Ok(nvidia.save()?)
+    }
+}
+
+impl UsbPorts for Way {
+    fn reset(&self, bus: u16, device: u8) -> Result<()> {
+        strike(&self.root, "USBDEVFS_RESET", None)?;
+        Ok(kernel::usb_reset(&self.root, bus, device)?)
     }
 }
 

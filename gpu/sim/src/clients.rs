@@ -10,6 +10,7 @@ use std::process;
 
 use croft_gpu::pci::PciAddress;
 
+use crate::kernel::holders;
 use crate::state::directory;
 
 /// An NVML session of this process; ends when it is dropped.
@@ -52,7 +53,7 @@ impl Drop for Session {
 /// with `/dev/nvidia<minor>` open.
 pub fn of(root: &Path, minor: u32) -> io::Result<Vec<u32>> {
     let mut pids = sessions(root)?;
-    pids.extend(holders(root, &format!("/dev/nvidia{minor}"))?);
+    pids.extend(holders(root, &[format!("/dev/nvidia{minor}")])?);
     pids.sort_unstable();
     pids.dedup();
     Ok(pids)
@@ -61,18 +62,12 @@ pub fn of(root: &Path, minor: u32) -> io::Result<Vec<u32>> {
 /// The processes that have a function open through VFIO, sorted: by its group, or by its own file.
 pub fn of_function(root: &Path, function: PciAddress) -> io::Result<Vec<u32>> {
     let device = root.join(format!("sys/bus/pci/devices/{function}"));
-    let mut pids = Vec::new();
-    if let Some(group) = last_part(&fs::read_link(device.join("iommu_group")).unwrap_or_default()) {
-        pids.extend(holders(root, &format!("/dev/vfio/{group}"))?);
-    }
+    let group = last_part(&fs::read_link(device.join("iommu_group")).unwrap_or_default());
+    let mut files: Vec<String> = group.into_iter().map(|group| format!("/dev/vfio/{group}")).collect();
     for entry in fs::read_dir(device.join("vfio-dev")).into_iter().flatten() {
-        if let Some(name) = last_part(&entry?.path()) {
-            pids.extend(holders(root, &format!("/dev/vfio/devices/{name}"))?);
-        }
+        files.extend(last_part(&entry?.path()).map(|name| format!("/dev/vfio/devices/{name}")));
     }
-    pids.sort_unstable();
-    pids.dedup();
-    Ok(pids)
+    holders(root, &files)
 }
 
 fn last_part(path: &Path) -> Option<String> {
@@ -92,17 +87,6 @@ fn sessions(root: &Path) -> io::Result<Vec<u32>> {
             Ok(()) => drop(fs::remove_file(&path)),
             Err(TryLockError::WouldBlock) => pids.push(pid),
             Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Ok(pids)
-}
-
-fn holders(root: &Path, file: &str) -> io::Result<Vec<u32>> {
-    let mut pids = Vec::new();
-    for (pid, process) in numbered(&root.join("proc"))? {
-        let open = numbered(&process.join("fd"))?;
-        if open.iter().any(|(_, link)| fs::read_link(link).is_ok_and(|target| target == Path::new(file))) {
-            pids.push(pid);
         }
     }
     Ok(pids)
@@ -148,6 +132,10 @@ mod tests {
 
         let fd = root.path().join("proc/7/fd");
         fs::create_dir_all(&fd).unwrap();
+        fs::create_dir_all(root.path().join("dev/vfio")).unwrap();
+        for (file, number) in [("nvidia0", "195:0"), ("nvidia3", "195:3"), ("vfio/12", "235:12")] {
+            fs::write(root.path().join("dev").join(file), format!("char {number}\n")).unwrap();
+        }
         symlink("/dev/nvidia3", fd.join("5")).unwrap();
         assert_eq!(of(root.path(), 3).unwrap(), [7]);
         assert!(of(root.path(), 0).unwrap().is_empty(), "another GPU's file");

@@ -13,7 +13,8 @@ use crate::state::directory;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// `nvmlDeviceSetMigMode`, `write /sys/bus/pci/drivers_probe`, `sriov-manage`; a `*` at the end stands for any rest.
+    /// `nvmlDeviceSetMigMode`, `write /sys/bus/pci/drivers_probe`, `sriov-manage`; a `*` at the end stands for any rest, a `|`
+    /// between two for either.
     pub operation: String,
     /// `None`: on any device.
     #[serde(default)]
@@ -58,11 +59,11 @@ impl Fault {
     }
 
     fn matches(&self, operation: &str, device: Option<PciAddress>) -> bool {
-        let name = match self.operation.strip_suffix('*') {
+        let is_meant = |name: &str| match name.strip_suffix('*') {
             Some(prefix) => operation.starts_with(prefix),
-            None => self.operation == operation,
+            None => name == operation,
         };
-        name && (self.device.is_none() || self.device == device)
+        self.operation.split('|').any(is_meant) && (self.device.is_none() || self.device == device)
     }
 }
 
@@ -127,7 +128,8 @@ mod tests {
         assert_eq!(strike("nvmlDeviceSetMigMode", here), None, "no list at all");
 
         let busy = Answer::Nvml(19);
-        let once = Fault { device: Some(here), skip: 1, times: Some(1), ..Fault::answer("nvmlDeviceSet*", busy) };
+        let once =
+            Fault { device: Some(here), skip: 1, times: Some(1), ..Fault::answer("fmActivate*|nvmlDeviceSet*", busy) };
         set(root.path(), &[once, Fault::answer("sriov-manage", Answer::Errno(16))]).unwrap();
         assert_eq!(strike("nvmlDeviceSetMigMode", there), None);
         assert_eq!(strike("nvmlDeviceGetMigMode", here), None);

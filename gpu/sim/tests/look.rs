@@ -12,6 +12,7 @@ use croft_gpu::identity::{Identity, Sameness};
 use croft_gpu::nvml::NvmlSource;
 use croft_gpu::pci::PciAddress;
 use croft_gpu_sim::boards::H200_SXM_141GB;
+use croft_gpu_sim::clients;
 use croft_gpu_sim::kernel::{Hardware, Process, SimHost, Slot};
 
 const GPU: &str = "0000:41:00.0";
@@ -98,6 +99,49 @@ fn a_gpu_that_no_driver_of_nvidias_holds_needs_no_nvml() {
     assert_eq!(function.driver_override.as_deref(), Some("vfio-pci"));
 }
 
+/// What the host lives on, each by the kernel's own files.
+#[test]
+fn what_the_host_itself_uses_is_held() {
+    const XHCI: &str = "0000:00:14.0";
+    const NVME: &str = "0000:a1:00.0";
+    let bench = Bench::new("devbox");
+    let uses = |device: &str| -> Vec<String> {
+        let host = bench.look(&silent());
+        let held = host.holders.get(device).into_iter().flatten();
+        held.filter(|holder| holder.pid == 0).map(|holder| holder.file.clone()).collect()
+    };
+    for device in [NVME, NIC, XHCI, GPU] {
+        assert_eq!(uses(device), Vec::<String>::new());
+    }
+    let write = |path: &str, text: &str| {
+        let path = bench.host.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("proc/1/mountinfo", "25 1 259:161 / / rw - ext4 /dev/nvme161n1 rw\n");
+    assert_eq!(uses(NVME), ["/dev/nvme161n1 (mounted on /)"]);
+    write("proc/1/net/route", "Iface Destination Gateway\nenp129s0 00000000 0101A8C0 0003\n");
+    assert_eq!(uses(NIC), ["enp129s0 (the host's routes)"]);
+    let sysfs = format!("/devices/pci0000:00/{XHCI}/usb1/1-3/1-3:1.0/input/input5");
+    write("proc/bus/input/devices", &format!("N: Name=\"Keys\"\nS: Sysfs={sysfs}\nH: Handlers=sysrq kbd event4\n\n"));
+    assert_eq!(uses(XHCI), ["USB port 1-3 (keyboard of the host: Keys)"]);
+    let before = errors(&bench.look(&silent()));
+    assert_eq!(before.len(), 2, "the silent GPUs alone: {before:?}");
+}
+
+/// A guest with a USB device would lose it with its controller.
+#[test]
+fn who_has_a_usb_device_open_has_its_controller() {
+    let bench = Bench::new("devbox");
+    let guest = Process::new(4711, "qemu-system-x86_64", "machine-qemu.scope");
+    bench.host.hold(&guest, "/dev/bus/usb/001/002").unwrap();
+    let host = bench.look(&silent());
+    for device in ["1-1", "0000:00:14.0"] {
+        assert_eq!(host.holders[device][0].pid, 4711, "{device}");
+    }
+    assert!(!host.holders.contains_key("1-2"));
+}
+
 #[test]
 fn who_has_a_device_open_is_named() {
     let bench = Bench::new("devbox");
@@ -116,6 +160,38 @@ fn who_has_a_device_open_is_named() {
 
     bench.host.end(4711).unwrap();
     assert!(!bench.look(&silent()).holders.contains_key(NIC));
+}
+
+/// A pod that has the host's `/dev` below `/host`, as device plugins and exporters have.
+#[test]
+fn who_has_a_device_open_under_another_name_has_it_all_the_same() {
+    let bench = Bench::new("devbox");
+    bench.bind(NIC, "vfio-pci");
+    fs::create_dir(bench.host.root().join("host")).unwrap();
+    std::os::unix::fs::symlink("../dev", bench.host.root().join("host/dev")).unwrap();
+    let group =
+        bench.look(&silent()).pci.devices.iter().find(|known| known.address == at(NIC)).unwrap().iommu_group.unwrap();
+    let exporter = Process::new(812, "dcgm-exporter", "cri-containerd-1.scope");
+    for (device, file) in [(GPU, "/host/dev/nvidia0".to_owned()), (NIC, format!("/host/dev/vfio/{group}"))] {
+        bench.host.hold(&exporter, &file).unwrap();
+        let host = bench.look(&silent());
+        let [holder] = &host.holders[device][..] else { panic!("{:?}", host.holders) };
+        assert_eq!((holder.pid, &holder.file), (812, &file));
+    }
+    // And the kernel waits for it as for anybody.
+    assert_eq!(clients::of(bench.host.root(), 0).unwrap(), [812]);
+    assert_eq!(clients::of_function(bench.host.root(), at(NIC)).unwrap(), [812]);
+}
+
+/// With an interface that was moved to a pod's network nothing of it is left in the host's but the function and its driver.
+#[test]
+fn a_card_whose_interface_is_a_pods_is_held() {
+    let bench = Bench::new("devbox");
+    assert!(!bench.look(&silent()).holders.contains_key(NIC));
+    fs::remove_file(bench.host.root().join("sys/class/net/enp129s0")).unwrap();
+    let net = bench.host.root().join(format!("sys/bus/pci/devices/{NIC}/net"));
+    fs::remove_dir_all(net.join("enp129s0")).unwrap();
+    assert_eq!(bench.look(&silent()).holders[NIC][0].command, "kernel");
 }
 
 #[test]

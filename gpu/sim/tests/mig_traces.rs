@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use croft_gpu::geometry::{self, MediaExtension, Occupancy};
+use croft_gpu::geometry::{self, Media, Occupancy};
 use croft_gpu::gpu::Span;
 use croft_gpu_sim::boards::{
     A30_PCIE_24GB, A100_SXM_40GB, A100_SXM_80GB, B200_SXM_180GB, Board, H100_SXM_80GB, H200_SXM_141GB, MigProfile,
@@ -15,6 +15,17 @@ use croft_gpu_sim::driver::{Return, create_gpu_instance, destroy_gpu_instance, m
 use croft_gpu_sim::state::{GpuState, MigMode};
 
 const STEPS: usize = 10_000;
+
+/// All that can be cut.
+const BOARDS: [&Board; 7] = [
+    &A30_PCIE_24GB,
+    &A100_SXM_40GB,
+    &A100_SXM_80GB,
+    &H100_SXM_80GB,
+    &H200_SXM_141GB,
+    &B200_SXM_180GB,
+    &RTX_PRO_6000_96GB,
+];
 
 type Layout = Vec<(&'static MigProfile, u8)>;
 
@@ -132,24 +143,14 @@ fn names(layout: &Layout) -> Vec<String> {
 
 #[test]
 fn no_board_is_ever_cut_in_a_way_that_cannot_be() {
-    for board in [
-        &A30_PCIE_24GB,
-        &A100_SXM_40GB,
-        &A100_SXM_80GB,
-        &H100_SXM_80GB,
-        &H200_SXM_141GB,
-        &B200_SXM_180GB,
-        &RTX_PRO_6000_96GB,
-    ] {
-        trace(board);
-    }
+    BOARDS.into_iter().for_each(trace);
 }
 
-/// The arithmetic that the control plane places by, which knows atoms and no engines, against the driver's: on the boards
-/// whose media engines are one set, the two say the same of every layout that the driver allows.
+/// The arithmetic that the control plane places by, which knows profiles' names and no numbers of engines, against the driver's:
+/// the two say the same of every layout that the driver allows.
 #[test]
 fn the_planes_arithmetic_agrees_with_the_driver() {
-    for board in [&A30_PCIE_24GB, &A100_SXM_40GB, &A100_SXM_80GB, &H100_SXM_80GB, &H200_SXM_141GB, &B200_SXM_180GB] {
+    for board in BOARDS {
         let mut gpu = GpuState::new(board, "0000:41:00.0".parse().unwrap(), 0);
         gpu.mig = MigMode { current: true, pending: true };
         let shape = mig_shape(&gpu).unwrap();
@@ -158,7 +159,7 @@ fn the_planes_arithmetic_agrees_with_the_driver() {
             memory_slices: profile.memory_slices,
             starts: profile.starts.to_vec(),
             compute_slices: profile.compute_slices,
-            media: if profile.name.ends_with("+me") { MediaExtension::With } else { MediaExtension::Without },
+            media: Media::of(profile.name),
         });
         let plane = geometry::Board::new(shape.memory_slices, shape.compute_slices, profiles.collect()).unwrap();
         let mut random = Random(0x2545_f491_4f6c_dd1d);

@@ -1,4 +1,4 @@
-//! The ways to one host that a step takes: its files, NVML, Fabric Manager, and a tool of NVIDIA's.
+//! The ways to one host that a step takes: its files, NVML, Fabric Manager, USB ports, and a tool of NVIDIA's.
 //!
 //! Each is a small trait of our own verbs. A simulated host implements them over its own state; nothing here asks which.
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StepError;
 use super::library::Library;
+use super::reset_usb::HostUsb;
 use super::tools::HostTools;
 use crate::fabric::Manager;
 use crate::gpu::{GpuInstance, Span};
@@ -40,6 +41,7 @@ pub struct Access {
     pub nvml: Box<dyn OpenNvml>,
     pub fabric: Box<dyn FabricManager>,
     pub tools: Box<dyn Tools>,
+    pub usb: Box<dyn UsbPorts>,
     /// How long an effect may take to show after the call that caused it returned.
     pub patience: Duration,
 }
@@ -65,6 +67,7 @@ impl Access {
     #[must_use]
     pub fn without_nvidia(fs: HostFs) -> Access {
         Access {
+            usb: Box::new(HostUsb { root: fs.root().to_owned() }),
             fs,
             nvml: Box::new(Absent),
             fabric: Box::new(Absent),
@@ -114,6 +117,12 @@ pub trait FabricManager: Send + Sync {
 pub trait Tools: Send + Sync {
     /// All virtual functions of one GPU, or none. Fails while somebody has an NVML session open.
     fn sriov_manage(&self, gpu: PciAddress, enable: bool) -> Result<()>;
+}
+
+/// What USB devices answer only through their own files.
+pub trait UsbPorts: Send + Sync {
+    /// The kernel resets the port and gives the device its address again. By bus and device number, as in `/dev/bus/usb`.
+    fn reset(&self, bus: u16, device: u8) -> Result<()>;
 }
 
 #[derive(Debug)]

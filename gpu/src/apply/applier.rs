@@ -156,7 +156,11 @@ enum Trouble {
 }
 
 fn record(step: &Step, ending: &Ending, started: i64, ended: i64) -> Option<ResetRecord> {
-    let Step::Reset { address, .. } = step else { return None };
+    let device = match step {
+        Step::Reset { address, .. } => address.to_string(),
+        Step::ResetUsb { port, .. } => port.to_string(),
+        _ => return None,
+    };
     let doubt = |why: String| (None, ResetOutcome::Doubtful { why });
     let (method, outcome) = match ending {
         Ending::Done(Done { reset_method, .. }) => (reset_method.clone(), ResetOutcome::Clean),
@@ -164,5 +168,5 @@ fn record(step: &Step, ending: &Ending, started: i64, ended: i64) -> Option<Rese
         Ending::Overran => doubt("it did not return in time".to_owned()),
         Ending::Stuck { pid } => doubt(format!("it never returned; process {pid} hangs in it")),
     };
-    Some(ResetRecord { device: *address, method, started, ended, outcome })
+    Some(ResetRecord { device, method, started, ended, outcome })
 }

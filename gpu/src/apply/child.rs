@@ -39,7 +39,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// `program` with `arguments` calls [`super::helper_main`]. The agent names itself: `/proc/self/exe`.
+    /// `program` with `arguments` calls [`super::helper_main`]. The agent names itself (`/proc/self/exe`), and its process id
+    /// among the arguments.
     pub fn new(
         program: impl Into<PathBuf>,
         arguments: impl IntoIterator<Item = impl Into<OsString>>,

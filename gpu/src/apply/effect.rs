@@ -1,19 +1,19 @@
 //! One effect of one step, and no judgement: whether it may be done was asked before, whether it worked is asked after.
 
-use std::thread;
-
 use rustix::io::Errno;
 
 use super::access::{Access, NvmlVerbs, Result};
 use super::error::StepError;
+use super::sriov_manage;
 use super::standing::{self, present};
+use crate::error::IfPresent;
 use crate::gpu::Span;
 use crate::hostfs::HostFs;
 use crate::nvml::code;
 use crate::pci::PciAddress;
 use crate::plan::Step;
 
-/// Everything but [`Step::Reset`], which is in [`super::reset`].
+/// Everything but the resets, which are in [`super::reset`] and [`super::reset_usb`].
 pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
     let fs = &access.fs;
     match step {
@@ -26,7 +26,7 @@ pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
         Step::SetVirtualFunctions { physical, to, .. } => {
             Ok(fs.write(&format!("{}/sriov_numvfs", present(fs, *physical)?), &to.to_string())?)
         }
-        Step::SriovManage { gpu, enable } => sriov_manage(access, *gpu, *enable),
+        Step::SriovManage { gpu, enable } => sriov_manage::run(access, *gpu, *enable),
         Step::SetPersistence { gpu, to, .. } => access.nvml.open()?.set_persistence(*gpu, *to),
         Step::SetMigMode { gpu, to, .. } => set_mig_mode(access, *gpu, *to),
         Step::CreateGpuInstance { gpu, profile, placement } => {
@@ -40,7 +40,7 @@ pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
             Ok(fs.write(&path, uuid)?)
         }
         Step::RemoveMdev { uuid, .. } => Ok(fs.write(&format!("/sys/bus/mdev/devices/{uuid}/remove"), "1")?),
-        Step::SetVgpuType { function, type_name } => set_vgpu_type(fs, *function, type_name),
+        Step::SetVgpuType { function, type_name, placement } => set_vgpu_type(access, *function, type_name, *placement),
         Step::ClearVgpuType { function, .. } => {
             Ok(fs.write(&format!("{}/nvidia/current_vgpu_type", present(fs, *function)?), "0")?)
         }
@@ -51,7 +51,7 @@ pub fn carry_out(step: &Step, access: &Access) -> Result<()> {
         }
         Step::ActivateFabricPartition { id } => access.fabric.activate(*id),
         Step::DeactivateFabricPartition { id } => access.fabric.deactivate(*id),
-        Step::Reset { .. } => Ok(()),
+        Step::Reset { .. } | Step::ResetUsb { .. } => Ok(()),
     }
 }
 
@@ -65,10 +65,6 @@ pub fn set_override(fs: &HostFs, address: PciAddress, driver: Option<&str>) -> R
 fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
     let standing = standing::driver_override(fs, address)?;
     let foreign = standing.as_deref() != Some(driver);
-    // When an unbind is taken back, some other driver may sit there.
-    if standing::driver(fs, address)?.is_some_and(|bound| bound != driver) {
-        unbind(fs, address)?;
-    }
     if foreign {
         set_override(fs, address, Some(driver))?;
     }
@@ -79,20 +75,25 @@ fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
     Ok(probed?)
 }
 
-fn unbind(fs: &HostFs, address: PciAddress) -> Result<()> {
-    Ok(fs.write(&format!("{}/driver/unbind", present(fs, address)?), &address.to_string())?)
-}
-
-/// It fails while anybody has an NVML session open, and monitoring opens one every few seconds: so it is tried again.
-fn sriov_manage(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
-    const TRIES: u32 = 5;
-    for _ in 1..TRIES {
-        match access.tools.sriov_manage(gpu, enable) {
-            Err(error) if error.errno == Some(Errno::BUSY.raw_os_error()) => thread::sleep(access.patience / 2),
-            result => return result,
+/// Under the lock of NVIDIA's driver, where that has the function: it is granted only while no client has the GPU open, and
+/// from then on no client gets in. Whoever came after the last look at open files would otherwise be waited for in the
+/// kernel, with all other GPUs waiting behind.
+pub fn unbind(fs: &HostFs, address: PciAddress) -> Result<()> {
+    let lock = standing::unbind_lock(address);
+    let locks = fs.has(&lock).if_present()? == Some(true);
+    if locks {
+        fs.write(&lock, "1")?;
+        if fs.attribute(&lock)? != "1" {
+            let error = format!("somebody has {address} open: nvidia does not grant its unbindLock");
+            return Err(StepError::errno(error, Errno::BUSY));
         }
     }
-    access.tools.sriov_manage(gpu, enable)
+    let unbound = fs.write(&format!("{}/driver/unbind", present(fs, address)?), &address.to_string());
+    if locks && unbound.is_err() {
+        // What the unbind said is what counts; a lock that stays keeps clients out, and nothing else.
+        let _ = fs.write(&lock, "0");
+    }
+    Ok(unbound?)
 }
 
 fn set_mig_mode(access: &Access, gpu: PciAddress, on: bool) -> Result<()> {
@@ -125,7 +126,11 @@ fn destroy_instance(nvml: &dyn NvmlVerbs, gpu: PciAddress, profile: &str, placem
 }
 
 /// The list is read again just before: ids are local to the card and the driver, and what fits changes with every vGPU.
-fn set_vgpu_type(fs: &HostFs, function: PciAddress, type_name: &str) -> Result<()> {
+///
+/// On which GPU instance it then stands is the driver's choice: one on another than the plan's may be another tenant's, and
+/// goes at once.
+fn set_vgpu_type(access: &Access, function: PciAddress, type_name: &str, placement: Option<Span>) -> Result<()> {
+    let fs = &access.fs;
     let directory = present(fs, function)? + "/nvidia";
     let list = format!("{directory}/creatable_vgpu_types");
     let creatable = fs.parse(&list, "a list of vGPU types", crate::vgpu::parse_creatable)?;
@@ -135,7 +140,17 @@ fn set_vgpu_type(fs: &HostFs, function: PciAddress, type_name: &str) -> Result<(
         let error = format!("{function} can not become a {type_name} now; it can become: {can}");
         return Err(StepError::errno(error, Errno::INVAL));
     };
-    Ok(fs.write(&format!("{directory}/current_vgpu_type"), &found.id.to_string())?)
+    let file = format!("{directory}/current_vgpu_type");
+    fs.write(&file, &found.id.to_string())?;
+    let found = if placement.is_some() { standing::stands_at(access, function)? } else { None };
+    match (placement, found) {
+        (Some(wished), Some(found)) if wished != found => {
+            fs.write(&file, "0")?;
+            let why = format!("the driver put the {type_name} on the GPU instance at {}:{}", found.start, found.size);
+            Err(StepError::new(format!("{why}, not at {}:{}", wished.start, wished.size)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn digit(on: bool) -> &'static str {

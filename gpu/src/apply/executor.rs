@@ -47,7 +47,11 @@ impl InProcess {
 impl Executor for InProcess {
     fn carry_out(&self, work: &Work, _: Duration) -> Carried {
         let mut account = Account::default();
-        perform(work, &self.access, &mut |line| account.hear(line));
+        let said = perform(work, &self.access, &mut |line| {
+            account.hear(line);
+            Ok(())
+        });
+        drop(said);
         account.close(|| Ending::Failed(StepError::new("the work ended without a word")))
     }
 }

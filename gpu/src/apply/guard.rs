@@ -17,6 +17,7 @@ use crate::error::IfPresent;
 use crate::holders::Files;
 use crate::host::Holder;
 use crate::hostfs::HostFs;
+use crate::kernel_use;
 use crate::pci::PciAddress;
 use crate::plan::Step;
 
@@ -40,6 +41,8 @@ pub enum Culprit {
 impl fmt::Display for Culprit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Of the kernel itself: the file says what for.
+            Culprit::Process { pid: 0, file, .. } => write!(f, "the host uses {file}"),
             Culprit::Process { pid, command, unit: Some(unit), file } => {
                 write!(f, "{command} (pid {pid}, {unit}) has {file} open")
             }
@@ -89,14 +92,25 @@ fn taken_away(step: &Step, fs: &HostFs) -> Result<BTreeSet<String>> {
             // With the physical function's driver its virtual functions go, unasked.
             devices.extend(standing::functions(fs, *address)?.iter().map(PciAddress::to_string));
         }
-        Step::SetVirtualFunctions { physical: gpu, to: 0, .. } | Step::SriovManage { gpu, .. } => {
-            devices.extend(standing::functions(fs, *gpu)?.iter().map(PciAddress::to_string));
+        Step::SetVirtualFunctions { physical, to: 0, .. } => {
+            devices.extend(standing::functions(fs, *physical)?.iter().map(PciAddress::to_string));
+        }
+        Step::SriovManage { gpu, enable } => {
+            let functions = standing::functions(fs, *gpu)?;
+            // Where their number is right the tool is not run, and what it left off its driver is nobody's.
+            if functions.is_empty() == *enable {
+                devices.insert(gpu.to_string());
+                devices.extend(functions.iter().map(PciAddress::to_string));
+            }
         }
         Step::ClearVgpuType { function, .. } => {
             devices.insert(function.to_string());
         }
         Step::RemoveMdev { uuid, .. } => {
             devices.insert(uuid.clone());
+        }
+        Step::ResetUsb { port, .. } => {
+            devices.insert(port.to_string());
         }
         _ => {}
     }
@@ -121,18 +135,25 @@ pub fn culprits(step: &Step, fs: &HostFs) -> Vec<Culprit> {
             }));
         }
     }
-    if let Step::CreateMdev { uuid, .. } | Step::RemoveMdev { uuid, .. } = step {
-        devices.insert(uuid.clone());
+    match step {
+        Step::CreateMdev { uuid, .. } | Step::RemoveMdev { uuid, .. } => drop(devices.insert(uuid.clone())),
+        Step::ResetUsb { port, .. } => drop(devices.insert(port.to_string())),
+        _ => {}
     }
     culprits.extend(holders(fs, &devices).unwrap_or_default().into_iter().map(Culprit::from));
     culprits.sort();
     culprits
 }
 
-fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSet<Holder>> {
+/// Who has one of these open, beside this process.
+pub(super) fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSet<Holder>> {
     let mut errors = Vec::new();
-    let files = Files::of_these(fs, devices, &mut errors);
-    let all = crate::holders::find(fs, &files, &mut errors);
+    let minors = crate::holders::nvidia_minors(fs, &mut errors);
+    let files = Files::read(fs, &minors, &mut errors);
+    let mut all = crate::holders::find(fs, &files, &mut errors);
+    // Somebody may have mounted it since the plan was made.
+    kernel_use::find(fs, &mut all, &mut errors);
+    all.retain(|device, _| devices.contains(device));
     if let Some(error) = errors.into_iter().next() {
         // Who was not seen may be there all the same.
         return Err(error.into());

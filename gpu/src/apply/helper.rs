@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::access::{Access, Result, Site};
 use super::error::StepError;
@@ -15,11 +15,21 @@ use super::perform::perform;
 use super::work::{Line, Request, Work};
 use crate::error::chain;
 
-/// `open` turns the words for a host into the ways to it.
-pub fn helper_main(open: impl FnOnce(&Site) -> Result<Access>) -> ExitCode {
+/// From now on this process dies with the one that started it, `parent`. An error where that is dead already.
+pub fn die_with(parent: u32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // One that died before the kernel was told so is not this process's parent any more.
+    match getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get().cast_unsigned()) {
+        Some(pid) if pid == parent => Ok(()),
+        _ => Err(io::Error::other(format!("process {parent}, which started this one, is gone"))),
+    }
+}
+
+/// `parent`: who started this process, as it says among the arguments. `open` turns the words for a host into the ways to it.
+pub fn helper_main(parent: u32, open: impl FnOnce(&Site) -> Result<Access>) -> ExitCode {
     // Without its agent nobody waits for the answer, and the next agent may be at the same device.
-    if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        eprintln!("device helper: {errno}");
+    if let Err(error) = die_with(parent) {
+        eprintln!("device helper: {error}");
         return ExitCode::FAILURE;
     }
     match serve(open, io::stdin().lock(), io::stdout().lock()) {
@@ -43,38 +53,36 @@ pub fn serve(
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no request: whoever started this process is gone"));
     }
     let Request { site, work } = serde_json::from_str(&text)?;
-    let mut heard = Ok(());
     let mut say = |line: Line| {
-        // What cannot be said is not done either: see `perform`, which speaks before it acts.
-        let sent = serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            output.write_all(&line)?;
-            output.flush()
-        });
-        if let (Err(error), Ok(())) = (sent, &heard) {
-            heard = Err(error);
-        }
+        let mut line = serde_json::to_vec(&line)?;
+        line.push(b'\n');
+        output.write_all(&line)?;
+        output.flush()
     };
     match locked_and_opened(open, &site, &work) {
         Ok(Ok((_lock, access))) => perform(&work, &access, &mut say),
         Ok(Err(pid)) => say(Line::HeldBack { pid }),
         Err(error) => say(Line::Failed { error }),
     }
-    heard
 }
 
 /// The device's lock, for as long as the work lasts, or the process that has it.
 type LockedAccess = std::result::Result<(Option<Lock>, Access), u32>;
 
 fn locked_and_opened(open: impl FnOnce(&Site) -> Result<Access>, site: &Site, work: &Work) -> Result<LockedAccess> {
+    let access = open(site)?;
     let lock = match &site.lock_directory {
-        Some(directory) if !matches!(work, Work::Explain { .. }) => match locks::lock(directory, work.step()) {
-            Ok(Locked::By { pid }) => return Ok(Err(pid)),
-            Ok(Locked::Mine(lock)) => Some(lock),
-            Err(error) => return Err(StepError::from(error).context(format!("cannot lock in {}", directory.display()))),
-        },
+        Some(directory) if !matches!(work, Work::Explain { .. }) => {
+            match locks::lock(directory, work.step(), &access.fs) {
+                Ok(Locked::By { pid }) => return Ok(Err(pid)),
+                Ok(Locked::Mine(lock)) => Some(lock),
+                Err(error) => {
+                    return Err(StepError::from(error).context(format!("cannot lock in {}", directory.display())));
+                }
+            }
+        }
         // Who only looks needs no lock, and is needed most when somebody else has it.
         _ => None,
     };
-    Ok(Ok((lock, open(site)?)))
+    Ok(Ok((lock, access)))
 }

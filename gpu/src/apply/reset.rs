@@ -8,6 +8,7 @@
 //! Which methods a device may be reset by, and in which order, is the plan's to say ([`crate::plan`]); that the bus is still
 //! the device's own is looked at again here. Doubt means quarantine: that is for whoever reads the [`ResetRecord`].
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{Access, Result};
 use super::error::StepError;
+use super::guard::{self, Culprit};
 use super::standing::present;
 use crate::error::IfPresent;
 use crate::hostfs::HostFs;
@@ -23,7 +25,8 @@ use crate::pci::{Link, PciAddress};
 /// What is kept of a reset. Times are microseconds since 1970, by the clock of whoever applied the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetRecord {
-    pub device: PciAddress,
+    /// A PCI address, or the USB port in which it was.
+    pub device: String,
     /// The one that worked.
     pub method: Option<String>,
     pub started: i64,
@@ -110,23 +113,34 @@ fn whole_bus(fs: &HostFs, directory: &str) -> Result<()> {
     Ok(fs.write(&by_bridge, "1")?)
 }
 
-/// A bus reset reaches every function on the bus: none of them may be somebody else's.
+/// A bus reset reaches every function on the bus: none of them may be somebody else's, or have come into use since the plan.
 fn own_bus(fs: &HostFs, address: PciAddress, directory: &str) -> Result<Bus> {
     let group = |path: &str| fs.link_name(&format!("{path}/iommu_group")).if_present();
     let own = group(directory)?;
     let prefix = address.to_string();
     let prefix = &prefix[..prefix.rfind(':').unwrap_or(0) + 1];
-    let mut bus = Bus::Own;
+    let mut neighbours = BTreeSet::new();
     for name in fs.entries("/sys/bus/pci/devices")? {
-        let neighbour = name.starts_with(prefix) && name != address.to_string();
-        if neighbour && (own.is_none() || group(&format!("/sys/bus/pci/devices/{name}"))? != own) {
+        if !name.starts_with(prefix) || name == address.to_string() {
+            continue;
+        }
+        let path = format!("/sys/bus/pci/devices/{name}");
+        if own.is_none() || group(&path)? != own {
             return Err(StepError::new(format!("{name} is on the same bus")));
         }
-        if neighbour {
-            bus = Bus::Shared;
+        let driver = fs.link_name(&format!("{path}/driver")).if_present()?;
+        if let Some(driver) = driver.filter(|driver| !driver.contains("vfio")) {
+            return Err(StepError::new(format!("{name}, on the same bus, is on {driver}")));
         }
+        neighbours.insert(name);
     }
-    Ok(bus)
+    if neighbours.is_empty() {
+        return Ok(Bus::Own);
+    }
+    match guard::holders(fs, &neighbours)?.into_iter().next() {
+        Some(holder) => Err(StepError::new(format!("of the same bus, {}", Culprit::from(holder)))),
+        None => Ok(Bus::Shared),
+    }
 }
 
 fn came_back(access: &Access, directory: &str, before: Option<Link>) -> Result<()> {

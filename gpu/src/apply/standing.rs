@@ -5,6 +5,7 @@
 
 use super::access::{Access, NvmlVerbs, Result};
 use super::error::StepError;
+use super::sriov_manage;
 use super::work::{Remembered, Standing};
 use crate::error::IfPresent;
 use crate::gpu::{GpuInstance, Span};
@@ -48,8 +49,8 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
         Step::DestroyGpuInstance { gpu, profile, placement } => carved(access, *gpu, profile, *placement)?.reversed(),
         Step::CreateMdev { parent, type_id, uuid } => mediated(fs, parent, type_id, uuid)?,
         Step::RemoveMdev { parent, type_id, uuid } => mediated(fs, parent, type_id, uuid)?.reversed(),
-        Step::SetVgpuType { function, type_name } => vgpu_type(access, *function, type_name)?,
-        Step::ClearVgpuType { function, type_name } => vgpu_type(access, *function, type_name)?.reversed(),
+        Step::SetVgpuType { function, type_name, .. } => vgpu_type(access, *function, type_name)?,
+        Step::ClearVgpuType { function, type_name, .. } => vgpu_type(access, *function, type_name)?.reversed(),
         Step::SetHeterogeneous { gpu, placement, from, to } => {
             let nvml = access.nvml.open()?;
             let instance = instance_at(nvml.as_ref(), *gpu, *placement)?;
@@ -59,18 +60,31 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
         Step::DeactivateFabricPartition { id } => partition(access, *id, false)?,
         // A reset leaves no trace to be found: it is always still to be done.
         Step::Reset { address, .. } => present(fs, *address).map(|_| Standing::Before)?,
+        Step::ResetUsb { port, vendor, product, serial } => {
+            match super::reset_usb::plugged_in(fs, port, (*vendor, *product), serial.as_deref())? {
+                true => Standing::Before,
+                false => Standing::Other { found: format!("another device is in port {port}, or none") },
+            }
+        }
     })
 }
 
 /// What the step changes for a moment, and puts back before it ends: should it not come to its end, somebody else must.
 pub fn remember(step: &Step, fs: &HostFs) -> Result<Vec<Remembered>> {
     let path = match step {
-        Step::Bind { address, .. } | Step::Unbind { address, .. } => directory(*address) + "/driver_override",
+        Step::Bind { address, .. } => directory(*address) + "/driver_override",
+        // The tool takes it, and keeps it where it then fails to unbind: no client would get in any more.
+        Step::Unbind { address: gpu, .. } | Step::SriovManage { gpu, .. } => unbind_lock(*gpu),
         Step::Reset { address, .. } => directory(*address) + "/reset_method",
         _ => return Ok(Vec::new()),
     };
     let text = fs.attribute(&path).if_present()?;
     Ok(text.map(|text| Remembered { path, text }).into_iter().collect())
+}
+
+/// Of a GPU on NVIDIA's driver.
+pub fn unbind_lock(gpu: PciAddress) -> String {
+    format!("/proc/driver/nvidia/gpus/{gpu}/unbindLock")
 }
 
 pub fn directory(address: PciAddress) -> String {
@@ -109,6 +123,7 @@ pub fn functions(fs: &HostFs, physical: PciAddress) -> Result<Vec<PciAddress>> {
             functions.push(target.parse().map_err(|error| StepError::new(format!("{physical}/{name}: {error}")))?);
         }
     }
+    functions.sort_unstable();
     Ok(functions)
 }
 
@@ -122,6 +137,15 @@ pub fn physical(fs: &HostFs, function: PciAddress) -> Result<PciAddress> {
 pub fn current_vgpu_type(fs: &HostFs, function: PciAddress) -> Result<u32> {
     let path = present(fs, function)? + "/nvidia/current_vgpu_type";
     Ok(fs.parse(&path, "the id of a vGPU type, or 0", |text| text.parse().ok())?)
+}
+
+/// Where the GPU instance is that a function's vGPU stands on, as far as the driver tells.
+pub fn stands_at(access: &Access, function: PciAddress) -> Result<Option<Span>> {
+    let Some(id) = crate::vgpu::gpu_instance(&access.fs, &(present(&access.fs, function)? + "/nvidia"))? else {
+        return Ok(None);
+    };
+    let instances = access.nvml.open()?.gpu_instances(physical(&access.fs, function)?)?;
+    Ok(instances.into_iter().find(|instance| instance.id == id).map(|instance| instance.placement))
 }
 
 pub fn gpu_instance(nvml: &dyn NvmlVerbs, gpu: PciAddress, profile: &str, at: Span) -> Result<Option<GpuInstance>> {
@@ -147,15 +171,23 @@ fn bound(fs: &HostFs, address: PciAddress, before: Option<&String>, after: Optio
     Ok(Standing::of(&found.as_ref(), &before, &after, || format!("its driver is {}", or_none(&found))))
 }
 
-/// The tool takes the GPU off its driver and brings it back: cut short in between, it leaves it unbound.
+/// The tool takes the GPU and its functions off their driver and brings them back: cut short in between, it leaves some there.
 fn sriov_managed(fs: &HostFs, gpu: PciAddress, enable: bool) -> Result<Standing> {
-    let (functions, driver) = (count_functions(fs, gpu)?, driver(fs, gpu)?);
-    Ok(match driver.as_deref() {
-        Some("nvidia") if (functions > 0) == enable => Standing::After,
-        Some("nvidia") => Standing::Before,
-        None => Standing::Between { found: format!("it is unbound, with {functions} virtual functions") },
-        Some(other) => Standing::Other { found: format!("its driver is {other}") },
-    })
+    let functions = functions(fs, gpu)?;
+    let driver = driver(fs, gpu)?;
+    if sriov_manage::off_drivers(fs, gpu)? {
+        let found = format!("its driver is {}, with {} virtual functions", or_none(&driver), functions.len());
+        return Ok(Standing::Between { found });
+    }
+    if driver.as_deref() != Some("nvidia") {
+        return Ok(Standing::Other { found: format!("its driver is {}", or_none(&driver)) });
+    }
+    for function in &functions {
+        if sriov_manage::off_drivers(fs, *function)? {
+            return Ok(Standing::Between { found: format!("its virtual function {function} is off its driver") });
+        }
+    }
+    Ok(if functions.is_empty() == enable { Standing::Before } else { Standing::After })
 }
 
 /// A GPU instance counts with the compute instance in it: without, nobody can use it.

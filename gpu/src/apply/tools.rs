@@ -1,7 +1,11 @@
 //! `sriov-manage` of a real host.
 
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::access::{Result, Tools};
 use super::error::StepError;
@@ -22,6 +26,25 @@ impl HostTools {
     }
 }
 
+impl HostTools {
+    /// It is in this helper's process group, so that the deadline reaches it too. But it writes to memory: a pipe to a helper
+    /// that was killed would end it half-way.
+    fn run(&self, flag: &str, gpu: PciAddress) -> io::Result<(ExitStatus, String)> {
+        let mut output = File::from(memfd_create("sriov-manage", MemfdFlags::CLOEXEC)?);
+        let status = Command::new(&self.sriov_manage)
+            .arg(flag)
+            .arg(gpu.to_string())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output.try_clone()?)
+            .status()?;
+        let mut said = Vec::new();
+        output.rewind()?;
+        output.read_to_end(&mut said)?;
+        Ok((status, String::from_utf8_lossy(&said).into_owned()))
+    }
+}
+
 impl Default for HostTools {
     fn default() -> HostTools {
         HostTools::at(SRIOV_MANAGE)
@@ -32,22 +55,14 @@ impl Tools for HostTools {
     fn sriov_manage(&self, gpu: PciAddress, enable: bool) -> Result<()> {
         let flag = if enable { "-e" } else { "-d" };
         let name = format!("{} {flag} {gpu}", self.sriov_manage.display());
-        // It ends in this helper's process group, so that the deadline reaches it too.
-        let output = Command::new(&self.sriov_manage)
-            .arg(flag)
-            .arg(gpu.to_string())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| StepError::from(error).context(&name))?;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
+        let (status, said) = self.run(flag, gpu).map_err(|error| StepError::from(error).context(&name))?;
         // Its exit status is documented nowhere; its own words are believed against it.
-        if output.status.success() && !said.contains("unbindLock") {
+        if status.success() && !said.contains("unbindLock") {
             return Ok(());
         }
         let said: Vec<&str> = said.split_whitespace().collect();
         let said: String = said.join(" ").chars().take(400).collect();
-        let error = format!("{name} ended with {}: {said}", output.status);
+        let error = format!("{name} ended with {status}: {said}");
         if said.contains("unbindLock") {
             return Err(StepError::errno(error, rustix::io::Errno::BUSY));
         }

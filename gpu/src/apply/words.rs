@@ -27,8 +27,8 @@ pub fn of(step: &Step) -> String {
         }
         Step::CreateMdev { parent, type_id, uuid } => format!("create mdev {uuid} of type {type_id} on {parent}"),
         Step::RemoveMdev { parent, uuid, .. } => format!("remove mdev {uuid} from {parent}"),
-        Step::SetVgpuType { function, type_name } => format!("make {function} a {type_name}"),
-        Step::ClearVgpuType { function, type_name } => format!("end the {type_name} on {function}"),
+        Step::SetVgpuType { function, type_name, .. } => format!("make {function} a {type_name}"),
+        Step::ClearVgpuType { function, type_name, .. } => format!("end the {type_name} on {function}"),
         Step::SetHeterogeneous { gpu, placement, to, .. } => {
             let where_ = placement.map(|span| format!(" at {}:{}", span.start, span.size)).unwrap_or_default();
             format!("turn mixed vGPU sizes on {gpu}{where_} {}", switch(to))
@@ -36,6 +36,9 @@ pub fn of(step: &Step) -> String {
         Step::ActivateFabricPartition { id } => format!("activate fabric partition {id}"),
         Step::DeactivateFabricPartition { id } => format!("deactivate fabric partition {id}"),
         Step::Reset { address, .. } => format!("reset {address}"),
+        Step::ResetUsb { port, vendor, product, .. } => {
+            format!("reset the {vendor:04x}:{product:04x} in USB port {port}")
+        }
     }
 }
 
@@ -56,6 +59,7 @@ pub fn device(step: &Step) -> Option<String> {
         | Step::SetHeterogeneous { gpu, .. } => Some(*gpu),
         Step::CreateMdev { parent, .. } | Step::RemoveMdev { parent, .. } => return Some(parent.clone()),
         Step::SetVgpuType { function, .. } | Step::ClearVgpuType { function, .. } => Some(*function),
+        Step::ResetUsb { port, .. } => return Some(port.to_string()),
         Step::ActivateFabricPartition { .. } | Step::DeactivateFabricPartition { .. } => None,
     };
     address.map(|address| address.to_string())

@@ -68,6 +68,7 @@ struct ConnectParams {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct GpuInfo {
     physical_id: c_uint,
     uuid: [c_char; 80],
@@ -78,6 +79,7 @@ struct GpuInfo {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct PartitionInfo {
     id: c_uint,
     is_active: c_uint,
@@ -123,6 +125,17 @@ impl FabricLibrary {
     }
 
     pub fn partitions(&self) -> Result<Vec<FabricPartition>, FabricError> {
+        let odd = |id| FabricError::Odd { what: format!("partition {id} wrong") };
+        self.list()?.iter().map(|partition| read(partition).ok_or_else(|| odd(partition.id))).collect()
+    }
+
+    /// Is the partition active? `None`: there is none. Not put off by what another one's GPUs are called.
+    pub fn active(&self, id: u32) -> Result<Option<bool>, FabricError> {
+        let list = self.list()?;
+        Ok(list.iter().find(|partition| partition.id == id).map(|partition| partition.is_active != 0))
+    }
+
+    fn list(&self) -> Result<Vec<PartitionInfo>, FabricError> {
         const CALL: &str = "fmGetSupportedFabricPartitions";
         // SAFETY: numbers and arrays of numbers, for all of which zero is a value.
         let mut list: Box<PartitionList> = Box::new(unsafe { std::mem::zeroed() });
@@ -135,26 +148,21 @@ impl FabricLibrary {
         check(CALL, code)?;
         let odd = |what: String| FabricError::Odd { what };
         let partitions = list.partitions.get(..list.count as usize);
-        let partitions = partitions.ok_or_else(|| odd(format!("that it has {} partitions", list.count)))?;
-        partitions
-            .iter()
-            .map(|partition| read(partition).ok_or_else(|| odd(format!("partition {} wrong", partition.id))))
-            .collect()
+        partitions.map(<[_]>::to_vec).ok_or_else(|| odd(format!("that it has {} partitions", list.count)))
     }
 
     /// Fine if it is active already.
     pub fn activate(&self, id: u32) -> Result<(), FabricError> {
-        if self.find(id)?.active { Ok(()) } else { self.switch("fmActivateFabricPartition", id) }
+        if self.is_active(id)? { Ok(()) } else { self.switch("fmActivateFabricPartition", id) }
     }
 
     /// Fine if it is not active.
     pub fn deactivate(&self, id: u32) -> Result<(), FabricError> {
-        if self.find(id)?.active { self.switch("fmDeactivateFabricPartition", id) } else { Ok(()) }
+        if self.is_active(id)? { self.switch("fmDeactivateFabricPartition", id) } else { Ok(()) }
     }
 
-    fn find(&self, id: u32) -> Result<FabricPartition, FabricError> {
-        let found = self.partitions()?.into_iter().find(|partition| partition.id == id);
-        found.ok_or(FabricError::Odd { what: format!("nothing of a partition {id}") })
+    fn is_active(&self, id: u32) -> Result<bool, FabricError> {
+        self.active(id)?.ok_or_else(|| FabricError::Odd { what: format!("nothing of a partition {id}") })
     }
 
     fn switch(&self, call: &str, id: u32) -> Result<(), FabricError> {

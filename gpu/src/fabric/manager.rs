@@ -19,8 +19,7 @@ impl Manager {
 
 impl FabricManager for Manager {
     fn active(&self, partition: u32) -> Result<Option<bool>> {
-        let partitions = self.open()?.partitions()?;
-        Ok(partitions.iter().find(|known| known.id == partition).map(|known| known.active))
+        Ok(self.open()?.active(partition)?)
     }
 
     fn activate(&self, partition: u32) -> Result<()> {

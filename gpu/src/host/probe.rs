@@ -28,9 +28,9 @@ impl Host {
         let mdevs = vgpu::mdevs(fs, &mut errors);
         let mdev_parents = vgpu::other_parents(fs, &mut errors);
         let minors = holders::nvidia_minors(fs, &mut errors);
-        let files = holders::Files::of(fs, &pci, &mdevs, &usb, &minors, &mut errors);
+        let files = holders::Files::read(fs, &minors, &mut errors);
         let mut holders = holders::find(fs, &files, &mut errors);
-        kernel_use::find(fs, &pci.devices, &mut holders, &mut errors);
+        kernel_use::find(fs, &mut holders, &mut errors);
         for function in &mut pci.devices {
             let held = holders.contains_key(&function.address.to_string());
             if let Err(error) = ask_serial(fs, function, held) {

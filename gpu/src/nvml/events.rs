@@ -53,6 +53,8 @@ impl GpuEvent {
     pub fn fault(&self) -> Option<Fault> {
         match self.kind {
             GpuEventKind::Xid(number) if is_of_a_program(number) => None,
+            // Whoever has one instance of a GPU must not be able to close it for the others.
+            GpuEventKind::Xid(number) if self.gpu_instance.is_some() && !is_of_all(number) => None,
             // 79 is how the driver says it before the library does.
             GpuEventKind::Xid(79) | GpuEventKind::Lost => {
                 Some(Fault::new(faults::FELL_OFF_THE_BUS, "the GPU does not answer any more"))
@@ -67,11 +69,18 @@ impl GpuEvent {
     }
 }
 
-/// Xids that a faulty or killed program causes on a sound GPU: 13 an exception in a kernel, 31 a page fault, 43 and 45 a
-/// channel that was stopped, 68 a fault of a video program, 109 a context switch that took too long. NVIDIA's own device
-/// plugin for Kubernetes passes over the same ones.
+/// Xids that a faulty or killed program, or a guest's own driver, causes on a sound GPU: 8 one that does not end, 13 and 69 an
+/// exception in a kernel, 31 a page fault, 32 a corrupt list of commands, 43 and 45 a channel that was stopped, 68 a fault of a
+/// video program, 109 a context switch that took too long. And 94, bad memory that cost one program its life: the row that is
+/// to be replaced is seen by every look.
 fn is_of_a_program(xid: u64) -> bool {
-    matches!(xid, 13 | 31 | 43 | 45 | 68 | 109)
+    matches!(xid, 8 | 13 | 31 | 32 | 43 | 45 | 68 | 69 | 94 | 109)
+}
+
+/// Xids after which the whole GPU is in doubt, whichever instance met them: 48 and 140 memory beyond ECC, 62 and 119 and 120
+/// its own processors, 64 a row that could not be replaced, 74 NVLink, 79 off the bus, 95 memory that was not contained.
+fn is_of_all(xid: u64) -> bool {
+    matches!(xid, 48 | 62 | 64 | 74 | 79 | 95 | 119 | 120 | 140)
 }
 
 /// Calls `tell` with every event of every GPU of the driver, and with `None` about once a second, until it breaks.
@@ -188,6 +197,13 @@ mod tests {
         assert_eq!(fault(GpuEventKind::Xid(79)).as_deref(), Some("FellOffTheBus"));
         assert_eq!(fault(GpuEventKind::Lost).as_deref(), Some("FellOffTheBus"));
         assert_eq!(fault(GpuEventKind::Memory).as_deref(), Some("EccUncorrected"));
+        let of_a_slice = |xid| GpuEvent { gpu, gpu_instance: Some(3), kind: GpuEventKind::Xid(xid) }.fault().is_some();
+        assert_eq!(
+            [94, 110, 48, 79].map(of_a_slice),
+            [false, false, true, true],
+            "its tenant closes it for nobody else"
+        );
+        assert!(fault(GpuEventKind::Xid(110)).is_some(), "a GPU that is nobody's slice");
     }
 
     #[test]

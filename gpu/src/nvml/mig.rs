@@ -118,20 +118,26 @@ impl Nvml {
         let board = device.memory_info().map_err(|error| NvmlError::wrapped("nvmlDeviceGetMemoryInfo_v2", error))?;
         let mut profiles = Vec::new();
         for place in 0..LAST_PLACE {
-            match self.profile(device, place, board.total) {
-                Ok(profile) => profiles.push(profile),
+            let info = match self.description(device, place) {
+                Ok(info) => info,
                 // A hole: this board has no such profile, and may have a later one.
-                Err(error) if error.code() == Some(code::NOT_SUPPORTED) => {}
+                Err(error) if error.code() == Some(code::NOT_SUPPORTED) => continue,
                 // Behind the last that this driver knows.
                 Err(error) if error.code() == Some(code::INVALID_ARGUMENT) => break,
                 Err(error) => return Err(error),
-            }
+            };
+            profiles.push(self.profile(device, place, info, board.total)?);
         }
         Ok(profiles)
     }
 
-    fn profile(&self, device: &Device<'_>, place: u32, total: u64) -> Result<GpuInstanceProfile, NvmlError> {
-        let info = self.description(device, place)?;
+    fn profile(
+        &self,
+        device: &Device<'_>,
+        place: u32,
+        info: Description,
+        total: u64,
+    ) -> Result<GpuInstanceProfile, NvmlError> {
         let named = name::from_driver(&info.name);
         let name = named.unwrap_or_else(|| name::by_rule(place, info.slices, info.memory_mib, total));
         let mut remaining = 0;

@@ -8,6 +8,7 @@
 //! and nothing else says it: a child reads it, which may wait (see `apart`).
 
 mod address;
+mod interface;
 mod link;
 mod overrides;
 mod serial;
@@ -16,6 +17,7 @@ mod slot;
 use serde::{Deserialize, Serialize};
 
 pub use address::{ParsePciAddressError, PciAddress};
+pub use interface::Interface;
 pub use link::Link;
 pub use serial::serial_number;
 
@@ -55,6 +57,8 @@ pub struct PciFunction {
     /// `None`: not PCI Express, or part of the root complex.
     pub link: Option<Link>,
     pub sriov: Sriov,
+    /// Of a physical function: one that is down cannot give its virtual functions an address.
+    pub interfaces: Vec<Interface>,
 }
 
 impl PciFunction {
@@ -146,6 +150,10 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
 
     let entry = at.path("");
     let link = at.want("link width", || Link::read(fs, entry.trim_end_matches('/'))).flatten();
+    let interfaces = match sriov {
+        Sriov::Physical { .. } => at.want("interfaces", || interface::read(fs, entry.trim_end_matches('/'))),
+        Sriov::None | Sriov::Virtual { .. } => None,
+    };
 
     let named = names.pci(vendor, device);
     Ok(PciFunction {
@@ -167,6 +175,7 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
         bars,
         link,
         sriov,
+        interfaces: interfaces.unwrap_or_default(),
     })
 }
 
@@ -243,32 +252,8 @@ fn parse_bars(table: &str) -> Option<Vec<Bar>> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Any function, for tests that look at one side of it.
-    pub(crate) fn function(address: &str) -> PciFunction {
-        PciFunction {
-            address: address.parse().unwrap(),
-            slot_path: format!("pci0000:00/{address}"),
-            serial: None,
-            vendor: 0x8086,
-            device: 0x10c9,
-            subsystem: None,
-            class: 0,
-            vendor_name: None,
-            device_name: None,
-            class_name: None,
-            driver: None,
-            driver_override: None,
-            iommu_group: None,
-            numa_node: None,
-            reset_methods: Vec::new(),
-            bars: Vec::new(),
-            link: None,
-            sriov: Sriov::None,
-        }
-    }
 
     #[test]
     fn bars_have_sizes_and_spaces() {

@@ -40,13 +40,18 @@ pub fn give_back(host: &Host, wish: &Wish) -> Result<Option<Wish>, Refusal> {
             Wish::NoVgpu { function: *function, gpu_instance: gpu_instance.clone() }
         }
         Wish::Mode { gpu, .. } => {
-            let (function, on_it) = look.driven_gpu(*gpu)?;
-            Wish::Mode { gpu: *gpu, mode: mode::current(function, on_it).unwrap_or(Mode::Idle) }
+            let current = match mode::unfinished(look, *gpu)? {
+                Some(_) => None,
+                None => look.driven_gpu(*gpu).map(|(function, on_it)| mode::current(function, on_it))?,
+            };
+            Wish::Mode { gpu: *gpu, mode: current.unwrap_or(Mode::Idle) }
         }
+        Wish::Usb { device } => Wish::NoUsb { device: device.clone() },
         Wish::FabricPartition { id, active: true } => Wish::FabricPartition { id: *id, active: false },
         Wish::FabricPartition { active: false, .. }
         | Wish::Return { .. }
         | Wish::NoMdev { .. }
+        | Wish::NoUsb { .. }
         | Wish::NoVgpu { .. } => return Ok(None),
     }))
 }

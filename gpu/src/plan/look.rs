@@ -139,6 +139,14 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// As [`Self::not_held`], of what the journal may give the asker already: then its guest may have it.
+    pub fn not_held_but_by_guest(self, device: impl std::fmt::Display) -> Result<(), Refusal> {
+        let text = device.to_string();
+        let guest = |holder: &&Holder| self.owner(&text).is_some_and(|owner| is_guest_of(owner, holder));
+        let mut others = self.holders(&text)?.iter().filter(|holder| !guest(holder)).peekable();
+        if others.peek().is_none() { Ok(()) } else { Err(held(&text, others)) }
+    }
+
     /// As [`Self::not_held`], of a GPU whose persistence is turned off before: its daemon lets go of it then.
     pub fn not_held_but_for_persistence(self, gpu: &Gpu) -> Result<(), Refusal> {
         let daemon = |holder: &&Holder| gpu.persistence == Some(true) && holder.command.starts_with("nvidia-persiste");
@@ -229,6 +237,12 @@ pub(super) fn who(holder: &Holder) -> String {
     }
     let unit = holder.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
     format!("{} (pid {}{unit}) by {}", holder.command, holder.pid, holder.file)
+}
+
+/// A QEMU, and not another's: the scope that libvirt makes for one has the guest's name in its own, with `-` written `\x2d`.
+fn is_guest_of(owner: &str, holder: &Holder) -> bool {
+    let anothers = |unit: &String| unit.ends_with(".scope") && !unit.replace("\\x2d", "-").contains(owner);
+    holder.pid != 0 && holder.command.starts_with("qemu") && !holder.unit.as_ref().is_some_and(anothers)
 }
 
 fn held<'h>(device: &str, holders: impl Iterator<Item = &'h Holder>) -> Refusal {

@@ -1,10 +1,10 @@
 //! GPU instances, one at a time beside others that are in use: with an explicit placement, and no instance but the wished
 //! one touched.
 //!
-//! Which instance a vGPU lands on is the driver's choice: it takes one of the right profile that is free. So that it can only
-//! be the wished one, no other instance of that profile may stand free meanwhile.
+//! Which instance a vGPU lands on is the driver's choice: it takes one of the right profile that has room. So that it can only
+//! be the wished one, no other instance of that profile may have any meanwhile.
 
-use croft_gpu_geometry::{Board, MediaExtension, Occupancy, Profile};
+use croft_gpu_geometry::{Board, Media, Occupancy, Profile};
 
 use crate::gpu::{Gpu, GpuInstance, GpuInstanceProfile, MigState};
 use crate::host::{MdevType, VgpuFunction};
@@ -35,7 +35,7 @@ pub(super) fn ensure(
         Some(_) => vec![destroy(gpu.address, piece), create],
         None => room(gpu.address, look, mig, profile, piece).map(|()| vec![create])?,
     };
-    unambiguous(gpu, mig, piece, &carried(look, physical)?)?;
+    unambiguous(gpu, mig, piece, type_name, &carried(look, physical)?)?;
     Ok(steps)
 }
 
@@ -198,19 +198,49 @@ fn not_anothers(look: Look<'_>, gpu: PciAddress, piece: &MigPiece) -> Result<(),
     Err(Refusal::new(Reason::DeviceOwned, gpu, message, "take another placement"))
 }
 
-fn unambiguous(gpu: &Gpu, mig: &MigState, piece: &MigPiece, carried: &[Carried<'_>]) -> Result<(), Refusal> {
-    let known: Vec<_> = carried.iter().filter_map(|carried| carried.instance).collect();
-    let twin = |other: &&GpuInstance| {
-        other.profile == piece.profile && other.placement != piece.placement && !known.contains(&other.id)
+fn unambiguous(
+    gpu: &Gpu,
+    mig: &MigState,
+    piece: &MigPiece,
+    type_name: &str,
+    carried: &[Carried<'_>],
+) -> Result<(), Refusal> {
+    let most = most_on_one(gpu, type_name, &piece.profile);
+    let framebuffer = |name: &str| Some(gpu.vgpu_types.iter().find(|listed| listed.name == name)?.framebuffer_mib);
+    // All vGPUs of an instance are of one framebuffer size.
+    let room = |instance: &GpuInstance| {
+        let mut on_it = carried.iter().filter(|carried| carried.instance == Some(instance.id));
+        let count = on_it.clone().count();
+        let alike = on_it.all(|other| framebuffer(other.type_name) == framebuffer(type_name));
+        if alike { most.saturating_sub(count) } else { 0 }
     };
     let standing = |carried: &&Carried<'_>| stands_on(gpu, carried.type_name, &piece.profile) == Some(true);
-    let unplaced = carried.iter().filter(|carried| carried.instance.is_none()).filter(standing);
-    let Some(free) = mig.instances.iter().filter(twin).nth(unplaced.count()) else { return Ok(()) };
-    let message = format!(
-        "{} has another {} at {} on which no vGPU stands, and the driver might choose that one",
-        gpu.address, free.profile, free.placement.start
-    );
-    Err(Refusal::new(Reason::GpuInstanceAmbiguous, gpu.address, message, "put it to use or take it away first"))
+    let mut unplaced = carried.iter().filter(|carried| carried.instance.is_none()).filter(standing).count();
+    let twin = |other: &&GpuInstance| other.profile == piece.profile && other.placement != piece.placement;
+    for other in mig.instances.iter().filter(twin) {
+        let room = room(other);
+        if room > unplaced {
+            let (profile, start) = (&other.profile, other.placement.start);
+            let message = format!(
+                "{} has another {profile} at {start} with room for a {type_name}, and the driver might choose that one",
+                gpu.address
+            );
+            let fix = "fill it or take it away first";
+            return Err(Refusal::new(Reason::GpuInstanceAmbiguous, gpu.address, message, fix));
+        }
+        unplaced -= room;
+    }
+    Ok(())
+}
+
+/// How many vGPUs of a type an instance carries at most, by the driver's word, or else where the name says that one fills it.
+fn most_on_one(gpu: &Gpu, type_name: &str, profile: &str) -> usize {
+    let listed = gpu.vgpu_types.iter().find(|listed| listed.name == type_name).and_then(|listed| listed.max_count);
+    match listed {
+        Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+        None if TypeName::parse(type_name).is_some_and(|name| name.fills(profile)) => 1,
+        None => usize::MAX,
+    }
 }
 
 /// Is there room for the piece beside the instances that exist?
@@ -239,7 +269,7 @@ fn room(
     if let Err(misfit) = occupied.fits(&board, same, start) {
         return taken(format!("{wished} does not fit: {misfit}"));
     }
-    // The driver counts what the two rulers do not show (decoders, the maximum of a profile).
+    // The driver counts what the rulers do not show (the maximum of a profile).
     let count = mig.instances.iter().filter(|other| other.profile == profile.name).count();
     if profile.remaining == Some(0) || count >= usize::try_from(profile.max_count).unwrap_or(usize::MAX) {
         return taken(format!("{wished} does not fit: the driver makes no more of {} now", profile.name));
@@ -254,7 +284,7 @@ fn occupancy(gpu: PciAddress, mig: &MigState) -> Result<(Board, Occupancy), Refu
         memory_slices: profile.placements.first().map_or(0, |span| span.size),
         starts: profile.placements.iter().map(|span| span.start).collect(),
         compute_slices: profile.compute_slices,
-        media: if profile.name.contains("+me") { MediaExtension::With } else { MediaExtension::Without },
+        media: Media::of(&profile.name),
     });
     let board = Board::new(mig.memory_slices, mig.compute_slices, profiles.collect())
         .map_err(|error| contradiction(gpu, &error.to_string()))?;

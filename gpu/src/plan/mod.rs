@@ -103,6 +103,14 @@ pub enum Wish {
         id: u32,
         active: bool,
     },
+    /// Plugged in, for a guest: QEMU takes it from its driver and gives it back by itself.
+    Usb {
+        device: usb::UsbIdentity,
+    },
+    /// Cleaned after a guest, if it is still plugged in: without power it keeps nothing but what it is meant to keep.
+    NoUsb {
+        device: usb::UsbIdentity,
+    },
 }
 
 /// Where a function belongs while no guest has it.
@@ -178,6 +186,8 @@ pub fn plan(host: &Host, owners: &Owners, wish: &Wish) -> Result<Plan, Refusal> 
         Wish::NoVgpu { function, gpu_instance } => vgpu::plan_none(look, *function, gpu_instance.as_ref()),
         Wish::Mode { gpu, mode } => mode::plan(look, *gpu, *mode),
         Wish::FabricPartition { id, active } => fabric::plan(look, *id, *active),
+        Wish::Usb { device } => usb::plan(look, device),
+        Wish::NoUsb { device } => usb::plan_none(look, device),
     }?;
     Ok(Plan { steps })
 }

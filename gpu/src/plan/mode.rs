@@ -12,7 +12,7 @@ use crate::gpu::{Gpu, MigState, VgpuSupport};
 use crate::pci::{PciAddress, PciFunction, Sriov};
 
 use super::Mode;
-use super::look::{Look, mig_state};
+use super::look::{Look, NVIDIA_DRIVER, mig_state};
 use super::refusal::{Reason, Refusal};
 use super::step::Step;
 
@@ -31,6 +31,9 @@ impl From<Mode> for Switches {
 }
 
 pub(super) fn plan(look: Look<'_>, gpu: PciAddress, mode: Mode) -> Result<Vec<Step>, Refusal> {
+    if let Some(step) = unfinished(look, gpu)? {
+        return Ok(vec![step]);
+    }
     let (function, gpu) = look.driven_gpu(gpu)?;
     let mig = mig_state(gpu)?;
     let (now, wished) = (switches(function, gpu, mig), possible(function, gpu, mig, mode)?);
@@ -42,7 +45,7 @@ pub(super) fn plan(look: Look<'_>, gpu: PciAddress, mode: Mode) -> Result<Vec<St
     nothing_in_use(look, function, gpu)?;
     look.not_held_but_for_persistence(gpu)?;
     let address = function.address;
-    let mut steps = changes(address, mig, now, wished);
+    let mut steps = changes(function, mig, now, wished);
     // Mixed sizes alone are a flag, which every client may have open.
     let rebinds = steps.iter().any(|step| !matches!(step, Step::SetHeterogeneous { .. }));
     if gpu.persistence == Some(true) && rebinds {
@@ -50,6 +53,31 @@ pub(super) fn plan(look: Look<'_>, gpu: PciAddress, mode: Mode) -> Result<Vec<St
         steps.push(Step::SetPersistence { gpu: address, from: false, to: true });
     }
     Ok(steps)
+}
+
+/// What `sriov-manage` leaves when it is killed: the GPU or functions of it on no driver, or on the one under which it changes
+/// their number. Nothing else is known of such a GPU, so that this is all of the plan: it is to be looked at again afterwards.
+pub(super) fn unfinished(look: Look<'_>, gpu: PciAddress) -> Result<Option<Step>, Refusal> {
+    let function = look.function(gpu)?;
+    if look.gpu(function)?.is_none() {
+        return Ok(None);
+    }
+    let functions = look.virtual_functions(function)?;
+    let on_its_driver = function.driver.as_deref() == Some(NVIDIA_DRIVER);
+    let unfinished = off_drivers(function) || on_its_driver && functions.iter().any(|vf| off_drivers(vf));
+    if !unfinished {
+        return Ok(None);
+    }
+    look.not_anothers(gpu)?;
+    look.not_held(gpu)?;
+    Ok(Some(match &function.driver {
+        None if functions.is_empty() => Step::Bind { address: gpu, driver: NVIDIA_DRIVER.to_owned() },
+        _ => Step::SriovManage { gpu, enable: !functions.is_empty() },
+    }))
+}
+
+fn off_drivers(function: &PciFunction) -> bool {
+    function.driver.as_deref().is_none_or(|driver| driver == "pci-pf-stub")
 }
 
 /// The mode that the GPU is in; for a plan that leads back here. `None`: it is in none of them, or cannot be told.
@@ -63,7 +91,7 @@ pub(super) fn to_idle(look: Look<'_>, function: &PciFunction, gpu: &Gpu) -> Resu
     let mig = mig_state(gpu)?;
     settled(function.address, mig)?;
     nothing_in_use(look, function, gpu)?;
-    Ok(changes(function.address, mig, switches(function, gpu, mig), Mode::Idle.into()))
+    Ok(changes(function, mig, switches(function, gpu, mig), Mode::Idle.into()))
 }
 
 fn switches(function: &PciFunction, gpu: &Gpu, mig: Option<&MigState>) -> Switches {
@@ -124,7 +152,8 @@ fn nothing_in_use(look: Look<'_>, function: &PciFunction, gpu: &Gpu) -> Result<(
     ))
 }
 
-fn changes(gpu: PciAddress, mig: Option<&MigState>, now: Switches, wished: Switches) -> Vec<Step> {
+fn changes(function: &PciFunction, mig: Option<&MigState>, now: Switches, wished: Switches) -> Vec<Step> {
+    let gpu = function.address;
     let mut steps = Vec::new();
     let turn_mig = now.mig != wished.mig;
     let turn_off = now.functions && (turn_mig || !wished.functions);
@@ -147,6 +176,10 @@ fn changes(gpu: PciAddress, mig: Option<&MigState>, now: Switches, wished: Switc
         steps.push(Step::SetMigMode { gpu, from: now.mig, to: wished.mig });
     }
     if turn_on {
+        // The driver binds none of its functions else, whoever asks for it; and it stays so, for whoever binds one again.
+        if let Sriov::Physical { autoprobe: false, .. } = function.sriov {
+            steps.push(Step::SetAutoprobe { physical: gpu, from: false, to: true });
+        }
         steps.push(Step::SriovManage { gpu, enable: true });
     }
     if wished.mixed && (wiped || !now.mixed) {

@@ -116,8 +116,8 @@ impl Model {
                 let parent = self.host.mdevs.remove(at).parent;
                 self.available(&parent, 1)
             }
-            Step::SetVgpuType { function, type_name } => self.set_type(function, &type_name),
-            Step::ClearVgpuType { function, type_name } => {
+            Step::SetVgpuType { function, type_name, .. } => self.set_type(function, &type_name),
+            Step::ClearVgpuType { function, type_name, .. } => {
                 self.not_held(&function.to_string())?;
                 let Some(VgpuFunction::Vendor { current, gpu_instance, .. }) = self.host.vgpus.get_mut(&function)
                 else {
@@ -138,6 +138,7 @@ impl Model {
             }
             Step::ActivateFabricPartition { id } => self.set_partition(id, true),
             Step::DeactivateFabricPartition { id } => self.set_partition(id, false),
+            Step::ResetUsb { port, .. } => self.not_held(&port.to_string()),
             Step::Reset { address, methods } => {
                 self.not_held(&address.to_string())?;
                 let function = self.function(address)?;
@@ -244,6 +245,8 @@ impl Model {
         let on_it = self.gpu(gpu)?;
         ensure!(on_it.mig_mut().instances.is_empty(), "instances of {gpu} would be wiped");
         ensure!(on_it.heterogeneous != Some(true), "the flag of {gpu} would be wiped");
+        let probed = matches!(self.function(gpu)?.sriov, Sriov::Physical { autoprobe: true, .. });
+        ensure!(probed || !enable, "no driver would take the functions of {gpu}");
         self.put_functions(gpu, if enable { 4 } else { 0 }, Some("nvidia"))?;
         for vf in self.functions_of(gpu) {
             let empty = VgpuFunction::Vendor { current: None, creatable: Vec::new(), gpu_instance: None };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::Span;
 use crate::pci::PciAddress;
+use crate::usb::UsbPort;
 
 /// One effect. Carries what it found, so that the undo needs no second look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,14 +76,19 @@ pub enum Step {
         type_id: String,
         uuid: String,
     },
-    /// Writes the id that `type_name` has on this very card now; the list is read again just before.
+    /// Writes the id that `type_name` has on this very card now; the list is read again just before. `placement`: of the GPU
+    /// instance below, where it stands on one.
     SetVgpuType {
         function: PciAddress,
         type_name: String,
+        #[serde(default)]
+        placement: Option<Span>,
     },
     ClearVgpuType {
         function: PciAddress,
         type_name: String,
+        #[serde(default)]
+        placement: Option<Span>,
     },
     /// Mixed framebuffer sizes on one GPU, or in one GPU instance.
     SetHeterogeneous {
@@ -101,6 +107,13 @@ pub enum Step {
     Reset {
         address: PciAddress,
         methods: Vec<String>,
+    },
+    /// The port of a USB device is reset, with what is still the same device in it. Has no undo and needs none.
+    ResetUsb {
+        port: UsbPort,
+        vendor: u16,
+        product: u16,
+        serial: Option<String>,
     },
 }
 
@@ -123,14 +136,18 @@ impl Step {
             Step::DestroyGpuInstance { gpu, profile, placement } => Step::CreateGpuInstance { gpu, profile, placement },
             Step::CreateMdev { parent, type_id, uuid } => Step::RemoveMdev { parent, type_id, uuid },
             Step::RemoveMdev { parent, type_id, uuid } => Step::CreateMdev { parent, type_id, uuid },
-            Step::SetVgpuType { function, type_name } => Step::ClearVgpuType { function, type_name },
-            Step::ClearVgpuType { function, type_name } => Step::SetVgpuType { function, type_name },
+            Step::SetVgpuType { function, type_name, placement } => {
+                Step::ClearVgpuType { function, type_name, placement }
+            }
+            Step::ClearVgpuType { function, type_name, placement } => {
+                Step::SetVgpuType { function, type_name, placement }
+            }
             Step::SetHeterogeneous { gpu, placement, from, to } => {
                 Step::SetHeterogeneous { gpu, placement, from: to, to: from }
             }
             Step::ActivateFabricPartition { id } => Step::DeactivateFabricPartition { id },
             Step::DeactivateFabricPartition { id } => Step::ActivateFabricPartition { id },
-            Step::Reset { .. } => return None,
+            Step::Reset { .. } | Step::ResetUsb { .. } => return None,
         })
     }
 
@@ -141,11 +158,32 @@ impl Step {
             Step::SetDriverOverride { .. } | Step::SetAutoprobe { .. } => 5,
             Step::CreateMdev { .. } | Step::RemoveMdev { .. } => 15,
             Step::SetVgpuType { .. } | Step::ClearVgpuType { .. } | Step::SetHeterogeneous { .. } => 15,
-            Step::Bind { .. } | Step::Unbind { .. } | Step::SetPersistence { .. } | Step::Reset { .. } => 30,
+            Step::Bind { .. } | Step::Unbind { .. } | Step::SetPersistence { .. } => 30,
+            // The kernel waits a minute for a device to answer after each way of resetting it (PCIE_RESET_READY_POLL_MS).
+            Step::Reset { methods, .. } => 15 + 65 * u64::try_from(methods.len()).unwrap_or(u64::MAX >> 8),
+            Step::ResetUsb { .. } => 30,
             Step::CreateGpuInstance { .. } | Step::DestroyGpuInstance { .. } => 30,
             Step::SetVirtualFunctions { .. } | Step::ActivateFabricPartition { .. } => 60,
             Step::DeactivateFabricPartition { .. } => 60,
             Step::SetMigMode { .. } | Step::SriovManage { .. } => 120,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reset that is slow to fail must not be taken for one that never returns: the next method may work.
+    #[test]
+    fn a_reset_has_the_time_that_the_kernel_may_take_for_each_method() {
+        let reset = |methods: &[&str]| Step::Reset {
+            address: "0000:41:00.0".parse().unwrap(),
+            methods: methods.iter().map(|&method| method.to_owned()).collect(),
+        };
+        for methods in [&["flr"][..], &["flr", "bus", "pm"]] {
+            let longest = Duration::from_secs(60) * u32::try_from(methods.len()).unwrap();
+            assert!(reset(methods).deadline() > longest + Duration::from_secs(10), "{methods:?}");
+        }
     }
 }

@@ -50,6 +50,7 @@ pub fn function(address: &str) -> PciFunction {
         bars: Vec::new(),
         link: None,
         sriov: Sriov::None,
+        interfaces: Vec::new(),
     }
 }
 

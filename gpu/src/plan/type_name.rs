@@ -57,6 +57,12 @@ impl TypeName {
         let shared = suffix == "+gfx" && matches!(self.suffix, "" | "+gfx") && self.gigabytes <= gigabytes;
         shared || self.suffix == suffix && self.gigabytes == gigabytes
     }
+
+    /// Does one of them take all the memory of an instance of this profile?
+    #[must_use]
+    pub fn fills(&self, profile: &str) -> bool {
+        profile.split_once("g.").is_some_and(|(_, memory)| memory.starts_with(&format!("{}gb", self.gigabytes)))
+    }
 }
 
 #[cfg(test)]

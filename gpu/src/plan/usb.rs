@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::look::Look;
 use super::refusal::{Reason, Refusal};
+use super::step::Step;
 use crate::usb::{Kind, UsbDevice};
 
 /// Written `usb-0000:00:14.0-2.3`, `0403:6001/A50285BI`, `0403:6001`.
@@ -66,11 +68,43 @@ pub fn find<'a>(devices: &'a [UsbDevice], remembered: &UsbIdentity) -> Result<&'
     one(alike, format!("{vendor:04x}:{product:04x}{place}"))
 }
 
+/// Nothing is to be done for a device that is there and that nobody else has. QEMU opens it by itself, and takes it from whoever
+/// uses it: from a file system, too.
+pub(super) fn plan(look: Look<'_>, device: &UsbIdentity) -> Result<Vec<Step>, Refusal> {
+    let found = find(&look.host.usb.devices, device)?;
+    look.not_anothers(&found.port)?;
+    look.not_held_but_by_guest(&found.port).map(|()| Vec::new())
+}
+
+/// A reset of its port, unless it was unplugged meanwhile.
+pub(super) fn plan_none(look: Look<'_>, device: &UsbIdentity) -> Result<Vec<Step>, Refusal> {
+    let found = match find(&look.host.usb.devices, device) {
+        Ok(found) => found,
+        Err(refusal) if refusal.reason == Reason::UsbNotFound => {
+            let Some(error) = look.host.usb.errors.first() else { return Ok(Vec::new()) };
+            let message = format!("{} could not be looked for: {}", refusal.device, crate::chain(error));
+            let fix = "nothing is planned on it until it can be read";
+            return Err(Refusal::new(Reason::DeviceNotSeen, refusal.device, message, fix));
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    look.not_held(&found.port)?;
+    let UsbDevice { port, vendor, product, serial, .. } = found.clone();
+    Ok(vec![Step::ResetUsb { port, vendor, product, serial }])
+}
+
 impl UsbIdentity {
     #[must_use]
     pub fn of(device: &UsbDevice) -> UsbIdentity {
         let UsbDevice { vendor, product, serial, .. } = device.clone();
         UsbIdentity { vendor, product, serial, port: port_of(device) }
+    }
+
+    /// The same device? One that does not say who it is, only where it was.
+    #[must_use]
+    pub fn is_same(&self, other: &UsbIdentity) -> bool {
+        let says = |of: &UsbIdentity| (of.vendor, of.product, of.serial.clone());
+        says(self) == says(other) && (self.serial.is_some() || self.port == other.port)
     }
 }
 

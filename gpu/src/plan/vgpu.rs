@@ -37,7 +37,8 @@ pub(super) fn plan(
     if steps.is_empty() && !creatable.iter().any(|listed| listed.name == type_name) {
         return Err(not_creatable(look, physical, gpu, function, creatable, type_name));
     }
-    steps.push(Step::SetVgpuType { function, type_name: type_name.to_owned() });
+    let placement = piece.map(|piece| piece.placement);
+    steps.push(Step::SetVgpuType { function, type_name: type_name.to_owned(), placement });
     Ok(steps)
 }
 
@@ -49,7 +50,8 @@ pub(super) fn plan_none(look: Look<'_>, function: PciAddress, piece: Option<&Mig
     };
     let (physical, gpu) = gpu_of(look, there)?;
     let (current, _) = types(look, there)?;
-    let cleared = current.map(|current| Step::ClearVgpuType { function, type_name: current.name.clone() });
+    let placement = piece.map(|piece| piece.placement);
+    let cleared = current.map(|current| Step::ClearVgpuType { function, type_name: current.name.clone(), placement });
     let released = piece.map_or(Ok(Vec::new()), |piece| mig::release(look, physical, gpu, piece, function))?;
     if cleared.is_some() || !released.is_empty() {
         look.his_own(function)?;

@@ -3,15 +3,22 @@
 use croft_gpu::host::Host;
 use croft_gpu::identity::{Identity, Sameness};
 use croft_gpu::pci::{PciAddress, PciFunction, Sriov};
+use croft_gpu::plan::Reason;
 use croft_gpu::plan::usb::{self, UsbIdentity};
 use croft_gpu::usb::{Kind, UsbDevice};
 
 use super::obstacle::Obstacle;
-use super::record::{Known, Record, Who};
+use super::record::{Known, Mark, Record, Who};
 use crate::reasons;
 
-/// Bridges, NVSwitches among them: no guest has one.
-const BRIDGE: u32 = 0x06;
+/// What a board is made of and no guest has: bridges (NVSwitches among them), timers and interrupt controllers, the IOMMU,
+/// the SMBus.
+fn is_chassis(class: u32) -> bool {
+    const BRIDGE: u32 = 0x06;
+    class >> 16 == BRIDGE || matches!(class >> 8, 0x0800..=0x0804 | 0x0806 | 0x0c05)
+}
+
+const NETWORK: u32 = 0x02;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
@@ -21,13 +28,42 @@ pub(super) enum Found<'a> {
     Maker,
 }
 
-/// Every device that is reported: not bridges, not hubs, and not the virtual functions of GPUs, which are pieces of these.
-pub(super) fn all(host: &Host) -> impl Iterator<Item = (String, Found<'_>)> {
+/// Every device that is reported, each under one name: not the board's own parts, not hubs, and not the virtual functions of
+/// GPUs, which are pieces of these.
+pub(super) fn all<'a>(host: &'a Host, record: &Record) -> impl Iterator<Item = (String, Found<'a>)> {
     let functions = host.pci.devices.iter().filter(|function| is_reported(host, function));
     let functions = functions.map(|function| (function.address.to_string(), Found::Function(function)));
     let usb = host.usb.devices.iter().filter(|device| device.kind == Kind::Device);
-    let usb = usb.filter_map(|device| Some((usb::port_of(device)?, Found::Usb(device))));
+    let usb = usb.filter_map(|device| Some((usb_name(host, record, device)?, Found::Usb(device))));
     functions.chain(usb).chain(host.mdev_parents.keys().map(|name| (name.clone(), Found::Maker)))
+}
+
+/// A USB device goes by its port; but one of which somebody holds something, or is still to do something, keeps the name that it
+/// had then, wherever it is plugged in meanwhile. `None`: its port's name is kept by another.
+fn usb_name(host: &Host, record: &Record, device: &UsbDevice) -> Option<String> {
+    let is = |who: &Who| match who {
+        Who::Usb(identity) => usb::find(&host.usb.devices, identity).is_ok_and(|found| std::ptr::eq(found, device)),
+        Who::Pci(_) | Who::Named => false,
+    };
+    let mut kept = record.known.iter().filter(|(id, known)| record.is_spoken_for(id) && is(&known.who));
+    if let Some((id, _)) = kept.next() {
+        return Some(id.clone());
+    }
+    let port = usb::port_of(device)?;
+    let anothers = record.is_spoken_for(&port) && record.known.contains_key(&port);
+    (!anothers).then_some(port)
+}
+
+/// What is marked of a device, and of the card of which it is a function.
+pub(super) fn marks<'r>(host: &Host, record: &'r Record, id: &str) -> impl Iterator<Item = (&'r String, &'r Mark)> {
+    let address = id.parse::<PciAddress>().ok();
+    let function = host.pci.devices.iter().find(|function| Some(function.address) == address);
+    let card = function.and_then(|function| match function.sriov {
+        Sriov::Virtual { physical } => Some(physical.to_string()),
+        Sriov::None | Sriov::Physical { .. } => None,
+    });
+    let card = card.and_then(|card| record.marks.get_key_value(&card));
+    record.marks.get_key_value(id).into_iter().chain(card)
 }
 
 fn is_reported(host: &Host, function: &PciFunction) -> bool {
@@ -35,7 +71,7 @@ fn is_reported(host: &Host, function: &PciFunction) -> bool {
         Sriov::Virtual { physical } => is_gpu(host, physical),
         Sriov::None | Sriov::Physical { .. } => false,
     };
-    function.class >> 16 != BRIDGE && !of_gpu
+    !is_chassis(function.class) && !of_gpu
 }
 
 pub(super) fn is_gpu(host: &Host, address: PciAddress) -> bool {
@@ -54,16 +90,36 @@ pub(super) fn who(host: &Host, found: Found<'_>) -> Who {
     }
 }
 
-/// The device, or why it is not to be had. One with a serial number is found in whichever USB port it is now.
+/// The device, or why it is not to be had.
 pub(super) fn device<'a>(host: &'a Host, record: &Record, id: &str) -> Result<Found<'a>, Obstacle> {
-    if let Some(known) = record.known.get(id)
-        && let Who::Usb(identity) = &known.who
-    {
-        let found = usb::find(&host.usb.devices, identity).map(Found::Usb);
-        return found.map_err(|refusal| missing(host, id, &refusal.message));
-    }
-    let found = all(host).find(|(other, _)| other == id).map(|(_, found)| found);
-    found.ok_or_else(|| missing(host, id, "it is not on this host now"))
+    let found = all(host, record).find(|(other, _)| other == id).map(|(_, found)| found);
+    found.ok_or_else(|| {
+        let why = match record.known.get(id).map(|known| &known.who) {
+            Some(Who::Usb(identity)) => usb::find(&host.usb.devices, identity).err(),
+            Some(Who::Pci(_) | Who::Named) | None => None,
+        };
+        missing(host, id, why.as_ref().map_or("it is not on this host now", |refusal| &refusal.message))
+    })
+}
+
+/// A USB device that was looked for and is not plugged in. One that could not be read, or told from its twin, may be there.
+pub(super) fn is_unplugged(host: &Host, record: &Record, id: &str) -> bool {
+    let Some(Known { who: Who::Usb(identity), .. }) = record.known.get(id) else { return false };
+    let found = usb::find(&host.usb.devices, identity);
+    unread(host, id).is_none() && found.is_err_and(|refusal| refusal.reason == Reason::UsbNotFound)
+}
+
+/// The MAC address of a virtual function is set through its card, by one of the card's interfaces that is up. Croft does not
+/// switch it on by itself: a host that nobody set up for that wire might take an address on it.
+pub(super) fn card_down(host: &Host, function: &PciFunction) -> Option<Obstacle> {
+    let Sriov::Virtual { physical } = function.sriov else { return None };
+    let card = host.pci.devices.iter().find(|card| card.address == physical)?;
+    let first = card.interfaces.first().filter(|_| card.interfaces.iter().all(|interface| !interface.up))?;
+    let message = format!(
+        "{} of {physical} is down, and its functions get no MAC address: `ip link set {} up`",
+        first.name, first.name
+    );
+    (function.class >> 16 == NETWORK).then(|| Obstacle::new(reasons::DEVICE_CARD_DOWN, message))
 }
 
 fn missing(host: &Host, id: &str, otherwise: &str) -> Obstacle {
@@ -120,8 +176,8 @@ pub(super) fn serial(who: &Who) -> String {
 pub(super) fn updated(then: &Who, now: Who) -> Who {
     match (then, now) {
         (Who::Pci(then), Who::Pci(now)) => Who::Pci(then.updated(&now)),
-        // A stick keeps the port where it was first seen: that is its name.
-        (Who::Usb(then), Who::Usb(_)) => Who::Usb(then.clone()),
+        // A stick keeps the port by which it goes.
+        (Who::Usb(then), Who::Usb(now)) if then.is_same(&now) => Who::Usb(then.clone()),
         (_, now) => now,
     }
 }

@@ -1,11 +1,11 @@
 //! Giving back what an instance held, once its domain is gone or has let go: cleaned, home, and on nobody's account.
 //!
 //! From the last wish to the first. What fails is tried again; what leaves doubt, or never works, is marked and let go: the
-//! instance has nothing to do with it any more, and nobody else gets it before an operator has looked.
+//! instance has nothing to do with it any more, and nobody else gets it before an operator has looked. A look that failed is
+//! no try: it lets nothing go.
 
 use std::collections::BTreeMap;
 
-use croft_gpu::apply::{ResetOutcome, ResetRecord};
 use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::{self, Home, Plan, Reason, Step, Wish};
 use uuid::Uuid;
@@ -78,35 +78,27 @@ impl Session<'_> {
             }
             Err(refusal) => return Err(refusal.into()),
         };
-        let mut cleaned = BTreeMap::new();
         if let Wish::Return { homes } = back {
             self.cleaned_too(&mut plan, homes);
-            cleaned = self.to_be_cleaned(&plan, homes);
+            let unclean = self.stays_unclean(device, &plan, homes);
+            if !unclean.is_empty() {
+                let message = format!(
+                    "no reset of {} leaves its neighbours alone: what its last guest left in it may be there",
+                    unclean.join(", ")
+                );
+                // Before the first step: at home it does not show any more that it comes from a guest.
+                self.mark(device, MarkKind::Quarantined, reasons::DEVICE_NOT_CLEANED, message, Vec::new()).await?;
+            }
         }
-        let resets = match self.carry_out(device, plan).await {
-            Ok(resets) => resets,
+        match self.carry_out(device, plan).await {
+            Ok(_) => Ok(()),
             Err(Setback::Unclean(obstacle)) => {
                 let message = format!("it could not be cleaned: {}", obstacle.message);
                 let reason = reasons::DEVICE_NOT_CLEANED;
-                return Err(self.mark(device, MarkKind::Quarantined, reason, message, Vec::new()).await?);
+                Err(self.mark(device, MarkKind::Quarantined, reason, message, Vec::new()).await?)
             }
-            Err(setback) => return Err(setback.into()),
-        };
-        let doubts: Vec<String> = cleaned
-            .into_iter()
-            .filter(|(address, matters)| *matters && !is_clean(&resets, *address))
-            .map(|(address, _)| address.to_string())
-            .collect();
-        if doubts.is_empty() {
-            return Ok(());
+            Err(setback) => Err(setback.into()),
         }
-        let message = format!(
-            "no reset of {} leaves its neighbours alone: what its last guest left in it may be there",
-            doubts.join(", ")
-        );
-        self.mark(device, MarkKind::Quarantined, reasons::DEVICE_NOT_CLEANED, message, Vec::new()).await?;
-        // It is home all the same.
-        Ok(())
     }
 
     /// Whose home is vfio-pci stays where it is, and is cleaned there.
@@ -120,28 +112,27 @@ impl Session<'_> {
         }
     }
 
-    /// Which functions come from a guest, and whether a missing reset of each is a doubt. A companion that has no reset of its
-    /// own (a card's sound function) keeps nothing that could be read from it.
-    fn to_be_cleaned(&self, plan: &Plan, homes: &BTreeMap<PciAddress, Home>) -> BTreeMap<PciAddress, bool> {
-        let reset = |address: PciAddress| {
+    /// Functions that come from a guest and that no step of the plan cleans. A card's sound or USB function without a reset of
+    /// its own goes along, and keeps nothing that could be read from it.
+    fn stays_unclean(&self, device: &str, plan: &Plan, homes: &BTreeMap<PciAddress, Home>) -> Vec<String> {
+        let is_reset = |address: PciAddress| {
             plan.steps.iter().any(|step| matches!(step, Step::Reset { address: of, .. } if *of == address))
         };
-        let from_guest = homes.keys().filter(|address| is_vfio(self.function_driver(**address).as_deref()));
-        from_guest
-            .map(|address| (*address, reset(*address) || address.function == 0 || self.is_virtual(*address)))
-            .collect()
+        let functions = self.host().pci.devices.iter().filter(|function| homes.contains_key(&function.address));
+        let from_guest = functions.filter(|function| is_vfio(function.driver.as_deref()));
+        let unclean = from_guest.filter(|function| !is_reset(function.address)).filter(|function| {
+            // What was asked for is no companion, whatever it is.
+            function.address.to_string() == device || !keeps_nothing(function.class)
+        });
+        unclean.map(|function| function.address.to_string()).collect()
     }
 
     fn function_driver(&self, address: PciAddress) -> Option<String> {
         self.host().pci.devices.iter().find(|function| function.address == address)?.driver.clone()
     }
 
-    fn is_virtual(&self, address: PciAddress) -> bool {
-        self.host().pci.devices.iter().any(|function| function.address == address && function.is_virtual())
-    }
-
     /// Is what the wish is about off the bus, by a look without an error that could stand for it?
-    fn is_gone(&self, back: &Wish) -> bool {
+    pub fn is_gone(&self, back: &Wish) -> bool {
         let gone = |address: &PciAddress| {
             let id = address.to_string();
             self.function_driver(*address).is_none()
@@ -158,17 +149,9 @@ impl Session<'_> {
 
     /// Another try later; or, for a device that is marked or that never works, on to the operator.
     async fn insist(&mut self, uid: Uuid, id: &str, device: &str, obstacle: Obstacle) -> Result<(), Obstacle> {
-        let tries = {
-            let mut all = self.devices.tries();
-            let tries = all.entry((uid, id.to_owned())).or_default();
-            *tries += 1;
-            *tries
-        };
         let record = self.record().await;
-        // Somebody has it open: that ends by itself, and taking it away would hurt them.
-        let held_open = obstacle.reason == Reason::DeviceHeldOpen.word();
         if !record.marks.contains_key(device) {
-            if tries < TRIES || held_open {
+            if passes(obstacle.reason) || self.counted(uid, id) < TRIES {
                 return Err(obstacle);
             }
             let message = format!("it could not be taken home: {}", obstacle.message);
@@ -178,10 +161,34 @@ impl Session<'_> {
         let wishes: Vec<Wish> = wishes.filter_map(|taken| taken.back.clone()).collect();
         self.note(|record| record.unreturned.entry(device.to_owned()).or_default().extend(wishes)).await
     }
+
+    fn counted(&self, uid: Uuid, id: &str) -> u32 {
+        let mut all = self.devices.tries();
+        let tries = all.entry((uid, id.to_owned())).or_default();
+        *tries += 1;
+        *tries
+    }
 }
 
-fn is_clean(resets: &[ResetRecord], address: PciAddress) -> bool {
-    resets.iter().any(|reset| reset.device == address && reset.outcome == ResetOutcome::Clean)
+/// Companions of a display: sound, USB and its type C connector.
+fn keeps_nothing(class: u32) -> bool {
+    class >> 16 == 0x04 || matches!(class >> 8, 0x0c03 | 0x0c80)
+}
+
+/// Does it say of the look, or of who is there at the moment, and nothing of the device? That ends by itself, or by somebody's
+/// hand; what is held is held until then.
+fn passes(reason: &str) -> bool {
+    const OF_THE_LOOK: [&str; 2] = [reasons::DEVICES_UNSEEN, reasons::JOURNAL_UNWRITABLE];
+    const OF_A_PLAN: [Reason; 5] = [
+        Reason::DeviceNotSeen,
+        Reason::GpuModeUnknown,
+        // A GPU whose driver is being loaded anew.
+        Reason::DriverUnsuitable,
+        Reason::FabricManagerUnavailable,
+        // Taking it away would hurt whoever has it open.
+        Reason::DeviceHeldOpen,
+    ];
+    OF_THE_LOOK.contains(&reason) || OF_A_PLAN.iter().any(|known| known.word() == reason)
 }
 
 fn is_vfio(driver: Option<&str>) -> bool {

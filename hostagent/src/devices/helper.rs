@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use croft_gpu::apply::{Access, Library, Site, StepError, helper_main};
+use croft_gpu::apply::{Access, Library, Site, StepError, die_with, helper_main};
 use croft_gpu::fabric::{self, FabricSource};
 use croft_gpu::host::{FabricPartition, Host};
 use croft_gpu::nvml::{self, GpuEvent, NvmlSource};
@@ -16,7 +16,6 @@ use croft_gpu::{HostFs, chain};
 use croft_gpu_sim::driver;
 use croft_gpu_sim::kernel::SimHost;
 use croft_gpu_sim::state::Nvidia;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -65,19 +64,14 @@ pub struct Looked {
 
 /// Nothing else may run in this process, and nothing else may write to its standard output. `agent`: who started it.
 #[must_use]
-pub fn main(errand: Errand, agent: i32) -> ExitCode {
-    // Without its agent nobody waits for the answer, and the next agent may be at the same device. One that died before it
-    // could be said so is not this process's parent any more.
-    let bound = set_parent_process_death_signal(Some(Signal::KILL));
-    if let Err(errno) = bound {
-        eprintln!("device helper: {errno}");
-        return ExitCode::FAILURE;
-    }
-    if getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(agent) {
+pub fn main(errand: Errand, agent: u32) -> ExitCode {
+    // Without its agent nobody waits for the answer.
+    if let Err(error) = die_with(agent) {
+        eprintln!("device helper: {error}");
         return ExitCode::FAILURE;
     }
     match errand {
-        Errand::Step => helper_main(open),
+        Errand::Step => helper_main(agent, open),
         Errand::Nvidia => answer(|site: Site| {
             Ok(Told { nvml: nvml::snapshot(site.nvml_library.as_deref()).into(), fabric: fabric_of(&site) })
         }),

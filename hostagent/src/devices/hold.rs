@@ -6,7 +6,8 @@
 //!             ▼                          ▼                                        ▼
 //!         DeviceChanged, …         the planner's reason                  as before, or marked
 //! ```
-//! The way back is asked before the first step and journaled with the hold: afterwards the host no longer shows it.
+//! The way back is asked before the first step and journaled with the hold: afterwards the host no longer shows it. A hold is
+//! forgotten only where the device is known to be as before.
 
 use croft_gpu::host::Host;
 use croft_gpu::pci::{PciAddress, Space};
@@ -15,8 +16,8 @@ use croft_proto::agent::v1::DesiredDevice;
 use uuid::Uuid;
 
 use super::find::{self, Found};
-use super::obstacle::Obstacle;
-use super::record::{Hold, Piece, Record, Taken};
+use super::obstacle::{self, Obstacle};
+use super::record::{Hold, LayoutMode, Piece, Record, Taken, Who};
 use super::request::{self, Request};
 use super::session::{Session, Setback};
 use crate::crash;
@@ -49,13 +50,14 @@ impl Session<'_> {
         let (id, device) = (desired.id.as_str(), desired.device.as_str());
         match request {
             Request::Function { address, companions, .. } => {
-                let taken = self.function(address, &companions)?;
+                let taken = self.function(uid, address, &companions).await?;
                 self.make_true(uid, id, device, taken).await
             }
             Request::Slice { gpu, index, type_name, piece } => {
                 self.set_up(uid, id, device, gpu, piece.as_ref()).await?;
                 let wish = request::slice(self.host(), (uid, id), gpu, index, &type_name, piece.as_ref())?;
                 let taken = self.vgpu(wish, gpu, piece)?;
+                self.let_go_of_other_slices(uid, id, &taken.wish).await?;
                 self.make_true(uid, id, device, taken).await
             }
             Request::Mediated { parent, type_name } => {
@@ -65,17 +67,28 @@ impl Session<'_> {
                 let taken = Taken { wish, back, pieces: vec![Piece::Mdev(uuid)] };
                 self.make_true(uid, id, device, taken).await
             }
-            // Nothing is bound: QEMU takes it from its driver when it is attached, and gives it back by itself.
+            // Nothing is bound: QEMU takes it from its driver when it is attached, and gives it back by itself. Then it is
+            // cleaned.
             Request::Usb => {
-                self.note(|record| {
-                    hold_of(record, uid, id, device);
-                })
-                .await
+                let found = find::device(self.host(), &self.record().await, device)?;
+                if let Who::Usb(known) = self.remembered(device, found).await {
+                    let wish = Wish::Usb { device: known };
+                    let back = plan::give_back(self.host(), &wish)?;
+                    return self.make_true(uid, id, device, Taken { wish, back, pieces: Vec::new() }).await;
+                }
+                Err(Obstacle::new(reasons::DEVICE_CHANGED, format!("{device} is no USB device now")))
             }
         }
     }
 
-    fn function(&self, address: PciAddress, companions: &[PciAddress]) -> Result<Taken, Obstacle> {
+    /// Who it was when it was first seen: a stick keeps that, whichever port it is in.
+    async fn remembered(&self, device: &str, found: Found<'_>) -> Who {
+        let record = self.record().await;
+        record.known.get(device).map_or_else(|| find::who(self.host(), found), |known| known.who.clone())
+    }
+
+    async fn function(&self, uid: Uuid, address: PciAddress, companions: &[PciAddress]) -> Result<Taken, Obstacle> {
+        let record = self.record().await;
         let wish = Wish::Passthrough { address };
         let back = plan::give_back(self.host(), &wish)?;
         let Some(Wish::Return { homes }) = &back else {
@@ -85,6 +98,16 @@ impl Session<'_> {
         if let Some(other) = homes.keys().find(|other| **other != address && !companions.contains(other)) {
             let message = format!("{other} is in the IOMMU group of {address} now, and was not when this was placed");
             return Err(Obstacle::new(reasons::DEVICE_CHANGED, message));
+        }
+        for going in homes.keys() {
+            if let Some((of, mark)) = record.marks.get_key_value(&going.to_string()) {
+                return Err(obstacle::of_mark(of, mark));
+            }
+            let foreign = record.layout.modes.get(going) == Some(&LayoutMode::Foreign);
+            if foreign && record.holder_of_function(*going) != Some(uid) {
+                let message = format!("{going} is left to others by the layout of this host");
+                return Err(Obstacle::new(reasons::DEVICE_FOREIGN, message));
+            }
         }
         let others = homes.keys().filter(|other| **other != address);
         let pieces = [&address].into_iter().chain(others).map(|address| Piece::Function(*address)).collect();
@@ -103,6 +126,19 @@ impl Session<'_> {
         };
         pieces.extend(piece.map(|piece| Piece::GpuInstance { gpu, piece }));
         Ok(Taken { wish, back, pieces })
+    }
+
+    /// One request has one slice. It is on another function than before where a reboot gave the functions other addresses.
+    async fn let_go_of_other_slices(&mut self, uid: Uuid, id: &str, slice: &Wish) -> Result<(), Obstacle> {
+        let is_slice = |wish: &Wish| matches!(wish, Wish::Vgpu { .. } | Wish::Mdev { .. });
+        let hold = self.record().await.hold(uid, id).cloned().unwrap_or_default();
+        for other in hold.taken.iter().filter(|taken| is_slice(&taken.wish) && taken.wish != *slice) {
+            if let Some(back) = other.back.as_ref().filter(|back| !self.is_gone(back)) {
+                self.way_home(Some(uid), &hold.device, back).await?;
+            }
+            self.note(|record| forget(record, uid, id, &other.wish)).await?;
+        }
+        Ok(())
     }
 
     /// The GPU's mode. Where it goes back to is kept for all who hold a slice of it together.
@@ -151,8 +187,12 @@ impl Session<'_> {
             self.note(|record| hold_of(record, uid, id, device).taken.push(taken)).await?;
             crash::point("agent.hold.after");
         }
-        match self.carry_out(device, plan).await {
-            Ok(_) => Ok(()),
+        let carried = match wish {
+            Wish::Mode { gpu, .. } => self.carry_out_mode(Some(uid), gpu, &wish, plan).await,
+            _ => self.carry_out(device, plan).await.map(drop),
+        };
+        match carried {
+            Ok(()) => Ok(()),
             Err(Setback::AsBefore(obstacle)) if is_new => {
                 self.note(|record| forget(record, uid, id, &wish)).await?;
                 Err(obstacle)

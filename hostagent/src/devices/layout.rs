@@ -8,7 +8,8 @@ use croft_gpu::plan::{self, Mode, Wish};
 use croft_proto::agent::v1::HostPolicy;
 use croft_proto::v1::gpu;
 
-use super::obstacle::Obstacle;
+use super::find;
+use super::obstacle::{self, Obstacle};
 use super::record::{Layout, LayoutMode, Record};
 use super::request;
 use super::session::Session;
@@ -83,7 +84,14 @@ impl Session<'_> {
         outcomes
     }
 
+    /// Nobody's wish but the host's: what is in doubt stays as it is until somebody has looked at it.
+    async fn unmarked(&self, device: PciAddress) -> Result<(), Obstacle> {
+        let (record, device) = (self.record().await, device.to_string());
+        find::marks(self.host(), &record, &device).next().map_or(Ok(()), |(of, mark)| Err(obstacle::of_mark(of, mark)))
+    }
+
     async fn stand(&mut self, physical: PciAddress, wish: Wish) -> Result<(), Obstacle> {
+        self.unmarked(physical).await?;
         let plan = self.plan(None, &wish).await?;
         if plan.steps.is_empty() {
             return Ok(());
@@ -100,6 +108,7 @@ impl Session<'_> {
     }
 
     async fn stand_back(&mut self, physical: PciAddress, home: &Wish) -> Result<(), Obstacle> {
+        self.unmarked(physical).await?;
         let plan = self.plan(None, home).await?;
         self.carry_out(&physical.to_string(), plan).await?;
         self.note(|record| drop(record.functions.remove(&physical))).await
@@ -111,28 +120,34 @@ impl Session<'_> {
         if record.is_sliced(gpu) || record.holder_of_function(gpu).is_some() {
             return Ok(());
         }
+        self.unmarked(gpu).await?;
         let now = request::current_mode(self.host(), gpu)?;
-        if now == mode || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
+        let wish = Wish::Mode { gpu, mode };
+        let plan = self.plan(None, &wish).await?;
+        if plan.steps.is_empty() || (mode, now) == (Mode::Vgpu, Mode::VgpuMixed) {
             return Ok(());
         }
         self.note(|record| {
             record.modes.entry(gpu).or_insert(now);
         })
         .await?;
-        let plan = self.plan(None, &Wish::Mode { gpu, mode }).await?;
-        self.carry_out(&gpu.to_string(), plan).await?;
-        Ok(())
+        Ok(self.carry_out_mode(None, gpu, &wish, plan).await?)
     }
 
     /// Once nobody holds a slice of it. What stands in the way is told in the log, and it is tried again at the next look.
     pub async fn home_mode(&mut self, gpu: PciAddress) {
         let record = self.record().await;
         let Some(home) = record.modes.get(&gpu).filter(|_| !record.is_sliced(gpu)) else { return };
+        // Others have it by now, as the operator told them.
+        if record.layout.modes.get(&gpu) == Some(&LayoutMode::Foreign) {
+            return;
+        }
         let kept = record.layout.modes.get(&gpu).copied().and_then(planned);
         let wish = Wish::Mode { gpu, mode: kept.unwrap_or(*home) };
-        let returned = match self.plan(None, &wish).await {
-            Ok(plan) => self.carry_out(&gpu.to_string(), plan).await.map(drop).map_err(Obstacle::from),
-            Err(refusal) => Err(refusal.into()),
+        let returned = match (self.unmarked(gpu).await, self.plan(None, &wish).await) {
+            (Ok(()), Ok(plan)) => self.carry_out_mode(None, gpu, &wish, plan).await.map_err(Obstacle::from),
+            (Err(obstacle), _) => Err(obstacle),
+            (Ok(()), Err(refusal)) => Err(refusal.into()),
         };
         let returned = match returned {
             Ok(()) if kept.is_none() => {

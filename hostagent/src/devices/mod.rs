@@ -49,6 +49,7 @@ mod remember;
 mod replay;
 mod report;
 mod request;
+mod salvage;
 mod session;
 pub mod simulate;
 
@@ -56,6 +57,7 @@ pub use config::{Config, Kill};
 pub use obstacle::{Obstacle, is_obstacle};
 pub use record::{FORMAT, Record};
 pub use report::Report;
+pub use salvage::read;
 
 use ear::Ear;
 use eyes::Eyes;
@@ -93,8 +95,12 @@ pub struct View {
     pub looked: bool,
     /// Ids of requests by which the instance holds something.
     pub held: BTreeSet<String>,
+    /// Why the journal does not tell who holds what.
+    pub untold: Option<Obstacle>,
     /// Bus and device number of now, of USB devices that are plugged in.
     pub usb: BTreeMap<String, (u16, u8)>,
+    /// USB devices that were looked for and are not plugged in.
+    pub unplugged: BTreeSet<String>,
     /// What is wrong with a device that it holds.
     pub ill: BTreeMap<String, Obstacle>,
 }
@@ -149,10 +155,15 @@ impl Devices {
     }
 
     /// Everything that the instance holds but by the requests in `keep`, whose device must be the same. Its guest must have
-    /// let go before.
-    pub async fn give_back(&self, uid: Uuid, keep: &[DesiredDevice]) -> Result<(), Obstacle> {
+    /// let go before. `asked`: all that it may hold something by, for when the journal does not tell.
+    pub async fn give_back(&self, uid: Uuid, asked: &[DesiredDevice], keep: &[DesiredDevice]) -> Result<(), Obstacle> {
         let Some(inner) = &self.0 else { return Ok(()) };
         let record = inner.record.read().await;
+        if let Some(message) = &record.corrupt
+            && asked.iter().any(|asked| !keep.contains(asked))
+        {
+            return Err(Obstacle::new(reasons::JOURNAL_CORRUPT, message.clone()));
+        }
         let Some(holds) = record.holds.get(&uid) else { return Ok(()) };
         let kept = |id: &String, device: &String| keep.iter().any(|kept| kept.id == *id && kept.device == *device);
         let ids: Vec<&String> = holds.iter().filter(|(id, hold)| !kept(id, &hold.device)).map(|(id, _)| id).collect();
@@ -184,12 +195,15 @@ impl Devices {
         let Some(inner) = &self.0 else { return View::default() };
         let record = inner.record.read().await;
         let looked = inner.seen.borrow().clone();
-        let mut view = View { held: record.held(uid), ..View::default() };
+        let untold = record.corrupt.as_ref().map(|message| Obstacle::new(reasons::JOURNAL_CORRUPT, message.clone()));
+        let mut view = View { held: record.held(uid), untold, ..View::default() };
         let Some(Ok(looked)) = looked else { return view };
         view.looked = true;
         for (id, hold) in record.holds.get(&uid).into_iter().flatten() {
             if let Ok(find::Found::Usb(device)) = find::device(&looked.host, &record, &hold.device) {
                 view.usb.insert(id.clone(), (device.port.bus, device.device_number));
+            } else if find::is_unplugged(&looked.host, &record, &hold.device) {
+                view.unplugged.insert(id.clone());
             }
             if let Some(obstacle) = report::ill(&looked.host, &record, &hold.device) {
                 view.ill.insert(id.clone(), obstacle);
@@ -238,7 +252,11 @@ impl Inner {
         looked.map_err(unseen)
     }
 
+    /// What could not be read is never written over: somebody may still put it right.
     async fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Obstacle> {
+        if let Some(message) = self.record.read().await.corrupt {
+            return Err(Obstacle::new(reasons::JOURNAL_CORRUPT, message));
+        }
         self.record
             .update(change)
             .await

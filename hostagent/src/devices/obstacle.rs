@@ -2,6 +2,9 @@
 
 use croft_gpu::plan::Refusal;
 
+use super::record::Mark;
+use crate::reasons;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     pub reason: &'static str,
@@ -19,6 +22,12 @@ impl From<Refusal> for Obstacle {
     fn from(refusal: Refusal) -> Self {
         Self { reason: refusal.reason.word(), message: refusal.to_string() }
     }
+}
+
+/// What is marked of a device, or of the card of which it is a function.
+pub(super) fn of_mark(device: &str, mark: &Mark) -> Obstacle {
+    let reason = word(&mark.reason).unwrap_or(reasons::DEVICE_QUARANTINED);
+    Obstacle::new(reason, format!("{device}: {}", mark.message))
 }
 
 /// The library's constant for a word of its own; faults come as texts.

@@ -3,8 +3,10 @@
 use croft_gpu::gpu::Mig;
 use croft_gpu::host::{Host, VgpuFunction};
 use croft_gpu::plan::{OwnedInstance, Owners, Wish};
+use croft_gpu::usb::UsbDevice;
 use uuid::Uuid;
 
+use super::find::{self, Found};
 use super::record::{Piece, Record};
 
 /// `asker`: the instance for which the wish is; `None`: the host itself.
@@ -24,7 +26,25 @@ pub(super) fn of(record: &Record, host: &Host, asker: Option<Uuid>, wish: &Wish)
             }
         }
     }
+    // Whoever has a USB device has its controller, as far as others are concerned; where several are behind one, it is another's
+    // for each of them.
+    for (uid, device) in usb_devices(record, host) {
+        for key in device.controller.iter().cloned().chain([device.port.to_string()]) {
+            if asker != Some(uid) || !owners.functions.contains_key(&key) {
+                owners.functions.insert(key, uid.to_string());
+            }
+        }
+    }
     owners
+}
+
+/// USB devices that are plugged in, and who holds them.
+pub(super) fn usb_devices<'r>(record: &'r Record, host: &'r Host) -> impl Iterator<Item = (Uuid, &'r UsbDevice)> + 'r {
+    let holds = record.holds.iter().flat_map(|(uid, holds)| holds.values().map(move |hold| (*uid, hold)));
+    holds.filter_map(|(uid, hold)| match find::device(host, record, &hold.device) {
+        Ok(Found::Usb(device)) => Some((uid, device)),
+        _ => None,
+    })
 }
 
 fn is_there(host: &Host, piece: &Piece) -> bool {

@@ -3,14 +3,17 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use croft_gpu::gpu::Mig;
 use croft_gpu::nvml::GpuEvent;
+use croft_gpu::plan::MigPiece;
 use croft_proto::agent::v1::HostPolicy;
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use super::Inner;
 use super::bell::Bell;
 use super::obstacle::Obstacle;
-use super::record::Layout;
+use super::record::{Layout, Piece};
 use super::report::Report;
 use super::session::Session;
 
@@ -51,7 +54,9 @@ pub(super) async fn run(devices: Arc<Inner>, mut policy: watch::Receiver<HostPol
 
 /// Answers what of the layout is not so.
 async fn look(devices: &Inner, policy: Option<&HostPolicy>) -> Result<Vec<String>, Obstacle> {
-    if let Some(policy) = policy {
+    if let Some(policy) = policy
+        && devices.record.read().await.corrupt.is_none()
+    {
         let layout = Layout::of(policy);
         devices.note(|record| record.layout = layout).await?;
     }
@@ -76,9 +81,11 @@ async fn next(events: &mut Option<mpsc::Receiver<GpuEvent>>) -> Option<GpuEvent>
 
 /// What a GPU says of itself is kept: no look finds it again.
 async fn hear(devices: &Inner, event: &GpuEvent) {
-    let Some(fault) = event.fault() else {
-        return tracing::info!(gpu = %event.gpu, kind = ?event.kind, "a program on a GPU went wrong; the GPU did not");
+    let Some(mut fault) = event.fault() else {
+        let (holder, kind) = (holder(devices, event).await, event.kind);
+        return tracing::info!(gpu = %event.gpu, ?holder, ?kind, "a program on a GPU went wrong; the GPU did not");
     };
+    fault.message.push_str("; until a reset, another boot or somebody's release");
     tracing::error!(gpu = %event.gpu, reason = fault.reason, "{}", fault.message);
     let kept = devices.note(|record| {
         let faults = record.faults.entry(event.gpu).or_default();
@@ -89,6 +96,18 @@ async fn hear(devices: &Inner, event: &GpuEvent) {
     if let Err(obstacle) = kept.await {
         tracing::error!("{}", obstacle.message);
     }
+}
+
+/// Whose piece of the GPU it is about.
+async fn holder(devices: &Inner, event: &GpuEvent) -> Option<Uuid> {
+    let seen = devices.seen.borrow().clone()?.ok()?;
+    let gpu = seen.host.gpus.devices.iter().find(|gpu| gpu.address == event.gpu)?;
+    let Mig::Supported(mig) = &gpu.mig else { return None };
+    let instance = mig.instances.iter().find(|instance| Some(instance.id) == event.gpu_instance)?;
+    let piece = MigPiece { profile: instance.profile.clone(), placement: instance.placement };
+    let piece = Piece::GpuInstance { gpu: event.gpu, piece };
+    let record = devices.record.read().await;
+    record.pieces().find(|(_, _, held)| **held == piece).map(|(uid, ..)| uid)
 }
 
 /// Once for each reason: a host whose devices cannot be looked at for a night must not fill a disk with saying so.

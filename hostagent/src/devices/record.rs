@@ -191,6 +191,19 @@ impl Record {
         self.holds.get(&uid).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
+    /// Does anybody hold something of it?
+    #[must_use]
+    pub fn is_held(&self, device: &str) -> bool {
+        self.holds.values().flat_map(BTreeMap::values).any(|hold| hold.device == device)
+    }
+
+    /// Is it held, or is something to be settled before anybody else may have it?
+    #[must_use]
+    pub fn is_spoken_for(&self, device: &str) -> bool {
+        let open = self.unreturned.contains_key(device) || self.left.contains_key(device);
+        open || self.marks.contains_key(device) || self.is_held(device)
+    }
+
     /// Everything that anybody holds, with whose it is.
     pub fn pieces(&self) -> impl Iterator<Item = (Uuid, &Hold, &Piece)> {
         self.holds.iter().flat_map(|(&uid, holds)| {

@@ -1,10 +1,12 @@
 //! An operator's word that a device is fine, or that the hardware which is there now is the right one.
 
+use std::collections::BTreeMap;
+
 use croft_proto::agent::v1::HostPolicy;
 
 use super::find;
 use super::obstacle::Obstacle;
-use super::record::{Known, MarkKind};
+use super::record::{Known, MarkKind, Record};
 use super::report;
 use super::session::Session;
 
@@ -17,8 +19,10 @@ impl Session<'_> {
             if record.corrupt.is_some() || record.releases.get(device).copied().unwrap_or(0) >= release.counter {
                 continue;
             }
-            let stuck = record.marks.get(device).is_some_and(|mark| matches!(mark.kind, MarkKind::Stuck { .. }));
-            let home = if stuck { Ok(()) } else { self.take_home(device).await };
+            let kind = record.marks.get(device).map(|mark| &mark.kind);
+            let stuck = matches!(kind, Some(MarkKind::Stuck { .. }));
+            // What is still to be done was meant for the card that is gone.
+            let home = if stuck || kind == Some(&MarkKind::Changed) { Ok(()) } else { self.take_home(device).await };
             let counter = release.counter;
             match home {
                 // What hangs in the kernel hangs there whatever anybody says.
@@ -70,25 +74,44 @@ impl Session<'_> {
     }
 
     async fn accept(&mut self, device: &str, counter: i64) -> Result<(), Obstacle> {
-        let found = find::all(self.host()).find(|(id, _)| id == device);
-        let known = found.map(|(id, found)| Known {
+        let record = self.record().await;
+        let found = find::all(self.host(), &record).find(|(id, _)| id == device);
+        let there = found.is_some();
+        let changed = record.marks.get(device).is_some_and(|mark| mark.kind == MarkKind::Changed);
+        // Who it is, is known of one that did not change; it may not be able to say so now.
+        let another = found.filter(|_| changed).map(|(id, found)| Known {
             who: find::who(self.host(), found),
             device: report::lasting(self.host(), &id, found),
         });
-        tracing::info!(device, there = known.is_some(), "released");
+        tracing::info!(device, there, "released");
         self.note(|record| {
             record.releases.insert(device.to_owned(), counter);
             record.marks.remove(device);
             record.unreturned.remove(device);
             record.faults.retain(|gpu, _| gpu.to_string() != device);
-            match known {
+            if changed {
+                forget_the_card(record, device);
+            }
+            match another {
                 Some(known) => drop(record.known.insert(device.to_owned(), known)),
                 // Nobody misses it any more.
-                None => drop(record.known.remove(device)),
+                None if !there && !record.is_held(device) => drop(record.known.remove(device)),
+                None => {}
             }
         })
         .await?;
         // What was said of it before is in the look of before.
         self.look_again().await
     }
+}
+
+/// What was made of a card that is gone: nothing of that leads anywhere on the one in its place.
+fn forget_the_card(record: &mut Record, device: &str) {
+    record.left.remove(device);
+    if let Ok(address) = device.parse() {
+        record.modes.remove(&address);
+        record.functions.remove(&address);
+    }
+    let holds = record.holds.values_mut().flat_map(BTreeMap::values_mut);
+    holds.filter(|hold| hold.device == device).for_each(|hold| hold.taken.clear());
 }

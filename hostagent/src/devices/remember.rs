@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use croft_gpu::plan::usb;
-use croft_gpu::usb::UsbDevice;
+use croft_gpu::host::Host;
 use croft_proto::v1;
 
-use super::find::{self, Found};
+use super::find;
 use super::obstacle::Obstacle;
-use super::record::{Known, Mark, MarkKind, Record, Who};
+use super::record::{DeviceId, Known, Mark, MarkKind, Record, Who};
 use super::report;
 use super::session::Session;
 use crate::reasons;
@@ -20,54 +19,56 @@ impl Session<'_> {
         if record.corrupt.is_some() {
             return Ok(());
         }
+        let (known, changed) = after(self.host(), &record);
         let time = self.devices.clock.wall().0;
-        let (mut known, mut marks) = (record.known.clone(), BTreeMap::new());
-        for (id, found) in find::all(self.host()) {
-            if stands_for_another(&record, self.host(), &id, found) {
-                continue;
-            }
-            let now = find::who(self.host(), found);
-            let device = report::lasting(self.host(), &id, found);
-            let Some(then) = known.get(&id) else {
-                known.insert(id, Known { who: now, device });
-                continue;
-            };
-            match find::differs(then, &now) {
-                Some(message) if !record.marks.contains_key(&id) => {
-                    tracing::error!(device = id, "{message}");
-                    let reason = reasons::DEVICE_CHANGED.to_owned();
-                    marks.insert(id, Mark { kind: MarkKind::Changed, reason, message, time });
-                }
-                Some(_) => {}
-                None => {
-                    let device = report::with_what_it_told(device, &then.device);
-                    let who = find::updated(&then.who, now);
-                    known.insert(id, Known { who, device });
-                }
-            }
-        }
-        // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten.
-        let seen: Vec<String> = find::all(self.host()).map(|(id, _)| id).collect();
-        let missed = |id: &String| record.holds.values().flat_map(BTreeMap::values).any(|hold| hold.device == *id);
-        known.retain(|id, known| {
-            let is_virtual = known.device.kind() == v1::device::Kind::VirtualFunction;
-            !is_virtual || seen.contains(id) || missed(id) || find::unread(self.host(), id).is_some()
-        });
         self.note(|record| {
             record.known = known;
-            record.marks.extend(marks);
+            for (id, message) in changed {
+                tracing::error!(device = id, "{message}");
+                let reason = reasons::DEVICE_CHANGED.to_owned();
+                record.marks.insert(id, Mark { kind: MarkKind::Changed, reason, message, time });
+            }
         })
         .await
     }
 }
 
-/// A USB device that somebody holds, found by its serial number in another port: it keeps the name under which it is held.
-pub(super) fn stands_for_another(record: &Record, host: &croft_gpu::host::Host, id: &str, found: Found<'_>) -> bool {
-    let Found::Usb(device) = found else { return false };
-    let same = |other: &UsbDevice| other.port == device.port;
-    let held = record.holds.values().flat_map(BTreeMap::values).map(|hold| &hold.device).filter(|held| *held != id);
-    held.filter_map(|held| record.known.get(held)).any(|known| match &known.who {
-        Who::Usb(identity) => usb::find(&host.usb.devices, identity).is_ok_and(same),
-        Who::Pci(_) | Who::Named => false,
-    })
+/// Who is known after a look; and which ones are another now, and how they differ.
+fn after(host: &Host, record: &Record) -> (BTreeMap<DeviceId, Known>, BTreeMap<DeviceId, String>) {
+    let (mut known, mut changed, mut seen) = (record.known.clone(), BTreeMap::new(), BTreeMap::new());
+    for (id, found) in find::all(host, record) {
+        let now = find::who(host, found);
+        let device = report::lasting(host, &id, found);
+        seen.insert(id.clone(), now.clone());
+        let Some(then) = known.get(&id) else {
+            known.insert(id, Known { who: now, device });
+            continue;
+        };
+        match find::differs(then, &now) {
+            // What was doubted of the card before is said of one that is not there.
+            Some(message) if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) => {
+                changed.insert(id, message);
+            }
+            Some(_) => {}
+            None => {
+                let device = report::with_what_it_told(device, &then.device);
+                let who = find::updated(&then.who, now);
+                known.insert(id, Known { who, device });
+            }
+        }
+    }
+    // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten. So are the names of
+    // sticks that go by another port now.
+    known.retain(|id, known| {
+        let comes_and_goes = match &known.who {
+            Who::Usb(then) => seen.values().any(|now| matches!(now, Who::Usb(now) if then.is_same(now))),
+            Who::Pci(_) | Who::Named => known.device.kind() == v1::device::Kind::VirtualFunction,
+        };
+        let missed = record.is_spoken_for(id) || find::unread(host, id).is_some();
+        !comes_and_goes || seen.contains_key(id) || missed
+    });
+    (known, changed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ impl Session<'_> {
             record.faults.clear();
         })
         .await?;
+        // What was stuck may be another card by now.
+        self.remember().await?;
         // Functions first: those that instances hold are among them.
         self.lay_out().await?;
         self.hold_again(&record).await;

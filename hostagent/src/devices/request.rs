@@ -9,8 +9,8 @@ use croft_proto::agent::v1::desired_device::Piece;
 use uuid::Uuid;
 
 use super::find::{self, Found};
-use super::obstacle::Obstacle;
-use super::record::{LayoutMode, MarkKind, Record, Who};
+use super::obstacle::{self, Obstacle};
+use super::record::{LayoutMode, Mark, MarkKind, Record, Who};
 use crate::reasons;
 
 /// One request, read.
@@ -45,22 +45,21 @@ impl Request {
         if let Some(message) = &record.corrupt {
             return Err(Obstacle::new(reasons::JOURNAL_CORRUPT, message.clone()));
         }
-        if let Some(mark) = record.marks.get(id) {
-            let reason = super::obstacle::word(&mark.reason).unwrap_or(reasons::DEVICE_QUARANTINED);
-            return Err(Obstacle::new(reason, format!("{id}: {}", mark.message)));
+        // A virtual function is of its card: what is another card has other functions. A card in quarantine takes nothing from
+        // anybody.
+        let stays = |of: &String, mark: &Mark| of != id && mark.kind == MarkKind::Quarantined && record.is_held(id);
+        if let Some((of, mark)) = find::marks(host, record, id).find(|(of, mark)| !stays(of, mark)) {
+            return Err(obstacle::of_mark(of, mark));
         }
         let found = find::device(host, record, id)?;
-        // A virtual function is of its card: what is another card has other functions.
-        if let Found::Function(function) = found
-            && let Sriov::Virtual { physical } = function.sriov
-            && let Some(mark) =
-                record.marks.get(&physical.to_string()).filter(|mark| mark.kind != MarkKind::Quarantined)
-        {
-            let reason = super::obstacle::word(&mark.reason).unwrap_or(reasons::DEVICE_QUARANTINED);
-            return Err(Obstacle::new(reason, format!("{id} is a function of {physical}: {}", mark.message)));
-        }
         is_the_one(host, record, desired, found)?;
-        Self::read(host, desired, found)
+        let request = Self::read(host, desired, found)?;
+        match (&request, found) {
+            (Self::Function { mac: Some(_), .. }, Found::Function(function)) => {
+                find::card_down(host, function).map_or(Ok(request), Err)
+            }
+            _ => Ok(request),
+        }
     }
 
     fn read(host: &Host, desired: &DesiredDevice, found: Found<'_>) -> Result<Request, Obstacle> {

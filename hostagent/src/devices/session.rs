@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use croft_gpu::apply::{Left, Outcome, ResetOutcome, ResetRecord, TakenBack, Undone};
 use croft_gpu::host::Host;
+use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::{self, Plan, Step, Wish};
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::Inner;
+use super::find;
 use super::helper::Looked;
-use super::obstacle::Obstacle;
+use super::obstacle::{self, Obstacle};
 use super::owners;
 use super::record::{Cleaned, Mark, MarkKind, Record};
 use crate::reasons;
@@ -32,18 +34,17 @@ pub(super) enum Setback {
     Unclean(Obstacle),
     /// In doubt, or in the hands of a process that hangs. It is marked.
     Marked(Obstacle),
-}
-
-impl From<Obstacle> for Setback {
-    fn from(obstacle: Obstacle) -> Self {
-        Self::AsBefore(obstacle)
-    }
+    /// Steps were carried out, and what came of them could not be looked at or written down.
+    Unknown(Obstacle),
 }
 
 impl From<Setback> for Obstacle {
     fn from(setback: Setback) -> Self {
         match setback {
-            Setback::AsBefore(obstacle) | Setback::Unclean(obstacle) | Setback::Marked(obstacle) => obstacle,
+            Setback::AsBefore(obstacle)
+            | Setback::Unclean(obstacle)
+            | Setback::Marked(obstacle)
+            | Setback::Unknown(obstacle) => obstacle,
         }
     }
 }
@@ -86,21 +87,57 @@ impl<'a> Session<'a> {
         plan::plan(self.host(), &owners::of(&record, self.host(), asker, wish), wish)
     }
 
-    /// `device`: whom the plane knows; it is marked when the steps leave doubt.
+    /// `device`: whom the plane knows; it is marked when the steps leave doubt. Nothing is written to hardware that is not the
+    /// one that was remembered, nor to what hangs.
     pub async fn carry_out(&mut self, device: &str, plan: Plan) -> Result<Vec<ResetRecord>, Setback> {
         if plan.steps.is_empty() {
             return Ok(Vec::new());
         }
-        // It has NVML open, and nothing changes while anybody has.
-        self.devices.ear.rest().await;
+        self.untouchable(device).await.map_or(Ok(()), |obstacle| Err(Setback::AsBefore(obstacle)))?;
+        // It has NVML open, and no GPU changes while anybody has.
+        if let Err(obstacle) = self.devices.ear.rest().await
+            && device.parse().is_ok_and(|address| find::is_gpu(self.host(), address))
+        {
+            return Err(Setback::AsBefore(obstacle));
+        }
         tracing::info!(device, steps = plan.steps.len(), "changes a device");
         let outcome = self.devices.hands.apply(plan).await;
+        // From here on only the outcome itself can say that the device is as before.
+        self.settle(device, outcome).await.unwrap_or_else(|obstacle| Err(Setback::Unknown(obstacle)))
+    }
+
+    /// A plan for a mode. A GPU whose last change of mode was cut short says what it is only once it is back on its driver: what
+    /// is left to be done then is a plan of its own.
+    pub async fn carry_out_mode(
+        &mut self,
+        asker: Option<Uuid>,
+        gpu: PciAddress,
+        wish: &Wish,
+        plan: Plan,
+    ) -> Result<(), Setback> {
+        self.carry_out(&gpu.to_string(), plan).await?;
+        let rest = self.plan(asker, wish).await.map_err(|refusal| Setback::AsBefore(refusal.into()))?;
+        self.carry_out(&gpu.to_string(), rest).await.map(drop)
+    }
+
+    /// The mark that forbids every write to the device, or to the card of which it is a function.
+    async fn untouchable(&self, device: &str) -> Option<Obstacle> {
+        let record = self.record().await;
+        let (of, mark) = find::marks(self.host(), &record, device)
+            .find(|(_, mark)| matches!(mark.kind, MarkKind::Changed | MarkKind::Stuck { .. }))?;
+        Some(obstacle::of_mark(of, mark))
+    }
+
+    /// Writes down what became of a plan, and looks. An obstacle: that could not be done.
+    async fn settle(&mut self, device: &str, outcome: Outcome) -> Result<Result<Vec<ResetRecord>, Setback>, Obstacle> {
         let (resets, result) = match outcome {
             Outcome::Applied { resets } => (resets, Ok(())),
             Outcome::Failed(failure) => {
                 let obstacle = Obstacle::new(reasons::DEVICE_STEP_FAILED, failure.to_string());
                 let setback = match failure.undone {
-                    Undone::Whole if matches!(failure.step, Step::Reset { .. }) => Setback::Unclean(obstacle),
+                    Undone::Whole if matches!(failure.step, Step::Reset { .. } | Step::ResetUsb { .. }) => {
+                        Setback::Unclean(obstacle)
+                    }
                     Undone::Whole => Setback::AsBefore(obstacle),
                     Undone::Not { left, .. } => {
                         let kind = MarkKind::Quarantined;
@@ -117,10 +154,10 @@ impl<'a> Session<'a> {
                 (stuck.resets, Err(Setback::Marked(obstacle)))
             }
         };
-        self.keep_resets(&resets).await?;
+        self.keep_resets(device, &resets).await?;
         // A plan that did not work changed something all the same, for a while at least.
         self.look_again().await?;
-        result.map(|()| resets)
+        Ok(result.map(|()| resets))
     }
 
     /// Takes back what an earlier plan left done.
@@ -169,7 +206,8 @@ impl<'a> Session<'a> {
         Ok(Obstacle { reason, message })
     }
 
-    async fn keep_resets(&self, resets: &[ResetRecord]) -> Result<(), Obstacle> {
+    /// `device`: whose they are, but for functions that go along with it.
+    async fn keep_resets(&self, device: &str, resets: &[ResetRecord]) -> Result<(), Obstacle> {
         if resets.is_empty() {
             return Ok(());
         }
@@ -181,10 +219,13 @@ impl<'a> Session<'a> {
                 };
                 let method = reset.method.clone().unwrap_or_default();
                 let cleaned = Cleaned { method, time: reset.ended, clean, message };
-                if clean {
-                    record.faults.remove(&reset.device);
+                let function = reset.device.parse::<PciAddress>().ok();
+                if let Some(function) = function.filter(|_| clean) {
+                    record.faults.remove(&function);
                 }
-                record.resets.insert(reset.device.to_string(), cleaned);
+                // A stick may sit in another port than the one that it is known by.
+                let name = if function.is_some() { reset.device.as_str() } else { device };
+                record.resets.insert(name.to_owned(), cleaned);
             }
         })
         .await

@@ -55,7 +55,7 @@ impl Driver {
             Action::Reset => self.reset(record).await,
             Action::Resume => self.resume().await,
             Action::Devices => self.devices(record).await,
-            Action::Remove => self.remove().await,
+            Action::Remove => self.remove(record).await,
             Action::NoteRun => self.note_run(Began::Found).await,
             Action::NoteEnd(off) => self.note_end(off).await,
             Action::NoteReboot => self.note_reboot().await,
@@ -117,7 +117,7 @@ impl Driver {
         self.checked("ensure_defined", defined)?;
         crash::point("agent.ensure_defined.after");
         // Only now nothing names them any more.
-        Ok(self.shared.devices.give_back(self.entry.uid, &wanted).await?)
+        Ok(self.shared.devices.give_back(self.entry.uid, &desired.devices, &wanted).await?)
     }
 
     /// Seed and image, in this order: the seed is small, and once it is journaled the plane is not needed any more.
@@ -263,7 +263,7 @@ impl Driver {
             let seed = self.fetch(desired, record).await?;
             return self.define(desired, &seed).await;
         }
-        for device in work.leave.iter().chain(&work.anew) {
+        for device in work.leave.iter().chain(&work.anew).chain(&work.gone) {
             let aliases = domain.devices.iter().map(|attached| attached.alias.as_str());
             for alias in aliases.filter(|alias| HostDevice::request_of(alias) == device.id) {
                 crash::point("agent.detach.before");
@@ -273,7 +273,7 @@ impl Driver {
         }
         let leaves = |device: &DesiredDevice| work.leave.iter().any(|leaves| leaves.id == device.id);
         let kept: Vec<_> = desired.devices.iter().filter(|device| !leaves(device)).cloned().collect();
-        self.shared.devices.give_back(self.entry.uid, &kept).await?;
+        self.shared.devices.give_back(self.entry.uid, &desired.devices, &kept).await?;
         for device in work.anew.iter().chain(&work.come) {
             if !self.shared.devices.hot_pluggable(device).await? {
                 let message = format!("{} is given to a guest when it starts: stop and start the instance", device.id);
@@ -294,7 +294,7 @@ impl Driver {
         self.checked("resume", self.shared.hypervisor.resume(self.entry.uid).await)
     }
 
-    async fn remove(&mut self) -> Result<(), Failure> {
+    async fn remove(&mut self, record: &Record) -> Result<(), Failure> {
         crash::point("agent.remove.before");
         self.checked("remove", self.shared.hypervisor.remove(self.entry.uid).await)?;
         crash::point("agent.remove.after");
@@ -309,8 +309,16 @@ impl Driver {
             }
             Ok(_) => {}
         }
+        self.note(|record| {
+            if let Some(grave) = &mut record.tombstone {
+                grave.removed = true;
+            }
+        })
+        .await?;
+        self.shared.board.stir();
         // Its domain holds nothing any more: devices go home, and only then it is absent.
-        self.shared.devices.give_back(self.entry.uid, &[]).await?;
+        let asked = record.desired.as_ref().map_or(&[][..], |desired| &desired.devices);
+        self.shared.devices.give_back(self.entry.uid, asked, &[]).await?;
         crash::point("agent.tombstone.before");
         self.note(|record| {
             if let Some(grave) = &mut record.tombstone {

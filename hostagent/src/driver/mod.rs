@@ -91,6 +91,8 @@ struct Driver {
     guest: GuestWatch,
     reporter: Reporter,
     devices: watch::Receiver<Arc<devices::Report>>,
+    /// How the host's devices stood when they were last looked at here.
+    stand: devices::Report,
 }
 
 impl Driver {
@@ -98,7 +100,8 @@ impl Driver {
         let guest = GuestWatch::new(Arc::clone(&entry), shared.clone());
         let reporter = Reporter::new(entry.uid, shared.board.clone(), shared.clock.clone());
         let devices = shared.devices.report();
-        Self { entry, shared, memory: Memory::default(), boot_id: String::new(), guest, reporter, devices }
+        let (memory, boot_id, stand) = (Memory::default(), String::new(), devices.borrow().without_resets());
+        Self { entry, shared, memory, boot_id, guest, reporter, devices, stand }
     }
 
     async fn run(mut self) {
@@ -166,8 +169,13 @@ impl Driver {
 
     /// What stood in the way of a device may be gone when the host's devices are not what they were.
     fn forgive(&mut self, devices: &devices::View) {
-        if self.memory.devices != *devices || self.devices.has_changed().unwrap_or(false) {
-            self.devices.mark_unchanged();
+        let mut differs = self.memory.devices != *devices;
+        if self.devices.has_changed().unwrap_or(false) {
+            let stand = self.devices.borrow_and_update().without_resets();
+            differs |= self.stand != stand;
+            self.stand = stand;
+        }
+        if differs {
             self.memory.devices.clone_from(devices);
             self.memory.troubles.retain(|trouble| !devices::is_obstacle(trouble.why.reason));
         }

@@ -4,7 +4,7 @@
 //! journal/host.json          epoch, revision, boot: what the plane and this machine last agreed on
 //! journal/devices.json       who holds which device, and the way back
 //! journal/<uid>.json         one Record
-//! journal/<uid>.json.corrupt a Record that could not be read, kept for the operator
+//! journal/*.json.corrupt     what could not be read, kept for the operator
 //! journal/ballast            room for the others
 //! ```
 //!
@@ -100,7 +100,7 @@ impl Journal {
             }
         }
         let host = journal.kept(journal.directory.join(HOST), journal.load_host()?);
-        let devices = journal.kept(journal.directory.join(DEVICES), journal.load_devices()?);
+        let devices = journal.kept(journal.directory.join(DEVICES), journal.load_devices());
         Ok(Opened { journal, host, devices, records })
     }
 
@@ -152,32 +152,31 @@ impl Journal {
         })
     }
 
-    /// Who held what is not known any more: nobody gets any device before an operator has looked at it.
-    fn load_devices(&self) -> Result<devices::Record, Error> {
+    /// Where it is not known any more who held what nobody gets any device, and the file stays as it is, until an operator has
+    /// looked at it.
+    fn load_devices(&self) -> devices::Record {
         let path = self.directory.join(DEVICES);
-        if !path.exists() {
-            return Ok(devices::Record::default());
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return devices::Record::default(),
+            Err(error) => return unknown_holds(&path, &format!("can not be read: {error}")),
+        };
+        let (record, damaged) = match devices::read(&text) {
+            Ok(read) => read,
+            Err(fault) => return unknown_holds(&path, &fault),
+        };
+        if damaged.is_empty() {
+            return record;
         }
-        let known = read::<devices::Record>(&path).and_then(|record| match record.format {
-            devices::FORMAT => Ok(record),
-            other => Err(format!("is of format {other}, this agent reads {}", devices::FORMAT)),
-        });
-        known.or_else(|fault| {
-            let aside = self.directory.join("devices.json.corrupt");
-            let message = format!(
-                "{} {fault}; it is kept as {}: put it right, or remove it once no instance on this host has a device, and \
-                 start the agent again",
-                path.display(),
-                aside.display()
-            );
-            tracing::error!("{message}");
-            // Copied, not moved: at no start is there no file.
-            let copied = std::fs::read(&path).map(|text| durable::write(&aside, &text));
-            if let Ok(Err(error)) = copied {
-                tracing::warn!("the unreadable file is not kept aside: {error}");
+        // The next write leaves the damage out.
+        let damaged = damaged.join("; ");
+        match durable::write(&self.directory.join("devices.json.corrupt"), &text) {
+            Ok(()) => {
+                tracing::error!("{}: {damaged}", path.display());
+                record
             }
-            Ok(devices::Record { corrupt: Some(message), ..devices::Record::default() })
-        })
+            Err(error) => unknown_holds(&path, &format!("is damaged ({damaged}), and can not be kept aside: {error}")),
+        }
     }
 
     fn kept<T: Serialize + Clone + PartialEq + Send + 'static>(&self, path: PathBuf, value: T) -> Kept<T> {
@@ -249,6 +248,17 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {
 
 fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| format!("is corrupt: {error}"))
+}
+
+/// In the place of what is not known of devices.
+fn unknown_holds(path: &Path, fault: &str) -> devices::Record {
+    let message = format!(
+        "{} {fault}; it stays as it is: put it right, or remove it once no instance on this host has a device, and start the \
+         agent again",
+        path.display()
+    );
+    tracing::error!("{message}");
+    devices::Record { corrupt: Some(message), ..devices::Record::default() }
 }
 
 /// In the place of a record that is not known.

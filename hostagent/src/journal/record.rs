@@ -121,7 +121,10 @@ pub struct Grave {
     pub generation: i64,
     pub force: bool,
     pub stop_timeout_seconds: i64,
-    /// Removed, and a survey after that did not see it.
+    /// Removed, and a survey after that did not see it. It may still hold devices, which the journal knows.
+    #[serde(default)]
+    pub removed: bool,
+    /// And holds nothing any more.
     pub gone: bool,
 }
 
@@ -185,7 +188,9 @@ impl Record {
                 grave.stop_timeout_seconds = grave.stop_timeout_seconds.min(stop_timeout_seconds);
                 grave.generation = grave.generation.max(generation);
             }
-            None => self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, gone: false }),
+            None => {
+                self.tombstone = Some(Grave { generation, force, stop_timeout_seconds, removed: false, gone: false })
+            }
         }
         // Whatever was to follow is what this buries.
         self.after = None;
@@ -202,6 +207,12 @@ impl Record {
     #[must_use]
     pub fn is_buried(&self) -> bool {
         self.tombstone.as_ref().is_some_and(|grave| !grave.gone)
+    }
+
+    /// There is a tombstone, and something of a domain may be left.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.tombstone.as_ref().is_some_and(|grave| !grave.gone && !grave.removed)
     }
 
     #[must_use]

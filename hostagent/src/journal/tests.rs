@@ -113,7 +113,7 @@ fn a_second_tombstone_only_makes_the_first_more_urgent() {
     bury(false, 60, 5);
     bury(true, 90, 0);
     bury(false, 90, 4);
-    let grave = Grave { generation: 5, force: true, stop_timeout_seconds: 60, gone: false };
+    let grave = Grave { generation: 5, force: true, stop_timeout_seconds: 60, removed: false, gone: false };
     assert_eq!((record.generation(), record.tombstone, record.after), (5, Some(grave), None));
 }
 
@@ -140,4 +140,34 @@ fn a_record_that_cannot_be_read_now_is_left_as_it_is() {
     let (_, record) = open(dir.path()).records.pop().expect("never dropped");
     assert!(record.corrupt.expect("corrupt").message.contains("can not be read"));
     assert!(path.is_dir());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_devices_is_never_taken_for_nothing_nor_written_over() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("devices.json");
+    assert_eq!(open(dir.path()).devices.read().await, crate::devices::Record::default(), "there is none yet");
+    // Reading a directory fails, as reading from a failing disk does; and a link to itself is there, though it has no end.
+    fs::create_dir(&path).expect("obstacle");
+    let corrupt = async || open(dir.path()).devices.read().await.corrupt.expect("corrupt");
+    assert!(corrupt().await.contains("can not be read"));
+    fs::remove_dir(&path).expect("remove");
+    std::os::unix::fs::symlink(&path, &path).expect("link");
+    assert!(corrupt().await.contains("can not be read"));
+    fs::remove_file(&path).expect("remove");
+
+    fs::write(&path, "{ half").expect("write");
+    assert!(corrupt().await.contains("it stays as it is"));
+    assert_eq!(fs::read_to_string(&path).expect("there"), "{ half");
+
+    // One damaged entry; but no room to keep the file aside.
+    let record = serde_json::to_value(crate::devices::Record::default()).expect("record");
+    let mut damaged = record;
+    damaged["marks"] = serde_json::json!({ "0000:41:00.0": 7 });
+    fs::write(&path, damaged.to_string()).expect("write");
+    fs::create_dir(dir.path().join("devices.json.corrupt")).expect("obstacle");
+    assert!(corrupt().await.contains("can not be kept aside"));
+    fs::remove_dir(dir.path().join("devices.json.corrupt")).expect("remove");
+    assert_eq!(open(dir.path()).devices.read().await.corrupt, None, "only that device");
+    assert_eq!(fs::read_to_string(dir.path().join("devices.json.corrupt")).expect("kept"), damaged.to_string());
 }

@@ -187,7 +187,8 @@ impl Supervisor {
         }
     }
 
-    /// Pulls the plug on what was fenced, and waits until nothing of it is left.
+    /// Pulls the plug on what was fenced, and waits until nothing of it can run. Devices that do not come home are not waited
+    /// for: nobody else gets them, and a host must not stay shut for one.
     async fn fence(&self, sync: &Sync, known: i64) -> Result<(), Error> {
         match known {
             0 => tracing::info!(epoch = sync.epoch, "the first epoch that this host hears of"),
@@ -202,9 +203,9 @@ impl Supervisor {
         let mut changed = self.0.shared.board.watch();
         for uid in buried {
             while let Some(entry) = self.entry(uid)
-                && entry.read().await.is_buried()
+                && entry.read().await.may_run()
             {
-                // The driver reports ABSENT after it has written that it is gone.
+                // Whoever writes that it is gone says so on the board afterwards.
                 let _ = changed.changed().await;
             }
         }

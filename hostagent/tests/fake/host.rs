@@ -1,6 +1,6 @@
 //! One simulated host with an agent that can be killed and started again on the same files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Host {
     pub machine: Option<SimHost>,
     pub longest_step: Option<Duration>,
     pub kill: Option<devices::Kill>,
+    /// What runs in the place of the agent's own binary when it looks or writes.
+    pub helper: Option<PathBuf>,
     channel: Channel,
     capacity: Capacity,
 }
@@ -64,10 +66,10 @@ impl Host {
         let plane = Plane::new();
         let channel = plane.serve().await;
         let clock = Clock::manual(1_700_000_000_000_000);
-        let devices = machine.as_ref().map(|machine| device_config(machine, None, None));
+        let devices = machine.as_ref().map(|machine| device_config(machine, None, None, None));
         let agent = spawn(directory.path(), &channel, &capacity, &simulated, &clock, devices).await;
-        let (longest_step, kill) = (None, None);
-        Self { plane, simulated, clock, agent, directory, machine, longest_step, kill, channel, capacity }
+        let (longest_step, kill, helper) = (None, None, None);
+        Self { plane, simulated, clock, agent, directory, machine, longest_step, kill, helper, channel, capacity }
     }
 
     /// As kill -9, and a restart by whoever supervises it.
@@ -77,7 +79,8 @@ impl Host {
     }
 
     pub async fn start_agent(&mut self) {
-        let devices = self.machine.as_ref().map(|machine| device_config(machine, self.longest_step, self.kill));
+        let config = |machine| device_config(machine, self.longest_step, self.kill, self.helper.clone());
+        let devices = self.machine.as_ref().map(config);
         let directory = self.directory.path();
         self.agent = spawn(directory, &self.channel, &self.capacity, &self.simulated, &self.clock, devices).await;
     }
@@ -146,9 +149,15 @@ async fn spawn(
     Agent::spawn(config, Arc::<Simulated>::clone(simulated)).await.expect("agent")
 }
 
-fn device_config(machine: &SimHost, longest_step: Option<Duration>, kill: Option<devices::Kill>) -> devices::Config {
+fn device_config(
+    machine: &SimHost,
+    longest_step: Option<Duration>,
+    kill: Option<devices::Kill>,
+    helper: Option<PathBuf>,
+) -> devices::Config {
     let config = devices::Config::simulated(machine.root(), super::devices::library(machine.root()));
-    devices::Config { program: env!("CARGO_BIN_EXE_croft-hostagent").into(), longest_step, kill, ..config }
+    let program = helper.unwrap_or_else(|| env!("CARGO_BIN_EXE_croft-hostagent").into());
+    devices::Config { program, longest_step, kill, ..config }
 }
 
 /// A small instance that is wanted running.

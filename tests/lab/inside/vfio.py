@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""A guest's part in VFIO, without a guest: vfio.py viable GROUP | vfio.py hold GROUP ADDRESS.
+"""A guest's part in VFIO, without a guest: vfio.py viable GROUP | vfio.py hold GROUP ADDRESS | vfio.py hide GROUP ADDRESS.
 
 `viable` prints 1 if the kernel would let the group be used, else 0. `hold` opens the device as QEMU does, says so, and keeps
-it open until it is killed."""
+it open until it is killed. `hide` does the same, and then lets go of the group's file: the kernel knows that the device is in
+use, and nobody can see by whom."""
 
 import fcntl
 import os
@@ -22,5 +23,8 @@ else:
     fcntl.ioctl(group, GROUP_SET_CONTAINER, struct.pack("i", container))
     fcntl.ioctl(container, SET_IOMMU, 1)
     device = fcntl.ioctl(group, GROUP_GET_DEVICE_FD, bytearray(sys.argv[3].encode() + b"\0"))
+    if sys.argv[1] == "hide":
+        os.close(group)
+        os.close(container)
     print("held", flush=True)
     time.sleep(3600)

@@ -74,13 +74,17 @@ impl LabHost {
     }
 
     /// A process that looks at this display, in a unit of its own; the name of the file that it has open.
-    pub fn keep_open(&self, unit: &str, display: &str) -> String {
+    pub fn look_at(&self, unit: &str, display: &str) -> String {
         let card = self.sh(&format!("basename /sys/bus/pci/devices/{display}/drm/card*"));
-        self.sh(&format!("systemd-run -q --unit {unit} bash -c 'exec 3<>/dev/dri/{card}; exec sleep 3600'"));
-        let open =
-            format!("find /proc/$(systemctl show -p MainPID --value {unit})/fd -lname '/dev/dri/{card}' | grep -q .");
-        self.until(Duration::from_secs(60), "the display is looked at", &open);
+        self.keep_open(unit, &format!("/dev/dri/{card}"));
         card
+    }
+
+    /// A process with this file open, in a unit of its own.
+    pub fn keep_open(&self, unit: &str, file: &str) {
+        self.sh(&format!("systemd-run -q --unit {unit} python3 /mnt/lab/open.py {file}"));
+        let open = format!("find /proc/$(systemctl show -p MainPID --value {unit})/fd -lname {file} | grep -q .");
+        self.until(Duration::from_secs(60), "the file is open", &open);
     }
 
     /// How every device is set up, as text.

@@ -16,6 +16,8 @@ pub const PEER_NIC: &str = "0000:05:00.0";
 /// Two that differ in their serial number only.
 pub const USB_SERIALS: [&str; 2] = ["LAB0001", "LAB0002"];
 pub const USB_IDS: &str = "0403:6001";
+/// A disk with a file system on it.
+pub const USB_STICK: &str = "LABSTICK";
 
 /// What the lab host is called from inside: the machine that runs it, through QEMU's user networking.
 pub const OUTSIDE: &str = "10.0.2.2";
@@ -42,7 +44,7 @@ pub fn arguments(image: &Path, dir: &Path, port: u16, key: &str) -> Vec<String> 
         "-drive",
         format!("file={},if=none,id=root,format=qcow2,cache=writeback,discard=unmap", at("root.qcow2")),
     );
-    words.device("virtio-blk-pci,drive=root").device("virtio-rng-pci").device("intel-iommu,intremap=on");
+    words.device("virtio-blk-pci,drive=root").device("virtio-rng-pci").device("intel-iommu,intremap=on,eim=on");
     words.pair("-netdev", format!("user,id=way-in,hostfwd=tcp:127.0.0.1:{port}-:22"));
     words.device("virtio-net-pci,netdev=way-in");
     let share = at("share");
@@ -71,6 +73,8 @@ pub fn arguments(image: &Path, dir: &Path, port: u16, key: &str) -> Vec<String> 
             index + 1
         ));
     }
+    words.pair("-drive", format!("file={},if=none,id=stick,format=raw", at("stick.img")));
+    words.device(format!("usb-storage,id=stick,bus=xhci.0,port=4,drive=stick,serial={USB_STICK}"));
     words.0
 }
 

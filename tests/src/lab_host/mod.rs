@@ -11,6 +11,7 @@ mod device;
 pub mod machine;
 mod qmp;
 mod ssh;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 pub use device::{Granted, Wished};
 pub use ssh::Said;
 use ssh::Ssh;
+pub use witness::Witness;
 
 use crate::process;
 
@@ -56,12 +58,10 @@ impl LabHost {
     /// A new machine with an empty disk of its own. `dir/share` is what it sees, read-only, at /mnt/lab.
     pub fn boot(image: &Path, dir: &Path) -> Self {
         std::fs::create_dir_all(dir.join("share")).expect("the lab's directory");
-        let made = Command::new(image.join("emulator/bin/qemu-img"))
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .args([&image.join("root.img"), &dir.join("root.qcow2")])
-            .status()
-            .expect("qemu-img");
-        assert!(made.success(), "qemu-img: {made}");
+        let mut overlay = Command::new(image.join("emulator/bin/qemu-img"));
+        overlay.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
+        made(overlay.args([&image.join("root.img"), &dir.join("root.qcow2")]));
+        made(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(dir.join("stick.img")).arg("16M"));
         let port = process::free_port();
         let ssh = Ssh::new(dir, port);
         let qemu = start(image, dir, port, &ssh);
@@ -162,10 +162,17 @@ impl LabHost {
 
     /// What the machine told on its serial line last.
     pub fn serial_end(&self) -> String {
-        let text = std::fs::read(self.dir.join("serial.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        serial_end(&self.dir)
+    }
+
+    pub fn witness(&self) -> Witness {
+        Witness { ssh: self.ssh.clone(), dir: self.dir.clone() }
+    }
+
+    /// Interrupts that the emulated processors lost, and the machine ended by itself (docs/lab.md).
+    pub fn lost_interrupts(&self) -> usize {
+        let count = "journalctl -q -o cat -u 'lab-end-of-interrupt@*' | grep -c 'never served' || true";
+        self.sh(count).trim().parse().expect("a number")
     }
 
     /// What the lab host sees at /mnt/lab.
@@ -220,6 +227,18 @@ impl Drop for LabHost {
     fn drop(&mut self) {
         self.power_off();
     }
+}
+
+fn made(command: &mut Command) {
+    let status = command.stdout(Stdio::null()).status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn serial_end(dir: &Path) -> String {
+    let text = std::fs::read(dir.join("serial.log")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
 }
 
 fn start(image: &Path, dir: &Path, port: u16, ssh: &Ssh) -> Child {

@@ -3,7 +3,7 @@
 
 use croft_tests::lab_host::LabHost;
 
-use crate::fleet::{READY, guest_with, pool};
+use crate::fleet::{guest_with, pool};
 use crate::site::Site;
 use crate::table::{Lap, Row};
 
@@ -32,8 +32,13 @@ const LONG: &[&str] = &[
     "agent.give_back.after",
 ];
 
+/// Is this the long form of the lab?
+pub fn are_long() -> bool {
+    std::env::var_os("CROFT_TEST_FULL").is_some()
+}
+
 pub async fn at_steps(lab: &LabHost, site: &Site, row: &mut Row) {
-    let points = if std::env::var_os("CROFT_TEST_FULL").is_some() { LONG } else { HEART };
+    let points = if are_long() { LONG } else { HEART };
     let before = lab.state();
     let mut lap = Lap::start();
     for point in points {
@@ -42,9 +47,11 @@ pub async fn at_steps(lab: &LabHost, site: &Site, row: &mut Row) {
             "echo CROFT_CRASH_AT={point} > /run/croft-crash.env; systemctl restart croft-hostagent; test ! -e /run/croft-crash.env"
         ));
         site.ready(lab).await;
-        site.run(guest_with("frail", &pool("card"))).await;
-        // One that is up listens when it is told to stop.
-        site.guest_says("frail", &[READY]).await;
+        let mut create = guest_with("frail", &pool("card"));
+        let spec = create.instance.as_mut().and_then(|instance| instance.spec.as_mut()).expect("a spec");
+        // Nobody waits until it is up and listens: its plug is pulled.
+        spec.stop_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        site.run(create).await;
         site.remove("frail").await;
         let deaths = lab.sh("systemctl show -p NRestarts --value croft-hostagent");
         assert_eq!(deaths, "1", "{point} was not reached, or the agent died again: {}", crate::site::agent_log(lab));

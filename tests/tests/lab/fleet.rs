@@ -2,14 +2,13 @@
 //! what they see. Every path by which a guest can be given a device, there and back.
 
 use croft_proto::v1;
-use croft_proto::v1::instance_status::State;
 use croft_tests::lab_host::LabHost;
-use croft_tests::lab_host::machine::{BESIDE_NIC, CARD, DISPLAY, NIC, NVME, PEER_NIC, USB_IDS, USB_SERIALS};
+use croft_tests::lab_host::machine::{BESIDE_NIC, CARD, DISPLAY, NVME, USB_IDS, USB_SERIALS};
 
-use crate::deaths;
 use crate::shared::lab;
-use crate::site::{Site, guest, patiently};
+use crate::site::{Site, guest};
 use crate::table::{Lap, Row, Table};
+use crate::{deaths, hot, power, refused};
 
 /// What a guest says when it told of all that it saw first.
 pub const READY: &str = "lab-guest: ready";
@@ -26,8 +25,9 @@ struct Path {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fleet_every_device_path_there_and_back() {
     let Some(mut lab) = lab() else { return };
+    let bare = lab.state();
     let site = Site::start(&lab).await;
-    let mut table = Table::default();
+    let mut table = Table::new(lab.witness());
     table.row("plain guest", async |row| plain(&lab, &site, row).await).await;
     // Everything after this needs devices.
     prepare(&lab, &site).await;
@@ -37,12 +37,20 @@ async fn fleet_every_device_path_there_and_back() {
             table.note("the emulated machine started anew by itself meanwhile, and Croft went on");
         }
     }
-    table.row("hot: USB by serial number", async |row| hot_usb(&lab, &site, row).await).await;
-    table.row("hot: NIC function", async |row| hot_function(&lab, &site, row).await).await;
-    table.row("refused: a peer of the host's", async |row| peer_in_the_way(&site, row).await).await;
-    table.row("refused: somebody has it open", async |row| held_open(&lab, &site, row).await).await;
-    table.row("host rebooted", async |row| rebooted(&mut lab, &site, row).await).await;
+    table.row("hot: USB by serial number", async |row| hot::usb(&lab, &site, row).await).await;
+    table.row("hot: NIC function", async |row| hot::function(&lab, &site, row).await).await;
+    hot::end(&site).await;
+    table.row("refused: a peer of the host's", async |row| refused::peer_in_the_way(&site, row).await).await;
+    table.row("refused: somebody has it open", async |row| refused::held_open(&lab, &site, row).await).await;
+    table.row("refused: its serial line is in use", async |row| refused::serial_line(&lab, &site, row).await).await;
+    table.row("refused: the card is down", async |row| refused::card_down(&lab, &site, row).await).await;
+    table.row("host rebooted", async |row| power::cut(&mut lab, &site, row).await).await;
     table.row("agent killed at steps", async |row| deaths::at_steps(&lab, &site, row).await).await;
+    if deaths::are_long() {
+        table.row("a write that hangs", async |row| power::stuck(&mut lab, &site, row).await).await;
+    }
+    table.row("left as it was found", async |row| leave(&lab, &site, &bare, row).await).await;
+    println!("lab: the emulator lost {} interrupts", lab.lost_interrupts());
     table.close();
 }
 
@@ -94,19 +102,8 @@ async fn plain(lab: &LabHost, site: &Site, row: &mut Row) {
 
 /// Virtual functions by the host's layout, pools of what is alike, and the tenant's grants.
 async fn prepare(lab: &LabHost, site: &Site) {
-    let layout = v1::HostLayout {
-        name: "hosts/lab/layout".to_owned(),
-        devices: vec![v1::DeviceLayout { device: NIC.to_owned(), virtual_functions: 2, ..Default::default() }],
-        ..Default::default()
-    };
-    let request = v1::SetHostLayoutRequest { layout: Some(layout), ..Default::default() };
-    site.api.hosts.clone().set_host_layout(request).await.expect("a layout");
-    patiently("the host has its two functions", || async {
-        let request = v1::GetHostLayoutRequest { name: "hosts/lab/layout".to_owned() };
-        let layout = site.api.hosts.clone().get_host_layout(request).await.expect("a layout").into_inner();
-        if layout.settled { Ok(()) } else { Err((layout.problems, crate::site::agent_log(lab))) }
-    })
-    .await;
+    site.functions(Some(2)).await;
+    site.layout_is_so(lab).await;
     let device = |address: &str| vec![format!("hosts/lab/devices/{address}")];
     let ids = |id: &str| vec![id.to_owned()];
     let dongle = site.usb(USB_SERIALS[0]).await.name;
@@ -154,127 +151,11 @@ async fn there_and_back(lab: &LabHost, site: &Site, path: &Path, row: &mut Row) 
     row.note("reset", reset.unwrap_or_else(|| "none recorded".to_owned()));
 }
 
-/// Attached to a guest that runs; unplugged from the host and plugged in at another port; detached.
-async fn hot_usb(lab: &LabHost, site: &Site, row: &mut Row) {
-    let before = lab.state();
-    site.run(guest("hot-usb")).await;
-    site.guest_says("hot-usb", &[READY]).await;
-    let mut lap = Lap::start();
-    site.attach("hot-usb", request(&pool("dongle"))).await;
-    row.took("attach", &mut lap);
-    site.guest_says("hot-usb", &["lab-guest: + usb", USB_SERIALS[0]]).await;
-    row.took("seen", &mut lap);
-    let seen = site.console("hot-usb").await.matches("lab-guest: + usb").count();
-
-    // QEMU does not notice that it is gone; the agent knows it again wherever it comes back.
-    lab.unplug_usb(0);
-    let gone = format!("! grep -qs {} /sys/bus/usb/devices/*/serial", USB_SERIALS[0]);
-    lab.until(crate::site::BOOT, "it is unplugged", &gone);
-    lab.plug_usb(0, 3);
-    patiently("the guest sees it again", || async {
-        let text = site.console("hot-usb").await;
-        if text.matches("lab-guest: + usb").count() > seen { Ok(()) } else { Err(text) }
-    })
-    .await;
-    row.took("plugged in at another port, and the guest saw it", &mut lap);
-
-    site.detach("hot-usb", "dev").await;
-    row.took("detach", &mut lap);
-    lab.unplug_usb(0);
-    lab.plug_usb(0, 1);
-    // Its driver has it again, too.
-    lab.until(crate::site::BOOT, "the dongle is where it was", "test -e /sys/bus/usb/devices/1-1:1.0/driver");
-    assert_eq!(lab.state(), before);
-    row.note("back", "yes");
-    site.remove("hot-usb").await;
-}
-
-async fn hot_function(lab: &LabHost, site: &Site, row: &mut Row) {
-    let before = lab.state();
-    site.run(guest("hot-nic")).await;
-    site.guest_says("hot-nic", &[READY]).await;
-    let mut lap = Lap::start();
-    site.attach("hot-nic", request(&pool("nic-vf"))).await;
-    row.took("attach", &mut lap);
-    site.guest_says("hot-nic", &["lab-guest: + pci", "8086:10ca"]).await;
-    row.took("seen", &mut lap);
-    site.detach("hot-nic", "dev").await;
-    row.took("detach", &mut lap);
-    site.guest_says("hot-nic", &["lab-guest: - pci", "8086:10ca"]).await;
-    assert_eq!(lab.state(), before);
-    row.took("back", &mut lap);
-    site.remove("hot-nic").await;
-}
-
-/// What shares its group with something that the host may live on is no candidate, and the culprit is named.
-async fn peer_in_the_way(site: &Site, row: &mut Row) {
-    let device = site.device(&format!("hosts/lab/devices/{BESIDE_NIC}")).await;
-    assert_eq!(device.state(), v1::device::State::Unusable, "{device:?}");
-    assert!(device.message.contains(PEER_NIC) && device.message.contains("e1000e"), "{}", device.message);
-    let refused = site.api.create_as(guest_with("no", &pool("beside-nic"))).await.expect_err("nothing to give");
-    row.note("said", format!("{}: {}", device.reason, refused.message()));
-}
-
-/// A process of the host's own has the device open: the guest waits, the process and its unit are named, and when it lets go
-/// the guest starts by itself.
-async fn held_open(lab: &LabHost, site: &Site, row: &mut Row) {
-    let before = lab.state();
-    lab.keep_open("lab-viewer", DISPLAY);
-    let Ok(create) = site.api.create_as(guest_with("held", &pool("display"))).await else {
-        // The host had told of it already: refused at the door, by the same name.
-        let device = site.device(&format!("hosts/lab/devices/{DISPLAY}")).await;
-        assert!(device.message.contains("lab-viewer.service"), "{device:?}");
-        lab.sh("systemctl stop lab-viewer");
-        row.note("said", format!("at create: {}", device.message));
-        return;
-    };
-    let said = patiently("the culprit is named", || async {
-        let status = site.instance("held").await;
-        let condition = status.conditions.iter().find(|condition| condition.r#type == "DevicesAttached").cloned();
-        match condition {
-            Some(condition) if condition.message.contains("lab-viewer.service") => Ok(condition),
-            other => Err((other, status)),
-        }
-    })
-    .await;
-    row.note("said", format!("{}: {}", said.reason, said.message));
-    lab.sh("systemctl stop lab-viewer");
-    // The operation has ended by then, with the same words; the instance goes on trying.
-    if let Err(error) = site.done(&create).await {
-        assert!(error.message.contains("lab-viewer.service"), "{error:?}");
-    }
-    site.until("held", State::Running).await;
-    row.note("and then", "let go, and the guest started by itself");
-    site.remove("held").await;
-    assert_eq!(lab.state(), before);
-}
-
-/// The plug is pulled. What was set up is set up again before any guest starts, and the guest has its device again.
-async fn rebooted(lab: &mut LabHost, site: &Site, row: &mut Row) {
-    let before = lab.state();
-    let mut create = guest_with("cut", &pool("nic-vf"));
-    let spec = create.instance.as_mut().and_then(|instance| instance.spec.as_mut()).expect("a spec");
-    spec.devices.push(v1::DeviceRequest { id: "card".to_owned(), ..request(&pool("card")) });
-    site.run(create).await;
-    site.guest_says("cut", &[READY]).await;
-    let there = lab.state();
-    let mut lap = Lap::start();
-    lab.power_cut();
-    row.took("power cut and up again", &mut lap);
-    site.ready(lab).await;
-    site.until("cut", State::Running).await;
-    patiently("the guest has its devices again", || async {
-        let text = site.console("cut").await;
-        let boots = text.matches(READY).count();
-        let last = text.rsplit(READY).nth(1).unwrap_or_default();
-        let seen = ["8086:10ca", "8086:293e"].iter().all(|id| last.contains(id));
-        if seen && boots > 1 { Ok(()) } else { Err(text) }
-    })
-    .await;
-    row.took("the guest ran again with its devices", &mut lap);
-    assert_eq!(lab.state(), there);
-    site.remove("cut").await;
-    row.took("detach", &mut lap);
-    assert_eq!(lab.state(), before);
+/// The agent goes, and with it its layout: whoever comes next has the host for themselves.
+async fn leave(lab: &LabHost, site: &Site, bare: &str, row: &mut Row) {
+    site.functions(None).await;
+    site.layout_is_so(lab).await;
+    lab.sh("systemctl disable -q --now croft-hostagent");
+    assert_eq!(lab.state(), bare);
     row.note("back", "yes");
 }

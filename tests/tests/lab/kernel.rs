@@ -1,10 +1,13 @@
 //! What the planners believe of the kernel, asked of a real one, through their own looks, plans and steps.
 
-use croft_gpu::host::Host;
+use croft_gpu::apply::Outcome;
+use croft_gpu::host::{Holder, Host};
 use croft_gpu::pci::{PciAddress, Sriov};
 use croft_gpu::plan::{Reason, Step, Wish};
-use croft_tests::lab_host::LabHost;
-use croft_tests::lab_host::machine::{BESIDE_NIC, CARD, CARD_SOUND, DISPLAY, NIC, NVME, PEER_NIC, USB_SERIALS};
+use croft_tests::lab_host::machine::{
+    BESIDE_NIC, CARD, CARD_SOUND, DISPLAY, NIC, NVME, PEER_NIC, USB_SERIALS, USB_STICK,
+};
+use croft_tests::lab_host::{LabHost, Wished};
 
 use crate::shared::lab;
 
@@ -134,7 +137,7 @@ fn kernel_4_who_holds_a_device_is_named() {
     let Some(lab) = lab() else { return };
     let before = lab.state();
     // On the host's driver: a process with its file open.
-    let card = lab.keep_open("lab-viewer", DISPLAY);
+    let card = lab.look_at("lab-viewer", DISPLAY);
     let refusal = lab.refused(&Wish::Passthrough { address: at(DISPLAY) });
     assert_eq!(refusal.reason, Reason::DeviceHeldOpen, "{refusal}");
     assert!(refusal.message.contains("lab-viewer.service") && refusal.message.contains(&card), "{refusal}");
@@ -217,6 +220,58 @@ fn kernel_6_a_program_killed_at_any_step_is_followed_by_one_that_ends_well() {
     assert!(deaths >= 8, "{deaths}");
 }
 
+#[test]
+fn kernel_7_who_uses_a_usb_device_is_named() {
+    let Some(lab) = lab() else { return };
+    let users = |serial: &str| -> (Vec<Holder>, Vec<Holder>) {
+        let host = lab.look();
+        let device =
+            host.usb.devices.iter().find(|device| device.serial.as_deref() == Some(serial)).expect("it is there");
+        let of = |device: &str| host.holders.get(device).cloned().unwrap_or_default();
+        (of(&device.port.to_string()), of(device.controller.as_ref().expect("a controller")))
+    };
+    assert_eq!(users(USB_SERIALS[0]), (vec![], vec![]), "nobody uses any of them");
+
+    let line = lab.sh("basename /sys/bus/usb/devices/1-1:1.0/ttyUSB*");
+    lab.keep_open("lab-serial", &format!("/dev/{line}"));
+    let (of_device, of_controller) = users(USB_SERIALS[0]);
+    let [holder] = &of_device[..] else { panic!("{of_device:?}") };
+    let unit = holder.unit.as_deref();
+    assert_eq!((unit, holder.file.as_str()), (Some("lab-serial.service"), format!("/dev/{line}").as_str()));
+    assert_eq!(of_controller, of_device, "with the controller it would go too");
+    assert_eq!(users(USB_SERIALS[1]).0, vec![], "its twin is another device");
+    let_go(&lab, "lab-serial");
+
+    let disk = "$(readlink -f /dev/disk/by-id/usb-*LABSTICK*:0)";
+    lab.sh(&format!("udevadm settle; mkdir -p /mnt/stick; mount {disk} /mnt/stick"));
+    let (of_stick, _) = users(USB_STICK);
+    let [holder] = &of_stick[..] else { panic!("{of_stick:?}") };
+    assert!(holder.pid == 0 && holder.file.contains("mounted on /mnt/stick"), "{holder:?}");
+    lab.sh("umount /mnt/stick");
+    assert_eq!(users(USB_STICK).0, vec![]);
+}
+
+#[test]
+fn kernel_8_a_write_that_does_not_return_is_given_up() {
+    let Some(lab) = lab() else { return };
+    let before = lab.state();
+    let back = lab.granted(&Wish::Passthrough { address: at(DISPLAY) }).back.expect("a way back");
+    let group = lab.function(DISPLAY).iommu_group.expect("a group").to_string();
+    // In use by somebody whom nobody can see: no guard stops the write, and the kernel waits for them in it.
+    keep(&lab, "lab-hidden", "hide", &group, DISPLAY);
+    let Wished::Carried { outcome, seconds, .. } = lab.wish(&back) else { panic!("nobody could be seen") };
+    let Outcome::Stuck(stuck) = outcome else { panic!("{outcome:?}\n{}", lab.serial_end()) };
+    assert!(stuck.to_string().contains("reboot the host"), "{stuck}");
+    // The program has ended, and its helper hangs where no signal reaches it.
+    assert_eq!(lab.sh(&format!("cut -d' ' -f3 /proc/{}/stat", stuck.pid)), "D");
+    println!("lab: a write that does not return: given up after {seconds:.1} s, {stuck}");
+    let_go(&lab, "lab-hidden");
+    let gone = format!("test ! -e /proc/{} -a ! -e /sys/bus/pci/devices/{DISPLAY}/driver", stuck.pid);
+    lab.until(PATIENCE, "the kernel went on", &gone);
+    lab.granted(&back);
+    assert_eq!(lab.state(), before);
+}
+
 /// Of a script that waits for something inside.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -242,7 +297,11 @@ fn count(step: &Step) -> Option<(u16, u16)> {
 
 /// As a guest would: in a unit of its own.
 fn hold(lab: &LabHost, unit: &str, group: &str, address: &str) {
-    lab.sh(&format!("systemd-run -q --unit {unit} python3 /mnt/lab/vfio.py hold {group} {address}"));
+    keep(lab, unit, "hold", group, address);
+}
+
+fn keep(lab: &LabHost, unit: &str, how: &str, group: &str, address: &str) {
+    lab.sh(&format!("systemd-run -q --unit {unit} python3 /mnt/lab/vfio.py {how} {group} {address}"));
     let held = format!("journalctl -q -u {unit} | grep -q held");
     lab.until(PATIENCE, "the device is held", &held);
 }

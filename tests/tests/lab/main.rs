@@ -7,7 +7,10 @@
 
 mod deaths;
 mod fleet;
+mod hot;
 mod kernel;
+mod power;
+mod refused;
 mod shared;
 mod site;
 mod table;

@@ -89,6 +89,10 @@ impl Site {
         self.api.get(TENANT, id).await.expect("it is there").status.unwrap_or_default()
     }
 
+    pub async fn is_there(&self, id: &str) -> bool {
+        self.api.get(TENANT, id).await.is_ok()
+    }
+
     pub async fn until(&self, id: &str, wanted: State) -> v1::InstanceStatus {
         patiently(&format!("{id} is {wanted:?}"), || async {
             let status = self.instance(id).await;
@@ -146,6 +150,33 @@ impl Site {
         self.api.devices.clone().get_device(request).await.expect("a device").into_inner()
     }
 
+    pub async fn device_is(&self, name: &str, wanted: v1::device::State) -> v1::Device {
+        patiently(&format!("{name} is {wanted:?}"), || async {
+            let device = self.device(name).await;
+            if device.state() == wanted { Ok(device) } else { Err(device) }
+        })
+        .await
+    }
+
+    /// How many virtual functions the operator wants of the card; `None`: the layout says nothing of it any more.
+    pub async fn functions(&self, count: Option<i32>) {
+        let device = machine::NIC.to_owned();
+        let of_card = |virtual_functions| v1::DeviceLayout { device, virtual_functions, ..Default::default() };
+        let name = format!("hosts/{HOST}/layout");
+        let layout = v1::HostLayout { name, devices: count.map(of_card).into_iter().collect(), ..Default::default() };
+        let request = v1::SetHostLayoutRequest { layout: Some(layout), ..Default::default() };
+        self.api.hosts.clone().set_host_layout(request).await.expect("a layout");
+    }
+
+    pub async fn layout_is_so(&self, lab: &LabHost) {
+        patiently("the host is laid out so", || async {
+            let request = v1::GetHostLayoutRequest { name: format!("hosts/{HOST}/layout") };
+            let layout = self.api.hosts.clone().get_host_layout(request).await.expect("a layout").into_inner();
+            if layout.settled { Ok(()) } else { Err((layout.problems, agent_log(lab))) }
+        })
+        .await;
+    }
+
     /// The USB device with this serial number.
     pub async fn usb(&self, serial: &str) -> v1::Device {
         patiently("the host tells of its USB devices", || async {
@@ -154,6 +185,11 @@ impl Site {
             devices.iter().find(|device| device.serial == serial).cloned().ok_or(devices)
         })
         .await
+    }
+
+    pub async fn stop(&self, id: &str) {
+        let stop = self.api.stop(TENANT, id).await.expect("accepted");
+        self.done(&stop).await.expect("stopped");
     }
 
     pub async fn remove(&self, id: &str) {

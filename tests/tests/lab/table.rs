@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use croft_tests::lab_host::Witness;
 use futures::FutureExt as _;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     rows: Vec<Row>,
+    witness: Witness,
+    /// Words of which a row's name must have one; none: every row is tried.
+    only: Vec<String>,
 }
 
 /// One path: what was done, what was seen, how long each took.
@@ -47,13 +51,24 @@ impl Row {
 }
 
 impl Table {
+    /// `witness`: who is heard after a failure. CROFT_LAB_ROWS has words, by commas, for whoever works on some rows alone.
+    pub fn new(witness: Witness) -> Self {
+        let only = std::env::var("CROFT_LAB_ROWS").unwrap_or_default();
+        let only: Vec<_> = only.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        Self { rows: Vec::new(), witness, only }
+    }
+
     /// Tries one path. A failure is a row too, so that the others are tried all the same.
     pub async fn row(&mut self, path: &'static str, attempt: impl AsyncFnOnce(&mut Row)) {
+        if !self.only.is_empty() && !self.only.iter().any(|word| path.contains(word)) {
+            return;
+        }
         let mut row = Row { path, ..Row::default() };
         let tried = AssertUnwindSafe(attempt(&mut row)).catch_unwind().await;
         if tried.is_err() {
             row.failed = true;
             row.note("failed", "see above");
+            println!("lab: {path} failed; {}", self.witness.tell(path));
         }
         println!("lab: {}", row.line());
         self.rows.push(row);
@@ -82,6 +97,9 @@ impl Table {
             }
         }
         println!("{text}");
+        if !self.only.is_empty() {
+            println!("lab: only rows with one of {:?} were tried", self.only);
+        }
         let failed: Vec<_> = self.rows.iter().filter(|row| row.failed).map(|row| row.path).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
     }

@@ -60,7 +60,9 @@ fn prepare() -> Result<Prepared> {
 
 impl Prepared {
     fn run(&self) -> Result<Run> {
-        Ok(Run::new(root().join("tests/lab/in-namespace.sh"))
+        /// What a person sets, and sudo would drop.
+        const WISHES: [&str; 2] = ["CROFT_LAB_KEEP", "CROFT_LAB_ROWS"];
+        let run = Run::new(root().join("tests/lab/in-namespace.sh"))
             .arg(&self.program.file)
             .args(["--nocapture", "--test-threads", "1"])
             .dir(&self.program.package_dir)
@@ -68,6 +70,8 @@ impl Prepared {
             .env("CARGO_TARGET_DIR", &self.target_dir)
             .env("CROFT_LAB_IMAGE", &self.image)
             .env("PATH", env::var_os("PATH").unwrap_or_default())
-            .with_root())
+            .with_root();
+        let wishes = WISHES.iter().filter_map(|name| Some((*name, env::var_os(name)?)));
+        Ok(wishes.fold(run, |run, (name, value)| run.env(name, value)))
     }
 }

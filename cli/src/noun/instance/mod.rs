@@ -99,8 +99,10 @@ async fn show(app: &App, instance: &str) -> Result<()> {
         return Ok(());
     }
     let Some(status) = &instance.status else { return Ok(()) };
-    if !status.message.is_empty() {
-        output::line(&format!("  {}: {}", status.reason, status.message))?;
+    let parts = [status.reason.as_str(), status.message.as_str()];
+    let why: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    if !why.is_empty() {
+        output::line(&format!("  {}", why.join(": ")))?;
     }
     for condition in status.conditions.iter().filter(|condition| !condition.message.is_empty()) {
         let (kind, is) = (&condition.r#type, condition.status().as_str_name());

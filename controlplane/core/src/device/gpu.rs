@@ -1,6 +1,6 @@
 //! What a host says of a GPU beyond its being a PCI function.
 
-use croft_gpu_geometry::{Board, BoardError, MediaExtension, Profile};
+use croft_gpu_geometry::{Board, BoardError, Media, Profile};
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeviceId;
@@ -88,10 +88,7 @@ impl BoardReport {
             memory_slices: profile.memory_slices,
             starts: profile.starts.clone(),
             compute_slices: profile.compute_slices,
-            media: match profile.name.split_once('+') {
-                Some((_, "me" | "me.all")) => MediaExtension::With,
-                _ => MediaExtension::Without,
-            },
+            media: Media::of(&profile.name),
         };
         Board::new(self.memory_slices, self.compute_slices, self.profiles.iter().map(profile).collect())
     }

@@ -16,7 +16,7 @@ pub use gpu::{BoardReport, FabricPartition, Gpu, MigInstance, MigProfile, Mode, 
 pub use layout::{DeviceLayout, FUNCTIONS_MAX, Layout};
 pub use pool::{POOL_ID_MAX, Pool, PoolMatch};
 pub use record::{Holder, Promise, Record};
-pub use request::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, REQUEST_ID_MAX, Request, Wanted, check_requests};
+pub use request::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, Paths, REQUEST_ID_MAX, Request, Wanted};
 
 use crate::Timestamp;
 use crate::id::DeviceId;

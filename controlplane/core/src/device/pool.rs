@@ -1,8 +1,9 @@
-//! Pools: named sets of interchangeable devices. A limit above 0 on `devices/{pool}` is the grant; there is no other.
+//! Pools: named sets of interchangeable devices. A limit above 0 on `devices/{pool}` is the grant; there is no other. A pool of
+//! GPUs gives whole ones; slices are asked for by profile or type.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Kind};
+use super::{Assignment, Device, Kind};
 use crate::id::{DeviceId, HostId, PoolId};
 use crate::meta::{Labels, Meta, selects};
 use crate::validate::Violations;
@@ -39,21 +40,26 @@ pub struct PoolMatch {
 impl PoolMatch {
     #[must_use]
     pub fn holds(&self, host: &HostId, labels: &Labels, device: &Device) -> bool {
+        self.fits(host, labels, &device.id, (device.kind, &device.pci_id, &device.class))
+    }
+
+    /// Whether what was placed is still one of it: an operator may have changed the pool since.
+    #[must_use]
+    pub fn holds_piece(&self, host: &HostId, labels: &Labels, piece: &Assignment) -> bool {
+        self.fits(host, labels, &piece.device, (piece.kind, &piece.pci_id, &piece.class))
+    }
+
+    fn fits(&self, host: &HostId, labels: &Labels, id: &DeviceId, (kind, pci_id, class): (Kind, &str, &str)) -> bool {
         let any = |list: &[String], holds: &dyn Fn(&str) -> bool| list.is_empty() || list.iter().any(|one| holds(one));
-        device.kind == self.kind
-            && any(&self.ids, &|id| device.pci_id == id)
-            && any(&self.classes, &|class| device.class.starts_with(class))
-            && (self.devices.is_empty() || self.devices.iter().any(|(on, id)| on == host && *id == device.id))
+        kind == self.kind
+            && any(&self.ids, &|id| pci_id == id)
+            && any(&self.classes, &|start| class.starts_with(start))
+            && (self.devices.is_empty() || self.devices.iter().any(|(on, listed)| on == host && listed == id))
             && selects(&self.host_selector, labels)
     }
 
     pub fn check(&self, violations: &mut Violations) {
         let field = |name: &str| format!("pool.match.{name}");
-        violations.check(
-            self.kind != Kind::Gpu,
-            &field("kind"),
-            "GPUs are asked for by model, profile or type, not from a pool; kind is FUNCTION, VIRTUAL_FUNCTION or USB",
-        );
         violations.check(
             !(self.ids.is_empty() && self.classes.is_empty() && self.devices.is_empty()),
             "pool.match",

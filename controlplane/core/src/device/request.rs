@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Atom, Kind, POOL_ID_MAX};
+use super::{Atom, Kind};
 use crate::id::{DeviceId, PoolId};
-use crate::quota::device::{is_model, is_profile};
-use crate::validate::{Violations, is_slug};
 
 pub const REQUEST_ID_MAX: usize = 32;
 /// Of one request.
@@ -61,30 +59,22 @@ impl Wanted {
     }
 }
 
-/// What can be said of `requests` without knowing any device. `field`: of the list.
-pub fn check_requests(field: &str, requests: &[Request], violations: &mut Violations) {
-    violations.check(
-        requests.len() <= PER_INSTANCE_MAX,
-        field,
-        format!("at most {PER_INSTANCE_MAX} devices, counts included, not {}", requests.len()),
-    );
-    for (at, request) in requests.iter().enumerate().take(PER_INSTANCE_MAX) {
-        violations.check_slug(&request.id, REQUEST_ID_MAX, &format!("{field}[{at}].id"));
-        let twice = requests[..at].iter().any(|earlier| earlier.id == request.id);
-        violations.check(!twice, &format!("{field}[{at}].id"), format!("`{}` is there twice", request.id));
-        let model = |model: &Option<String>| model.as_deref().is_none_or(is_model);
-        let (good, part, wanted) = match &request.wanted {
-            Wanted::Gpu { model: named } => (model(named), "gpu.model", MODEL),
-            Wanted::Mig { profile, .. } if !is_profile(profile) => (false, "mig.profile", "a MIG profile, `2g.20gb`"),
-            Wanted::Mig { model: named, .. } => (model(named), "mig.model", MODEL),
-            Wanted::Vgpu { type_name } => (is_profile(type_name), "vgpu.type", "a vGPU type, `H100XM-2-20C`"),
-            Wanted::Pool { pool } => (is_slug(pool.as_str(), POOL_ID_MAX), "pool.pool", "`pools/…`"),
-        };
-        violations.check(good, &format!("{field}[{at}].{part}"), wanted);
+/// Where a call wrote its requests, for refusals: of those that one count was spread into, all have the same place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths(Vec<String>);
+
+impl Paths {
+    #[must_use]
+    pub fn new(paths: Vec<String>) -> Self {
+        Self(paths)
+    }
+
+    /// Of the request at `at`. What no call wrote (an instance that is placed anew) is named by its place in the spec.
+    #[must_use]
+    pub fn of(&self, at: usize) -> String {
+        self.0.get(at).cloned().unwrap_or_else(|| format!("instance.spec.devices[{at}]"))
     }
 }
-
-const MODEL: &str = "a model as `croft gpu list` shows it, `h100_sxm_80gb`";
 
 /// The exact piece. Its agent refuses a plan that does not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

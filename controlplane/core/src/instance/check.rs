@@ -2,7 +2,6 @@
 
 use super::seed;
 use super::{ID_MAX, Spec};
-use crate::device::check_requests;
 use crate::meta::{Labels, check_labels};
 use crate::validate::{Violations, is_dns_name};
 
@@ -16,14 +15,14 @@ pub const STOP_TIMEOUT_MAX: std::time::Duration = std::time::Duration::from_secs
 /// Page sizes that x86-64 and arm64 servers offer, in KiB.
 pub const HUGE_PAGES_KIB: [i64; 4] = [64, 2048, 32 * 1024, 1024 * 1024];
 
-/// Everything that can be said without looking at the store.
+/// Everything that can be said without looking at the store. Device requests were checked where they were read: only there is
+/// known which of them one count was spread into.
 pub fn check(id: &str, spec: &Spec, user_data: &str, labels: &Labels, violations: &mut Violations) {
     violations.check_slug(id, ID_MAX, "instance_id");
     check_labels("instance.metadata.labels", labels, violations);
     check_size(spec, violations);
     check_disks(spec, violations);
     check_interfaces(spec, violations);
-    check_requests("instance.spec.devices", &spec.devices, violations);
     check_labels("instance.spec.host_selector", &spec.host_selector, violations);
     check_cloud_init(spec, user_data, violations);
 }

@@ -187,10 +187,17 @@ pub fn settle(instance: &Instance, host: Option<host::State>, open: &[Operation]
 fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
     let observed = instance.status.observed.as_ref();
     let Some(host_id) = instance.host() else {
+        let status = &instance.status;
+        let looked = status.state == State::Placing;
         return match (instance.meta.delete_time, instance.intent.power) {
             (Some(_), _) => Verdict::Gone,
+            // The placer has said what it found.
+            (None, Power::Running) if looked => named(State::Placing, &status.reason, &status.message),
             (None, Power::Running) => named(State::Placing, "", "looks for a host"),
-            (None, Power::Stopped) => named(State::Stopped, &instance.status.reason, &instance.status.message),
+            (None, Power::Stopped) if looked => {
+                named(State::Stopped, "", "has no host, and needs none while it is off")
+            }
+            (None, Power::Stopped) => named(State::Stopped, &status.reason, &status.message),
         };
     };
     let silent = !matches!(host, Some(host::State::Ready | host::State::Enrolled));

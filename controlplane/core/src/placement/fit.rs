@@ -30,6 +30,8 @@ pub enum Predicate {
     Functions,
     Framebuffer,
     MigGeometry,
+    /// Nobody knows: the search ended before everything was tried.
+    Effort,
 }
 
 impl Predicate {
@@ -57,6 +59,7 @@ impl Predicate {
             Self::Functions => "Functions",
             Self::Framebuffer => "Framebuffer",
             Self::MigGeometry => "MigGeometry",
+            Self::Effort => "Effort",
         }
     }
 }

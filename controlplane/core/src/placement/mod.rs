@@ -97,10 +97,27 @@ pub enum Outcome {
 
 /// The best host and the exact piece of it, or per host the first thing that stands in the way.
 pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Request) -> Result<Placement> {
+    let hosts: Vec<&HostView> = hosts.into_iter().collect();
+    let effort = device::Effort::among(hosts.len());
+    place_within(hosts, request, &effort)
+}
+
+/// As [`place`]; what is asked several times for one request shares the `effort`.
+pub fn place_within<'a>(
+    hosts: impl IntoIterator<Item = &'a HostView>,
+    request: &Request,
+    effort: &device::Effort,
+) -> Result<Placement> {
     let mut best: Option<(rank::Score, Placement)> = None;
-    let (mut failures, effort) = (Vec::new(), device::Effort::default());
-    for host in hosts {
-        match fit::fit(host, request, &effort) {
+    let mut failures = Vec::new();
+    // The most promising first: what cannot be better than what was found is not looked at.
+    let mut hosts: Vec<_> = hosts.into_iter().map(|host| (rank::at_best(host, request), host)).collect();
+    hosts.sort_by(|(a, _), (b, _)| b.cmp(a));
+    for (at_best, host) in hosts {
+        if best.as_ref().is_some_and(|(found, _)| *found >= at_best) {
+            break;
+        }
+        match fit::fit(host, request, effort) {
             Ok(placement) => {
                 let score = rank::score(host, request, &placement);
                 if best.as_ref().is_none_or(|(other, _)| score > *other) {
@@ -112,7 +129,10 @@ pub fn place<'a>(hosts: impl IntoIterator<Item = &'a HostView>, request: &Reques
     }
     match best {
         Some((_, placement)) => Ok(placement),
-        None => Err(refusal(&failures)),
+        None => {
+            failures.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+            Err(refusal(&failures))
+        }
     }
 }
 
@@ -128,7 +148,7 @@ pub fn extend(host: &HostView, wishes: &device::Wishes, pins: &[Pin]) -> Result<
 #[must_use]
 pub fn explain(hosts: &[HostView], request: &Request) -> Vec<Verdict> {
     let (mut fitting, mut failing) = (Vec::new(), Vec::new());
-    let effort = device::Effort::default();
+    let effort = device::Effort::among(hosts.len());
     for host in hosts {
         match fit::fit(host, request, &effort) {
             Ok(placement) => fitting.push((rank::score(host, request, &placement), host)),
@@ -149,9 +169,18 @@ fn verdict(host: &HostView, failure: &fit::Failure) -> Verdict {
 }
 
 fn refusal(failures: &[(&HostView, fit::Failure)]) -> Error {
+    let unfinished = failures.iter().filter(|(_, failure)| failure.predicate == Predicate::Effort);
     // The host that came furthest explains best.
     let message = match failures.iter().max_by_key(|(_, failure)| failure.predicate) {
         None => "no host is enrolled; enrol one with `croft host enrol-token`".to_owned(),
+        // Not that there is none: only that so much searching found none.
+        Some((_, failure)) if failure.predicate == Predicate::Effort => format!(
+            "no host was found ({} of {} {}); {}",
+            unfinished.count(),
+            failures.len(),
+            failure.message,
+            failure.fix
+        ),
         Some((host, failure)) => format!(
             "no host fits ({} looked at); closest is hosts/{}: {}; {}",
             failures.len(),

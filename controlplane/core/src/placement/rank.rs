@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{HostView, Placement, Policy, Request};
-use crate::device::{Assignment, Mode};
+use crate::device::{self, Assignment, Mode, Wanted};
 
 /// Greater is better.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +20,22 @@ pub struct Score {
     id: Reverse<String>,
 }
 
+/// What [`score`] cannot pass on this host, however well it is placed there.
+#[must_use]
+pub fn at_best(host: &HostView, request: &Request) -> Score {
+    let cut = |request: &&device::Request| matches!(request.wanted, Wanted::Mig { .. } | Wanted::Vgpu { .. });
+    let slices = request.devices.requests.iter().filter(cut).count();
+    let opened = slices > 0 && host.devices.0.values().any(|view| view.mode != Mode::Idle);
+    scored(host, request, if opened { slices } else { 0 })
+}
+
 #[must_use]
 pub fn score(host: &HostView, request: &Request, placement: &Placement) -> Score {
     let held = |one: &&Assignment| host.devices.0.get(&one.device).is_some_and(|view| view.mode != Mode::Idle);
-    let joins = placement.devices.iter().filter(held).count();
+    scored(host, request, placement.devices.iter().filter(held).count())
+}
+
+fn scored(host: &HostView, request: &Request, joins: usize) -> Score {
     let spares = request.devices.requests.is_empty() && host.devices.0.values().all(|view| view.gpu().is_none());
     let room = room(host, request);
     let id = Reverse(host.id.0.clone());

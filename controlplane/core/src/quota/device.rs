@@ -5,15 +5,15 @@
 //! | `gpus`, `gpus/{model}` | whole GPUs |
 //! | `gpu_slices/{model}/{profile}` | slices: MIG profile or time-sliced vGPU type |
 //! | `gpu_memory_mib` | memory of whole GPUs and, nominally, of slices |
-//! | `devices/{pool}` | what was taken of a pool |
+//! | `devices/{pool}` | what was taken of a pool; a whole GPU out of one counts above, too |
 //!
-//! A device needs at least one limit on the tenant *itself* among those that it is charged to. Every limit that is set, there
+//! A device needs at least one limit on the tenant *itself* among those that it is charged to; out of a pool, the pool's. Every limit that is set, there
 //! and above, binds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Charges, Quota, admit};
-use crate::device::{Assignment, POOL_ID_MAX, Request, Wanted};
+use crate::device::{Assignment, Kind, POOL_ID_MAX, Request, Wanted};
 use crate::error::{Error, QuotaViolation, Reason, Result};
 use crate::id::TenantId;
 use crate::validate::is_slug;
@@ -71,17 +71,18 @@ pub fn charges(assignment: &Assignment) -> Charges {
         }
     };
     let slice = if assignment.mig_profile.is_empty() { &assignment.vgpu_type } else { &assignment.mig_profile };
-    match &assignment.pool {
-        Some(pool) => charge(format!("devices/{pool}"), 1),
-        None if slice.is_empty() => {
+    if let Some(pool) = &assignment.pool {
+        charge(format!("devices/{pool}"), 1);
+    }
+    // Also out of a pool: whoever limits GPUs limits all of them.
+    if assignment.kind == Kind::Gpu {
+        if slice.is_empty() {
             charge(GPUS.to_owned(), 1);
             charge(format!("{GPUS}/{}", assignment.model), 1);
-            charge(GPU_MEMORY_MIB.to_owned(), assignment.charged_memory_mib);
-        }
-        None => {
+        } else {
             charge(format!("gpu_slices/{}/{slice}", assignment.model), 1);
-            charge(GPU_MEMORY_MIB.to_owned(), assignment.charged_memory_mib);
         }
+        charge(GPU_MEMORY_MIB.to_owned(), assignment.charged_memory_mib);
     }
     charges
 }
@@ -99,9 +100,12 @@ pub fn total(assignments: &[Assignment]) -> Charges {
 /// Denied by default: each piece needs a limit of `tenant` itself that covers it.
 pub fn granted(rows: &[Quota], tenant: &TenantId, assignments: &[Assignment]) -> Result<()> {
     for assignment in assignments {
-        let charges = charges(assignment);
-        if !charges.keys().any(|resource| limited(rows, tenant, resource)) {
-            let resource = charges.keys().max_by_key(|resource| resource.len()).cloned().unwrap_or_default();
+        let grants: Vec<String> = match &assignment.pool {
+            Some(pool) => vec![format!("devices/{pool}")],
+            None => charges(assignment).into_keys().collect(),
+        };
+        if !grants.iter().any(|resource| limited(rows, tenant, resource)) {
+            let resource = grants.into_iter().max_by_key(String::len).unwrap_or_default();
             return Err(not_granted(tenant, &resource));
         }
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use croft_core::device::Paths;
 use croft_core::id::{ImageUid, TenantId};
 use croft_core::instance::check::{self, STOP_TIMEOUT_MAX};
 use croft_core::instance::{
@@ -102,13 +103,14 @@ pub fn into(tenant: TenantId, id: &str, instance: v1::Instance, default_disk_gib
     let restart = restart_into(wire.restart, &mut violations).unwrap_or(Restart::OnFailure);
     let stop_timeout = stop_timeout_into(wire.stop_timeout, &mut violations).unwrap_or(DEFAULT_STOP_TIMEOUT);
     let user_data = wire.cloud_init.as_ref().map(|cloud_init| cloud_init.user_data.clone()).unwrap_or_default();
-    let spec = spec_into(wire, default_disk_gib, &mut violations);
+    let (spec, device_paths) = spec_into(wire, default_disk_gib, &mut violations);
     check::check(id, &spec, &user_data, &labels, &mut violations);
     violations.finish()?;
-    Ok(NewInstance { tenant, id: id.to_owned(), labels, annotations, spec, power, restart, stop_timeout, user_data })
+    let id = id.to_owned();
+    Ok(NewInstance { tenant, id, labels, annotations, spec, device_paths, power, restart, stop_timeout, user_data })
 }
 
-fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Violations) -> Spec {
+fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Violations) -> (Spec, Paths) {
     let policy = policy_into(wire.placement_policy, violations);
     if wire::Runtime::try_from(wire.runtime).is_err() {
         violations.add("instance.spec.runtime", format!("KVM, not {}", wire.runtime));
@@ -127,8 +129,8 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         disks.push(Disk { size_gib: default_disk_gib });
     }
     let v1::Cpu { dedicated, single_numa_cell } = wire.cpu.unwrap_or_default();
-    let devices = request::list_into(DEVICES, wire.devices, violations);
-    Spec {
+    let (devices, paths) = request::list_into(DEVICES, wire.devices, violations);
+    let spec = Spec {
         vcpus: i64::from(wire.vcpus),
         memory_mib: wire.memory_mib,
         image,
@@ -142,7 +144,8 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         host_selector: wire.host_selector,
         policy,
         devices,
-    }
+    };
+    (spec, paths)
 }
 
 fn interfaces_into(interfaces: &[v1::NetworkInterface], violations: &mut Violations) -> Vec<Interface> {

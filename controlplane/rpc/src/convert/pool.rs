@@ -32,7 +32,7 @@ pub fn out(pool: &Pool) -> v1::Pool {
 #[must_use]
 pub fn match_into(wire: v1::pool::Match, violations: &mut Violations) -> Option<PoolMatch> {
     let Some(kind) = kind_into(wire.kind()) else {
-        violations.add("pool.match.kind", "FUNCTION, VIRTUAL_FUNCTION or USB");
+        violations.add("pool.match.kind", "GPU, FUNCTION, VIRTUAL_FUNCTION or USB");
         return None;
     };
     for (field, length) in [("ids", wire.ids.len()), ("classes", wire.classes.len()), ("devices", wire.devices.len())] {
@@ -98,7 +98,7 @@ mod tests {
             devices: vec!["h1".into()],
             ..Default::default()
         };
-        let all = ["pool.match.devices[0]", "pool.match.kind", "pool.match.ids[0]", "pool.match.classes[0]"];
+        let all = ["pool.match.devices[0]", "pool.match.ids[0]", "pool.match.classes[0]"];
         assert_eq!(fields(wrong), all);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use croft_core::device::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, REQUEST_ID_MAX, Request, Wanted};
+use croft_core::device::{Assignment, COUNT_MAX, PER_INSTANCE_MAX, Paths, REQUEST_ID_MAX, Request, Wanted};
 use croft_core::id::HostId;
 use croft_core::name;
 use croft_core::quota::device::{is_model, is_profile};
@@ -11,18 +11,18 @@ use croft_core::validate::{Violations, is_slug};
 use croft_proto::v1;
 use v1::device_request as wire;
 
-/// `field`: where the list stands in the request.
+/// With where each was written. `field`: where the list stands in the request.
 #[must_use]
-pub fn list_into(field: &str, requests: Vec<v1::DeviceRequest>, violations: &mut Violations) -> Vec<Request> {
+pub fn list_into(field: &str, requests: Vec<v1::DeviceRequest>, violations: &mut Violations) -> (Vec<Request>, Paths) {
     let said: usize = requests.iter().map(|request| usize::try_from(request.count.max(1)).unwrap_or(1)).sum();
     if said > PER_INSTANCE_MAX {
         violations.add(field, format!("at most {PER_INSTANCE_MAX} devices, counts included, not {said}"));
-        return Vec::new();
+        return (Vec::new(), Paths::default());
     }
     // Those with a name first, so that none that is made up is in their way.
     let mut taken: BTreeSet<String> = requests.iter().flat_map(named).collect();
     let mut seen = BTreeSet::new();
-    let mut spread = Vec::new();
+    let (mut spread, mut paths) = (Vec::new(), Vec::new());
     for (at, request) in requests.into_iter().enumerate() {
         let field = format!("{field}[{at}]");
         for single in into(&field, request, &mut taken, violations) {
@@ -32,9 +32,10 @@ pub fn list_into(field: &str, requests: Vec<v1::DeviceRequest>, violations: &mut
                 format!("`{}` is there twice; ids are unique in their instance, those of a count included", single.id),
             );
             spread.push(single);
+            paths.push(field.clone());
         }
     }
-    spread
+    (spread, Paths::new(paths))
 }
 
 /// The ids that a request with a name will have.
@@ -190,7 +191,7 @@ mod tests {
 
     fn spread(requests: Vec<v1::DeviceRequest>) -> Result<Vec<Request>, Error> {
         let mut violations = Violations::new();
-        let list = list_into("instance.spec.devices", requests, &mut violations);
+        let (list, _) = list_into("instance.spec.devices", requests, &mut violations);
         violations.finish().map(|()| list)
     }
 
@@ -212,6 +213,14 @@ mod tests {
         );
         let more = one_into("device", gpu("", 0), &BTreeSet::from(["gpu-0".to_owned()]), &mut Violations::new());
         assert_eq!(more.unwrap().id, "gpu-1", "what the instance has already is not taken twice");
+    }
+
+    #[test]
+    fn each_of_a_count_remembers_where_it_was_written() {
+        let (list, paths) = list_into("d", vec![gpu("a", 2), gpu("b", 1)], &mut Violations::new());
+        let paths: Vec<_> = (0..list.len()).map(|at| paths.of(at)).collect();
+        assert_eq!(paths, ["d[0]", "d[0]", "d[1]"]);
+        assert_eq!(Paths::default().of(3), "instance.spec.devices[3]");
     }
 
     #[test]

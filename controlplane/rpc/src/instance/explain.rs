@@ -1,6 +1,7 @@
 //! ExplainInstance: the same predicates as admission, told host by host.
 
 use croft_core::audit::Call;
+use croft_core::device::Paths;
 use croft_core::instance::{Instance, State};
 use croft_core::placement::{Outcome, Verdict};
 use croft_core::ports::NewInstance;
@@ -74,6 +75,7 @@ fn another_like(instance: Instance) -> NewInstance {
         labels: instance.meta.labels,
         annotations: instance.meta.annotations,
         spec: instance.spec,
+        device_paths: Paths::default(),
         power: instance.intent.power,
         restart: instance.intent.restart,
         stop_timeout: instance.intent.stop_timeout,

@@ -97,7 +97,7 @@ fn check_unchanged(sent: &v1::InstanceSpec, now: v1::InstanceSpec) -> Result<()>
 /// As it is kept: a request with a count is as many single ones.
 fn spread(sent: &[v1::DeviceRequest]) -> Vec<v1::DeviceRequest> {
     // What is wrong in itself differs from what is kept, which was right.
-    let requests = request::list_into(DEVICES, sent.to_vec(), &mut Violations::new());
+    let (requests, _) = request::list_into(DEVICES, sent.to_vec(), &mut Violations::new());
     requests.iter().map(request::out).collect()
 }
 

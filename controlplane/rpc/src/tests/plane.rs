@@ -200,7 +200,7 @@ impl Admission for Placer {
             let request = self.request(&new.spec).await?;
             let mut catalogue = Catalogue::default();
             views.iter().for_each(|view| catalogue.add(&view.devices));
-            catalogue.check("instance.spec.devices", &new.spec.devices)?;
+            catalogue.check(&new.device_paths, &new.spec.devices)?;
             let placed = placement::place(&views, &request).map(|placement| {
                 let view = views.iter().find(|view| view.id == placement.host).unwrap();
                 let claim = view.claim(&request, &placement);

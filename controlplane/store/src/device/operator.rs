@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// Ends a quarantine, an operator's and the agent's own, and takes the hardware that is there now for the right one.
-    /// Refused while the host tells of a fault.
+    /// Refused while the host finds a fault.
     pub async fn device_release(&self, call: &Call, host: &HostId, id: &DeviceId) -> Result<Done<Record>> {
         let (host, id) = (host.clone(), id.clone());
         let done = self
@@ -85,9 +85,18 @@ impl Store {
     }
 }
 
+/// What a GPU reports of itself once. No look finds it again, so that nothing but a word can end it; a fault that is still
+/// there is found by the next look.
+const REPORTED: [&str; 3] = ["XidError", "EccUncorrected", "FellOffTheBus"];
+
 fn check_sound(record: &Record) -> Result<()> {
     let device = &record.device;
-    if !matches!(device.state, State::Unhealthy | State::Stuck) {
+    let faulty = match device.state {
+        State::Stuck => true,
+        State::Unhealthy => !REPORTED.contains(&device.reason.as_str()),
+        _ => false,
+    };
+    if !faulty {
         return Ok(());
     }
     let why = if device.message.is_empty() { &device.reason } else { &device.message };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use croft_core::device::{Device, Kind, State};
+use croft_core::device::{Device, Gpu, Kind, State};
 use croft_core::event::Severity;
 use croft_core::id::{DeviceId, HostId};
 use croft_core::{Error, Result};
@@ -16,12 +16,14 @@ use crate::column::{from_json, to_json};
 use crate::event::reason;
 use crate::host::{self, layout};
 use crate::open::Store;
-use crate::sql::sql;
+use crate::sql::{insert, sql};
 use crate::tx::Tx;
 
 /// Of one host, those that are missing among them. Above it what is missing and nobody holds is forgotten: a host that makes up
 /// new names with each report fills no database.
 const KEPT_MAX: usize = 8192;
+/// Devices that one statement names.
+const LISTED: usize = 256;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceReport {
@@ -122,27 +124,30 @@ impl Store {
 }
 
 async fn write(tx: &mut Tx, host: &HostId, report: &DeviceReport, news: &News) -> Result<()> {
+    put(tx, host, &news.told).await?;
     for (device, before) in &news.told {
-        put(tx, host, device).await?;
         if let Some(before) = before.as_ref().filter(|before| before.state != device.state) {
             announce(tx, host, before.state, device);
         }
     }
-    for device in &news.missing {
-        sql("UPDATE devices SET missing = 1, update_time = $3 WHERE host = $1 AND device = $2")
+    let missing: Vec<&DeviceId> = news.missing.iter().map(|device| &device.id).collect();
+    for some in missing.chunks(LISTED) {
+        sql("UPDATE devices SET missing = 1, update_time = $2 WHERE host = $1 AND device IN ")
             .bind(host)
-            .bind(&device.id)
             .bind(tx.now)
+            .list(some)
             .run(&mut tx.conn)
             .await?;
+    }
+    for device in &news.missing {
         if device.state != State::Missing {
             let gone =
                 Device { state: State::Missing, message: "the host no longer tells of it".into(), ..device.clone() };
             announce(tx, host, device.state, &gone);
         }
     }
-    for id in &news.forgotten {
-        sql("DELETE FROM devices WHERE host = $1 AND device = $2").bind(host).bind(id).run(&mut tx.conn).await?;
+    for some in news.forgotten.chunks(LISTED) {
+        sql("DELETE FROM devices WHERE host = $1 AND device IN ").bind(host).list(some).run(&mut tx.conn).await?;
     }
     if news.boot {
         sql("UPDATE hosts SET devices_boot_id = $2 WHERE id = $1")
@@ -168,31 +173,38 @@ fn announce(tx: &mut Tx, host: &HostId, before: State, device: &Device) {
     tx.event(None, &format!("hosts/{host}/devices/{}", device.id), reason::DEVICE_CHANGED, &message, severity);
 }
 
-async fn put(tx: &mut Tx, host: &HostId, device: &Device) -> Result<()> {
-    sql("INSERT INTO devices (host, device, body, create_time, update_time)
-         VALUES ($1, $2, $3, $4, $4)
-         ON CONFLICT (host, device)
-         DO UPDATE SET body = excluded.body, missing = 0, update_time = excluded.update_time")
-    .bind(host)
-    .bind(&device.id)
-    .bind(to_json(device)?)
-    .bind(tx.now)
-    .run(&mut tx.conn)
+/// Devices with what was known of each before, a few statements for all of them.
+async fn put(tx: &mut Tx, host: &HostId, told: &[(Device, Option<Device>)]) -> Result<()> {
+    let now = tx.now;
+    let bodies: Vec<(&Device, String)> =
+        told.iter().map(|(device, _)| Ok((device, to_json(device)?))).collect::<Result<_>>()?;
+    insert(
+        &mut tx.conn,
+        "INSERT INTO devices (host, device, body, create_time, update_time)",
+        " ON CONFLICT (host, device)
+          DO UPDATE SET body = excluded.body, missing = 0, update_time = excluded.update_time",
+        &bodies,
+        |row, (device, body)| row.cell(host).cell(&device.id).cell(body).cell(now).cell(now),
+    )
     .await?;
-    let Some(gpu) = &device.gpu else { return Ok(()) };
+    let gpus: Vec<(&Device, &Gpu)> =
+        told.iter().filter_map(|(device, _)| Some((device, device.gpu.as_ref()?))).collect();
     // Never below what is promised: that is given back first.
-    sql("INSERT INTO gpu_modes (host, device, mode, framebuffer_mib, framebuffer_used_mib, vgpu_size_mib, mixes, version)
-         VALUES ($1, $2, 'IDLE', $3, 0, 0, $4, 1)
-         ON CONFLICT (host, device)
-         DO UPDATE SET framebuffer_mib = CASE WHEN excluded.framebuffer_mib > gpu_modes.framebuffer_used_mib
-                                              THEN excluded.framebuffer_mib
-                                              ELSE gpu_modes.framebuffer_used_mib END,
-                       mixes = excluded.mixes")
-    .bind(host)
-    .bind(&device.id)
-    .bind(gpu.shared_framebuffer_mib().max(0))
-    .bind(gpu.heterogeneous_capable)
-    .run(&mut tx.conn)
-    .await?;
-    Ok(())
+    insert(
+        &mut tx.conn,
+        "INSERT INTO gpu_modes (host, device, mode, framebuffer_mib, framebuffer_used_mib, vgpu_size_mib, mixes, version)",
+        " ON CONFLICT (host, device)
+          DO UPDATE SET framebuffer_mib = CASE WHEN excluded.framebuffer_mib > gpu_modes.framebuffer_used_mib
+                                               THEN excluded.framebuffer_mib
+                                               ELSE gpu_modes.framebuffer_used_mib END,
+                        mixes = excluded.mixes
+          WHERE gpu_modes.framebuffer_mib <> excluded.framebuffer_mib OR gpu_modes.mixes <> excluded.mixes",
+        &gpus,
+        |row, (device, gpu)| {
+            let framebuffer_mib = gpu.shared_framebuffer_mib().max(0);
+            let row = row.cell(host).cell(&device.id).cell("IDLE").cell(framebuffer_mib);
+            row.cell(0).cell(0).cell(gpu.heterogeneous_capable).cell(1)
+        },
+    )
+    .await
 }

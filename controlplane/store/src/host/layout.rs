@@ -141,7 +141,10 @@ fn check_kind(at: usize, one: &DeviceLayout, record: &Record, violations: &mut V
     violations.check(
         one.virtual_functions == 0 || (!is_gpu && one.virtual_functions <= total),
         &format!("layout.devices[{at}].virtual_functions"),
-        if is_gpu { "a GPU's virtual functions follow its mode".to_owned() } else { format!("at most {total}") },
+        match is_gpu {
+            true => "a GPU's virtual functions follow its mode".to_owned(),
+            false => format!("{} can have at most {total}, not {}", record.name(), one.virtual_functions),
+        },
     );
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use croft_core::audit::Call;
-use croft_core::device::{Assignment, PER_INSTANCE_MAX, Request};
+use croft_core::device::{Assignment, Kind, PER_INSTANCE_MAX, Request};
 use croft_core::event::Severity;
 use croft_core::id::{HostId, InstanceUid, OperationUid, TenantId};
 use croft_core::instance::{Instance, Power, State};
@@ -19,6 +19,7 @@ use crate::event::reason;
 use crate::host::claimed;
 use crate::open::Store;
 use crate::operation;
+use crate::pool::claimed::Pools;
 use crate::tx::Tx;
 
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ pub struct Extension {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttachAnswer {
     Attached(Box<Done<(Operation, Instance)>>),
-    /// The host, or the instance's place, moved on since: look again.
+    /// The host, a pool, or the instance's place, moved on since: look again.
     Stale,
 }
 
@@ -112,13 +113,16 @@ fn check(instance: &Instance, request: &AttachRequest) -> Result<()> {
     if instance.spec.devices.len() >= PER_INSTANCE_MAX {
         return Err(Error::invalid("device", format!("{name} has {PER_INSTANCE_MAX} devices, and can have no more")));
     }
-    needs_stop(instance, device, "a guest finds a GPU only when it starts")
+    // Which device a pool gives is known when it is placed.
+    let given = request.placed.as_ref().ok().and_then(Option::as_ref);
+    let is_gpu = device.wanted.is_gpu() || given.is_some_and(|given| given.assignment.kind == Kind::Gpu);
+    needs_stop(instance, is_gpu, "a guest finds a GPU only when it starts")
 }
 
 /// GPUs and slices of them come to a guest that is off, and leave one that is off.
-fn needs_stop(instance: &Instance, device: &Request, why: &str) -> Result<()> {
+fn needs_stop(instance: &Instance, is_gpu: bool, why: &str) -> Result<()> {
     let off = instance.intent.power == Power::Stopped && instance.status.state == State::Stopped;
-    if off || !device.wanted.is_gpu() {
+    if off || !is_gpu {
         return Ok(());
     }
     let name = instance.name();
@@ -134,6 +138,12 @@ async fn attach(tx: &mut Tx, request: AttachRequest) -> Result<Option<(Operation
     let placed = placed?;
     if placed.as_ref().map(|extension| &extension.host) != instance.host() {
         return Ok(None);
+    }
+    if let Some(Extension { host, assignment, .. }) = &placed {
+        let piece = std::slice::from_ref(assignment);
+        if !Pools::read(&mut tx.conn, &[(host, piece)]).await?.hold(host, piece) {
+            return Ok(None);
+        }
     }
     let mut told = format!("`{}` is attached with its next start", device.id);
     if let (Some(Extension { host, version, assignment, claims }), Some(placement)) = (placed, &mut instance.placement)
@@ -210,7 +220,9 @@ async fn detach(
         // Nobody holds it, and nobody is charged for it.
         instance.spec.devices.retain(|one| one.id != device);
     } else {
-        needs_stop(&instance, request, "a guest does not let go of a GPU while it runs")?;
+        let mut pieces = instance.placement.iter().flat_map(|placement| &placement.devices);
+        let is_gpu = request.wanted.is_gpu() || pieces.any(|piece| piece.id == device && piece.kind == Kind::Gpu);
+        needs_stop(&instance, is_gpu, "a guest does not let go of a GPU while it runs")?;
     }
     let operation = change(tx, call, &mut instance, Verb::Detach, device.to_owned()).await?;
     Ok((operation, instance))

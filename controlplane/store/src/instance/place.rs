@@ -3,23 +3,24 @@
 
 use std::collections::BTreeMap;
 
-use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::id::InstanceUid;
-use croft_core::instance::{Instance, Power};
+use croft_core::instance::{Instance, Power, State};
 use croft_core::placement::Placement;
 use croft_core::placement::view::Claim;
+use croft_core::{Error, Result};
 
 use super::{Settled, charged};
 use crate::event::reason;
 use crate::host::claimed::{self, Taken};
 use crate::open::Store;
+use crate::pool::claimed::Pools;
 use crate::sql::sql;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlaceAnswer {
     Placed(Box<Instance>),
-    /// The host's version moved on: place again.
+    /// The host, or a pool, moved on: place again.
     Stale,
     /// It has a host, is being deleted, should not run, or is gone.
     Unneeded,
@@ -30,6 +31,33 @@ fn looks_for_host(instance: &Instance) -> bool {
 }
 
 impl Store {
+    /// No host takes it now: says why for as long as it looks for one. Written where it differs.
+    pub async fn instance_unplaced(&self, uid: InstanceUid, why: &Error) -> Result<()> {
+        let (word, message) = (why.reason().as_str(), why.to_string());
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let looks = |one: &Instance| looks_for_host(one) && one.status.state == State::Placing;
+                let Some(mut instance) = super::by_uids(&mut tx.conn, &[uid]).await?.pop().filter(looks) else {
+                    return Ok(());
+                };
+                let status = &instance.status;
+                if (status.reason.as_str(), &status.message) == (word, &message) {
+                    return Ok(());
+                }
+                // The numbers in a message change with every look at the hosts; a reason that is another one is news.
+                if status.reason != word {
+                    let (tenant, text) = (Some(&instance.tenant), format!("{word}: {message}"));
+                    tx.event(tenant, &instance.name(), reason::INSTANCE_PLACING, &text, Severity::Warning);
+                }
+                (instance.status.reason, instance.status.message) = (word.to_owned(), message);
+                super::write(&mut tx.conn, &instance, Settled::No).await?;
+                tx.instance_written(&instance, false);
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// `version`: of the host, as the placement saw it.
     pub async fn instance_place(
         &self,
@@ -53,6 +81,10 @@ impl Store {
                 // Since it was decided a device may have come or gone.
                 let placed = placement.devices.iter().map(|one| &one.id);
                 if !placed.eq(instance.spec.devices.iter().map(|request| &request.id)) {
+                    return Ok(PlaceAnswer::Stale);
+                }
+                let pools = Pools::read(&mut tx.conn, &[(&host, &placement.devices)]).await?;
+                if !pools.hold(&host, &placement.devices) {
                     return Ok(PlaceAnswer::Stale);
                 }
                 charged::charge(&mut tx.conn, uid, &instance.tenant, &placement.devices).await?;

@@ -374,6 +374,7 @@ pub fn small(tenant: &str, id: &str) -> NewInstance {
             policy: placement::Policy::default(),
             devices: Vec::new(),
         },
+        device_paths: Default::default(),
         power: Power::Running,
         restart: Restart::OnFailure,
         stop_timeout: Duration::from_secs(90),

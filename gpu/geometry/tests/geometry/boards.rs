@@ -1,13 +1,16 @@
 //! Boards as they list themselves, one file each; the head of a file says where its lines are from and what of them nobody
 //! has seen on a real board.
 
-use croft_gpu_geometry::{Board, MediaExtension, Profile};
+use croft_gpu_geometry::{Board, Media, Profile};
 
 pub struct Listed {
     pub name: &'static str,
     pub board: Board,
     /// Beside each profile of the board: the most of it at once, by its driver's word.
     pub max: Vec<usize>,
+    /// Decoders, JPEG and optical flow engines: of the board, and beside each profile.
+    pub engines: [u8; 3],
+    pub each: Vec<[u8; 3]>,
 }
 
 pub fn all() -> Vec<Listed> {
@@ -28,20 +31,25 @@ fn read(name: &'static str, text: &str) -> Listed {
     assert!(text.lines().any(|line| line.starts_with("# Unverified: ")), "{name} does not say what is unverified");
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let number = |word: &str| word.trim_end_matches(',').parse::<u8>().unwrap();
+    let three = |word: &str| <[u8; 3]>::try_from(word.split('/').map(number).collect::<Vec<_>>()).unwrap();
     let rulers: Vec<_> = lines.next().unwrap().split_whitespace().collect();
-    let ["memory", "slices", memory, "compute", "slices", compute] = rulers[..] else { panic!("{name}: {rulers:?}") };
-    let (mut profiles, mut max) = (Vec::new(), Vec::new());
+    let ["memory", "slices", memory, "compute", "slices", compute, "engines", engines] = rulers[..] else {
+        panic!("{name}: {rulers:?}")
+    };
+    let (mut profiles, mut max, mut each) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
         let words: Vec<_> = line.split_whitespace().collect();
-        let [profile, memory, compute, most, starts] = words[..] else { panic!("{name}: {line:?}") };
+        let [profile, memory, compute, most, its, starts] = words[..] else { panic!("{name}: {line:?}") };
         profiles.push(Profile {
             name: profile.to_owned(),
             memory_slices: number(memory),
             starts: starts.split(',').map(number).collect(),
             compute_slices: number(compute),
-            media: if profile.contains("+me") { MediaExtension::With } else { MediaExtension::Without },
+            media: Media::of(profile),
         });
         max.push(usize::from(number(most)));
+        each.push(three(its));
     }
-    Listed { name, board: Board::new(number(memory), number(compute), profiles).unwrap(), max }
+    let board = Board::new(number(memory), number(compute), profiles).unwrap();
+    Listed { name, board, max, engines: three(engines), each }
 }

@@ -4,44 +4,45 @@ use std::collections::BTreeSet;
 
 use crate::boards::{self, Listed};
 use crate::model::{Piece, allows, every, most_more, names, occupancy, with};
-use croft_gpu_geometry::{Board, Occupancy};
+use croft_gpu_geometry::Occupancy;
 
 /// Every set of pieces that the model allows. A part of an allowed set is allowed, so that adding one by one meets all.
-fn layouts(board: &Board) -> Vec<Vec<Piece>> {
-    fn add(board: &Board, all: &[Piece], pieces: &[Piece], found: &mut Vec<Vec<Piece>>) {
+fn layouts(listed: &Listed) -> Vec<Vec<Piece>> {
+    fn add(listed: &Listed, all: &[Piece], pieces: &[Piece], found: &mut Vec<Vec<Piece>>) {
         found.push(pieces.to_vec());
         for (n, piece) in all.iter().enumerate() {
             let more = with(pieces, *piece);
-            if allows(board, &more) {
-                add(board, &all[n + 1..], &more, found);
+            if allows(listed, &more) {
+                add(listed, &all[n + 1..], &more, found);
             }
         }
     }
     let mut found = Vec::new();
-    add(board, &every(board), &[], &mut found);
+    add(listed, &every(&listed.board), &[], &mut found);
     found
 }
 
 /// In each layout, for each piece that a board lists: taken if the model allows it, and refused if not.
 #[test]
 fn each_piece_fits_where_the_model_allows_it() {
-    for Listed { name, board, .. } in boards::all() {
-        let all = every(&board);
-        for layout in layouts(&board) {
-            let taken = occupancy(&board, &layout).unwrap_or_else(|| panic!("{name}: {:?}", names(&board, &layout)));
+    for listed in &boards::all() {
+        let Listed { name, board, .. } = listed;
+        let all = every(board);
+        for layout in layouts(listed) {
+            let taken = occupancy(board, &layout).unwrap_or_else(|| panic!("{name}: {:?}", names(board, &layout)));
             let held = layout.iter().map(|piece| board.profiles()[piece.0].memory_slices).sum::<u8>();
             let memory = taken.atoms().filter(|atom| atom.to_string().starts_with('m') && atom.to_string() != "me0");
-            assert_eq!(memory.count(), usize::from(held), "{name}: {:?}", names(&board, &layout));
+            assert_eq!(memory.count(), usize::from(held), "{name}: {:?}", names(board, &layout));
             let free: BTreeSet<Piece> = taken
-                .placements_free(&board)
+                .placements_free(board)
                 .map(|(profile, claim)| {
                     assert!(!claim.atoms.overlaps(taken));
                     (board.profiles().iter().position(|listed| listed == profile).unwrap(), claim.placement.start)
                 })
                 .collect();
             let allowed: BTreeSet<Piece> =
-                all.iter().copied().filter(|piece| allows(&board, &with(&layout, *piece))).collect();
-            assert_eq!(free, allowed, "{name}: {:?}", names(&board, &layout));
+                all.iter().copied().filter(|piece| allows(listed, &with(&layout, *piece))).collect();
+            assert_eq!(free, allowed, "{name}: {:?}", names(board, &layout));
         }
     }
 }
@@ -49,7 +50,7 @@ fn each_piece_fits_where_the_model_allows_it() {
 /// How many layouts there are, so that a change of a board's file or of a rule is noticed.
 #[test]
 fn each_board_has_as_many_layouts_as_counted() {
-    let counts: Vec<_> = boards::all().iter().map(|listed| (listed.name, layouts(&listed.board).len())).collect();
+    let counts: Vec<_> = boards::all().iter().map(|listed| (listed.name, layouts(listed).len())).collect();
     let expected = [
         ("a30_pcie_24gb", 76),
         ("a100_40gb", 2319),
@@ -57,36 +58,38 @@ fn each_board_has_as_many_layouts_as_counted() {
         ("h100_80gb", 2319),
         ("h200_141gb", 2319),
         ("b200_180gb", 2319),
-        ("rtx_pro_6000_96gb", 1009),
+        ("rtx_pro_6000_96gb", 717),
     ];
     assert_eq!(counts, expected);
 }
 
-/// The driver's own maximum of each profile follows from the two rulers and the media engines.
+/// The driver's own maximum of each profile follows from the rulers.
 #[test]
 fn an_empty_board_holds_as_many_of_each_as_its_driver_says() {
-    for Listed { name, board, max } in boards::all() {
-        let room = Occupancy::EMPTY.room(&board);
+    for listed in &boards::all() {
+        let Listed { name, board, max, .. } = listed;
+        let room = Occupancy::EMPTY.room(board);
         for (at, profile) in board.profiles().iter().enumerate() {
-            assert_eq!(most_more(&board, &[], at), max[at], "{name}: {}", profile.name);
-            assert_eq!(room.of(&board, &profile.name).map(usize::from), Some(max[at]), "{name}: {}", profile.name);
+            assert_eq!(most_more(listed, &[], at), max[at], "{name}: {}", profile.name);
+            assert_eq!(room.of(board, &profile.name).map(usize::from), Some(max[at]), "{name}: {}", profile.name);
         }
     }
 }
 
 #[test]
 fn room_is_what_brute_force_finds() {
-    for Listed { name, board, .. } in boards::all() {
-        for layout in layouts(&board).iter().step_by(13) {
-            let room = occupancy(&board, layout).unwrap().room(&board);
+    for listed in &boards::all() {
+        let Listed { name, board, .. } = listed;
+        for layout in layouts(listed).iter().step_by(13) {
+            let room = occupancy(board, layout).unwrap().room(board);
             for (at, profile) in board.profiles().iter().enumerate() {
-                let counted = room.of(&board, &profile.name).map(usize::from);
+                let counted = room.of(board, &profile.name).map(usize::from);
                 assert_eq!(
                     counted,
-                    Some(most_more(&board, layout, at)),
+                    Some(most_more(listed, layout, at)),
                     "{name}: {} in {:?}",
                     profile.name,
-                    names(&board, layout)
+                    names(board, layout)
                 );
             }
         }
@@ -96,33 +99,34 @@ fn room_is_what_brute_force_finds() {
 /// Of all places the one after which, from the largest profile down, most is left.
 #[test]
 fn the_best_place_is_the_one_that_brute_force_finds() {
-    for Listed { name, board, .. } in boards::all() {
+    for listed in &boards::all() {
+        let Listed { name, board, .. } = listed;
         let mut ranked: Vec<usize> = (0..board.profiles().len()).collect();
         let size = |at: &usize| (board.profiles()[*at].compute_slices, board.profiles()[*at].memory_slices);
         ranked.sort_by_key(|at| std::cmp::Reverse(size(at)));
-        for layout in layouts(&board).iter().step_by(41) {
-            let taken = occupancy(&board, layout).unwrap();
-            let before: Vec<usize> = ranked.iter().map(|at| most_more(&board, layout, *at)).collect();
+        for layout in layouts(listed).iter().step_by(41) {
+            let taken = occupancy(board, layout).unwrap();
+            let before: Vec<usize> = ranked.iter().map(|at| most_more(listed, layout, *at)).collect();
             for (at, profile) in board.profiles().iter().enumerate() {
                 let lost = |start: u8| -> Vec<usize> {
                     let after = with(layout, (at, start));
-                    ranked.iter().zip(&before).map(|(at, before)| before - most_more(&board, &after, *at)).collect()
+                    ranked.iter().zip(&before).map(|(at, before)| before - most_more(listed, &after, *at)).collect()
                 };
-                let places = profile.starts.iter().copied().filter(|start| allows(&board, &with(layout, (at, *start))));
+                let places = profile.starts.iter().copied().filter(|start| allows(listed, &with(layout, (at, *start))));
                 let least = places.clone().map(lost).min();
-                let best = taken.best(&board, profile);
+                let best = taken.best(board, profile);
                 let found = best.map(|claim| lost(claim.placement.start));
-                assert_eq!(found, least, "{name}: {} in {:?}", profile.name, names(&board, layout));
+                assert_eq!(found, least, "{name}: {} in {:?}", profile.name, names(board, layout));
                 // The order of losses is the order of the counts.
-                let claims = places.map(|start| taken.fits(&board, profile, start).unwrap());
+                let claims = places.map(|start| taken.fits(board, profile, start).unwrap());
                 let mut claims: Vec<_> =
-                    claims.map(|claim| (taken.loss(&board, &claim), lost(claim.placement.start))).collect();
+                    claims.map(|claim| (taken.loss(board, &claim), lost(claim.placement.start))).collect();
                 claims.sort();
                 assert!(
                     claims.is_sorted_by_key(|(_, lost)| lost),
                     "{name}: {} in {:?}",
                     profile.name,
-                    names(&board, layout)
+                    names(board, layout)
                 );
             }
         }

@@ -1,11 +1,11 @@
 //! Occupancy against a model so plain that it can be read at a glance: a list of pieces, each compared with each.
 
-use croft_gpu_geometry::{Atom, Board, BoardError, MediaExtension, Misfit, Occupancy, Placement, Profile};
+use croft_gpu_geometry::{Atom, Board, BoardError, Media, Misfit, Occupancy, Placement, Profile};
 use proptest::prelude::*;
 
 fn profile(name: &str, memory_slices: u8, starts: &[u8], compute_slices: u8) -> Profile {
-    let media = if name.ends_with("+me") { MediaExtension::With } else { MediaExtension::Without };
-    Profile { name: name.to_owned(), memory_slices, starts: starts.to_vec(), compute_slices, media }
+    let (name, starts) = (name.to_owned(), starts.to_vec());
+    Profile { media: Media::of(&name), name, memory_slices, starts, compute_slices }
 }
 
 /// As an H100 80GB reports itself (`nvidia-smi mig -lgip` and `-lgipp`).
@@ -34,7 +34,7 @@ fn model_allows(pieces: &[(&Profile, u8)]) -> bool {
     };
     let pairs_apart = pieces.iter().enumerate().all(|(n, a)| pieces[..n].iter().all(|b| apart(a, b)));
     let compute: u8 = pieces.iter().map(|(profile, _)| profile.compute_slices).sum();
-    let media = pieces.iter().filter(|(profile, _)| profile.media == MediaExtension::With).count();
+    let media = pieces.iter().filter(|(profile, _)| profile.media == Media::Extension).count();
     pairs_apart && compute <= 7 && media <= 1
 }
 
@@ -123,6 +123,32 @@ fn both_rulers_bind() {
     let short = Occupancy::from_iter(atoms("c0 c1 c2 c3 c4"));
     assert_eq!(cut(short, three, 4), Err(Misfit::ComputeShort { needs: 3, free: 2 }));
     assert_eq!(cut(short, three, 2), Err(Misfit::NoSuchStart { start: 2, starts: vec![0, 4] }));
+}
+
+/// RTX PRO: one instance with all media engines leaves room for those without any.
+#[test]
+fn all_media_engines_are_nobody_elses() {
+    let every = [0, 1, 2, 3];
+    let names = ["1g.24gb", "1g.24gb+me", "1g.24gb+gfx", "1g.24gb+me.all", "1g.24gb-me"];
+    let board = Board::new(4, 4, names.map(|name| profile(name, 1, &every, 1)).into()).expect("a real board");
+    let cut = |taken: Occupancy, name: &str, start| {
+        taken.fits(&board, board.profile(name).expect("listed"), start).map(|claim| taken.union(claim.atoms))
+    };
+    let all = cut(Occupancy::EMPTY, "1g.24gb+me.all", 0).expect("fits");
+    assert_eq!(
+        all.atoms().map(|atom| atom.to_string()).collect::<Vec<_>>(),
+        ["m0", "c0", "e0", "e1", "e2", "e3", "me0"]
+    );
+    for other in &names[..4] {
+        assert_eq!(
+            cut(all, other, 1),
+            Err(Misfit::EnginesShort { needs: if *other == names[3] { 4 } else { 1 }, free: 0 })
+        );
+    }
+    let full = (1..4).try_fold(all, |taken, at| cut(taken, "1g.24gb-me", at)).expect("those need none");
+    assert_eq!(full, Occupancy::whole(&board));
+    let one = cut(Occupancy::EMPTY, "1g.24gb+gfx", 0).expect("fits");
+    assert_eq!(cut(one, "1g.24gb+me.all", 1), Err(Misfit::EnginesShort { needs: 4, free: 3 }));
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub fn by_name(name: &str) -> Option<&'static Board> {
 
 #[cfg(test)]
 mod tests {
-    use croft_gpu::geometry::{self, MediaExtension};
+    use croft_gpu::geometry::{self, Media};
 
     use super::*;
 
@@ -148,7 +148,7 @@ mod tests {
                 memory_slices: profile.memory_slices,
                 starts: profile.starts.to_vec(),
                 compute_slices: profile.compute_slices,
-                media: MediaExtension::Without,
+                media: Media::of(profile.name),
             });
             let cut = geometry::Board::new(mig.memory_slices, mig.compute_slices, profiles.collect());
             cut.unwrap_or_else(|error| panic!("{}: {error}", board.name));

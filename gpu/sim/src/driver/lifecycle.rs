@@ -8,6 +8,7 @@ use crate::state::{Ecc, GpuState, Nvidia, VfState};
 /// The nvidia driver has taken the function.
 pub fn bound(gpu: &mut GpuState) {
     gpu.driver_loaded = true;
+    gpu.unbind_locked = false;
     gpu.ecc = Ecc { volatile_corrected: 0, volatile_uncorrected: 0, ..gpu.ecc };
 }
 
@@ -18,6 +19,7 @@ pub fn unbound(gpu: &mut GpuState) {
     gpu.virtual_functions.clear();
     gpu.persistence = false;
     gpu.driver_loaded = false;
+    gpu.unbind_locked = false;
 }
 
 /// `sriov-manage -e` has made these functions. It rebinds the driver on the way, which wipes every GPU instance and the
@@ -65,6 +67,8 @@ pub fn reboot(nvidia: &mut Nvidia) {
 fn wipe(gpu: &mut GpuState) {
     gpu.instances.clear();
     gpu.heterogeneous = false;
+    let board = gpu.address;
+    gpu.virtual_functions.retain(|function| function.address != board);
     for function in &mut gpu.virtual_functions {
         (function.vgpu_type, function.owner_gi) = (0, None);
     }

@@ -23,4 +23,6 @@ pub use lifecycle::{bound, reboot, reset, sriov_disabled, sriov_enabled, unbound
 pub use mig_mode::{Activation, set_mig_mode};
 pub use returns::Return;
 pub use rustix::io::Errno;
-pub use vgpu::{creatable_types, set_heterogeneous, set_vgpu_type, supported_types};
+pub use vgpu::{
+    add_mdev, creatable_types, is_own_parent, remove_mdev, set_heterogeneous, set_vgpu_type, supported_types,
+};

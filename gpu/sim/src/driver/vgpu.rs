@@ -1,4 +1,5 @@
-//! vGPUs on NVIDIA's virtual functions: which types a function may become, and becoming it.
+//! vGPUs on NVIDIA's virtual functions: which types a function may become, and becoming it. On boards that make no functions
+//! (Turing and older) they are mediated devices of the board itself, any number of them.
 //!
 //! Time-sliced ones share the GPU in turns: all of one size, or, where heterogeneous was set before the first, of any sizes that
 //! the framebuffer has room for. MIG-backed ones stand on a GPU instance of their profile.
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::boards::{VgpuKind, VgpuType};
 use crate::driver::Return;
-use crate::state::{Flavour, GpuInstance, GpuState};
+use crate::state::{Flavour, GpuInstance, GpuState, VfState};
 
 /// Every type of this board, whatever its mode is now.
 pub fn supported_types(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> + use<> {
@@ -21,12 +22,43 @@ fn types_of_mode(gpu: &GpuState) -> impl Iterator<Item = &'static VgpuType> + us
     supported_types(gpu).filter(move |vgpu| matches!(vgpu.kind, VgpuKind::MigBacked { .. }) == mig)
 }
 
-/// What `creatable_vgpu_types` of a function lists: id and name. Empty on a function that is a vGPU already.
+/// Do vGPUs of this board stand on the board itself?
 #[must_use]
-pub fn creatable_types(gpu: &GpuState, function: PciAddress) -> Vec<(u32, String)> {
-    let free = gpu.virtual_functions.iter().any(|vf| vf.address == function && vf.vgpu_type == 0);
+pub fn is_own_parent(gpu: &GpuState) -> bool {
+    gpu.board().pci.sriov.is_none() && !gpu.shape().vgpu_types.is_empty()
+}
+
+/// What can be made on a function now, and how many of each: of most one, on a board itself as many as there is room for.
+/// Nothing on a function that is a vGPU already.
+#[must_use]
+pub fn creatable_types(gpu: &GpuState, function: PciAddress) -> Vec<(&'static VgpuType, u32)> {
+    let own = function == gpu.address && is_own_parent(gpu);
+    let free = own || gpu.virtual_functions.iter().any(|vf| vf.address == function && vf.vgpu_type == 0);
     let types = types_of_mode(gpu).filter(|vgpu| free && home(gpu, vgpu).is_some());
-    types.map(|vgpu| (vgpu.id, format!("NVIDIA {}", vgpu.name))).collect()
+    let made = u32::try_from(gpu.virtual_functions.len()).unwrap_or(u32::MAX);
+    types.map(|vgpu| (vgpu, if own { vgpu.max.saturating_sub(made) } else { 1 })).collect()
+}
+
+/// A mediated device comes.
+pub fn add_mdev(gpu: &mut GpuState, parent: PciAddress, id: u32) -> Result<(), Errno> {
+    if parent != gpu.address {
+        return set_vgpu_type(gpu, parent, id);
+    }
+    let mut creatable = creatable_types(gpu, parent).into_iter();
+    creatable.find(|(vgpu, _)| vgpu.id == id).ok_or(Errno::IO)?;
+    gpu.virtual_functions.push(VfState { address: parent, vgpu_type: id, owner_gi: None });
+    Ok(())
+}
+
+/// A mediated device goes.
+pub fn remove_mdev(gpu: &mut GpuState, parent: PciAddress, id: u32) -> Result<(), Errno> {
+    if parent != gpu.address {
+        return set_vgpu_type(gpu, parent, 0);
+    }
+    let is = |vf: &VfState| (vf.address, vf.vgpu_type) == (parent, id);
+    let at = gpu.virtual_functions.iter().position(is).ok_or(Errno::NODEV)?;
+    gpu.virtual_functions.remove(at);
+    Ok(())
 }
 
 /// A write to `current_vgpu_type`. `EPERM`: the function is a vGPU already, or 0 was written where there is none. `EIO`: not
@@ -116,7 +148,7 @@ fn tenants<'a>(gpu: &'a GpuState, on: Option<&'a GpuInstance>) -> impl Iterator<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boards::{Board, H100_SXM_80GB, RTX_PRO_6000_96GB};
+    use crate::boards::{Board, H100_SXM_80GB, RTX_PRO_6000_96GB, T4_16GB};
     use crate::driver::{create_gpu_instance, destroy_gpu_instance, sriov_disabled, sriov_enabled};
     use crate::state::MigMode;
 
@@ -135,7 +167,7 @@ mod tests {
     }
 
     fn names(gpu: &GpuState, function: PciAddress) -> Vec<String> {
-        creatable_types(gpu, function).into_iter().map(|(_, name)| name).collect()
+        creatable_types(gpu, function).into_iter().map(|(vgpu, _)| vgpu.name.clone()).collect()
     }
 
     fn set(gpu: &mut GpuState, function: PciAddress, name: &str) -> Result<(), Errno> {
@@ -161,7 +193,7 @@ mod tests {
         let mut gpu = vgpu_host(&H100_SXM_80GB, false);
         assert!(names(&gpu, vf(2)).len() > 5);
         set(&mut gpu, vf(2), "H100XM-40C").unwrap();
-        assert_eq!(names(&gpu, vf(3)), ["NVIDIA H100XM-40C"]);
+        assert_eq!(names(&gpu, vf(3)), ["H100XM-40C"]);
         assert_eq!(set(&mut gpu, vf(3), "H100XM-20C"), Err(Errno::IO));
         set(&mut gpu, vf(3), "H100XM-40C").unwrap();
         assert_eq!(names(&gpu, vf(4)), Vec::<String>::new(), "two of 40 are all there are");
@@ -188,7 +220,7 @@ mod tests {
         let mut gpu = vgpu_host(&H100_SXM_80GB, true);
         assert_eq!(names(&gpu, vf(2)), Vec::<String>::new());
         let gi = create_gpu_instance(&mut gpu, 14, None).unwrap();
-        assert_eq!(names(&gpu, vf(2)), ["NVIDIA H100XM-2-20C"]);
+        assert_eq!(names(&gpu, vf(2)), ["H100XM-2-20C"]);
         assert_eq!(set(&mut gpu, vf(2), "H100XM-20C"), Err(Errno::IO), "a time-sliced type, with MIG on");
         set(&mut gpu, vf(2), "H100XM-2-20C").unwrap();
         assert_eq!(gpu.virtual_functions[0].owner_gi, Some(gi));
@@ -209,6 +241,34 @@ mod tests {
         assert!(gpu.mig.current, "the mode survives");
     }
 
+    /// Turing: no functions, and all vGPUs of one size on the board itself.
+    #[test]
+    fn a_board_without_functions_carries_them_itself() {
+        let mut gpu = GpuState::new(&T4_16GB, vf(0), 0);
+        let room = |gpu: &GpuState| {
+            let types = creatable_types(gpu, vf(0)).into_iter();
+            types.map(|(vgpu, count)| (vgpu.framebuffer_gib, count)).collect::<Vec<_>>()
+        };
+        assert_eq!(room(&gpu), [(1, 16), (2, 8), (4, 4), (8, 2), (16, 1)]);
+        let id = |gib: u32| supported_types(&gpu).find(|vgpu| vgpu.framebuffer_gib == gib).unwrap().id;
+        let (eight, four) = (id(8), id(4));
+        add_mdev(&mut gpu, vf(0), eight).unwrap();
+        assert_eq!(room(&gpu), [(8, 1)]);
+        assert_eq!(add_mdev(&mut gpu, vf(0), four), Err(Errno::IO));
+        add_mdev(&mut gpu, vf(0), eight).unwrap();
+        assert_eq!(add_mdev(&mut gpu, vf(0), eight), Err(Errno::IO));
+        assert_eq!(remove_mdev(&mut gpu, vf(0), four), Err(Errno::NODEV));
+        for _ in 0..2 {
+            remove_mdev(&mut gpu, vf(0), eight).unwrap();
+        }
+        assert_eq!(room(&gpu).len(), 5);
+        assert_eq!(
+            creatable_types(&vgpu_host(&H100_SXM_80GB, false), vf(0)),
+            [],
+            "a board with functions is none itself"
+        );
+    }
+
     #[test]
     fn several_may_share_a_graphics_instance_if_they_are_alike() {
         let mut gpu = vgpu_host(&RTX_PRO_6000_96GB, true);
@@ -218,7 +278,7 @@ mod tests {
         destroy_gpu_instance(&mut gpu, plain).unwrap();
         let gi = create_gpu_instance(&mut gpu, 47, None).unwrap();
         set(&mut gpu, vf(2), &type_name("1-12Q")).unwrap();
-        assert_eq!(names(&gpu, vf(3)), [format!("NVIDIA {}", type_name("1-12Q"))]);
+        assert_eq!(names(&gpu, vf(3)), [type_name("1-12Q")]);
         set(&mut gpu, vf(3), &type_name("1-12Q")).unwrap();
         assert_eq!(names(&gpu, vf(4)), Vec::<String>::new());
         assert_eq!(set_heterogeneous(&mut gpu, HOST, Some(gi), true), Err(Return::InUse));

@@ -47,6 +47,17 @@ pub(crate) fn unbind(session: &mut Session, driver: &str, value: &str) -> Outcom
     detach(session, address)
 }
 
+/// `/proc/driver/nvidia/gpus/ADDRESS/unbindLock`: granted while no client has the GPU open; then none gets in. That it was not
+/// is seen by who reads it back.
+pub(crate) fn unbind_lock(session: &mut Session, gpu: &str, value: &str) -> Outcome {
+    let address = named(&session.machine, gpu)?;
+    let wanted = sriov::number(value).ok_or(Errno::INVAL)? == 1;
+    let granted = wanted && !session.is_used(address);
+    let gpu = session.gpu(address).ok_or(Errno::NODEV)?;
+    gpu.unbind_locked = granted || (wanted && gpu.unbind_locked);
+    Ok(())
+}
+
 /// `driver_override` of a function. Has no effect on a driver that is bound.
 pub(crate) fn set_override(session: &mut Session, address: PciAddress, value: &str) -> Outcome {
     // A page, less its end.
@@ -162,10 +173,14 @@ fn attach(session: &mut Session, address: PciAddress, driver: &str) -> Result<()
         return Err(Errno::BUSY);
     }
     set_driver(&mut session.machine, address, driver);
+    let functions = session.machine.functions[&address].virtual_functions().to_vec();
     if driver == drivers::NVIDIA
         && let Some(gpu) = session.gpu(address)
     {
         driver::bound(gpu);
+        if !functions.is_empty() {
+            driver::sriov_enabled(gpu, &functions);
+        }
     }
     if driver == drivers::XHCI_HCD {
         usb::return_to_bus(session);

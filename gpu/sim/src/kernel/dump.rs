@@ -10,7 +10,7 @@ use crate::state::{GpuState, Nvidia};
 /// A line for each link and value below `sys`, `proc/driver` and `dev`, and a paragraph for each GPU.
 ///
 /// Left out: the numbers that NVIDIA's driver makes up anew for an instance that comes back (its id, and what is named after it),
-/// what only counts (events, ECC), and configuration space.
+/// as does USB, what only counts (events, ECC), and configuration space.
 pub fn dump(root: &Path) -> io::Result<String> {
     let mut text = String::new();
     for part in ["sys", "proc/driver", "dev"] {
@@ -39,7 +39,10 @@ pub fn dump(root: &Path) -> io::Result<String> {
 
 fn is_made_up(path: &str) -> bool {
     let capability = path.starts_with("proc/driver/nvidia/capabilities/gpu") && path.contains("/gi");
-    capability || path.starts_with("dev/nvidia-caps/") || path.ends_with("/nvidia/gpu_instance_id")
+    // Files of USB and VFIO devices are numbered in the order in which those come.
+    let counted =
+        path.contains("/vfio-dev/") || ["sys/dev/char/189:", "sys/dev/char/511:"].iter().any(|by| path.starts_with(by));
+    capability || counted || path.starts_with("dev/nvidia-caps/") || path.ends_with("/nvidia/gpu_instance_id")
 }
 
 fn of_gpu(gpu: &GpuState) -> String {

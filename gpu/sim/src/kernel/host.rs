@@ -12,11 +12,10 @@ use super::hardware::{Hardware, UsbPlug};
 use super::machine::Machine;
 use super::processes::{self, Process};
 use super::session::{Session, Stop, kernel, write_json};
-use super::sriov::{self, SriovManageError};
+use super::sriov_manage::{SriovManageError, sriov_manage};
 use super::write::SimKernel;
 use super::{boot, drivers, reset, tree, usb, view};
 use crate::driver::{self, Errno};
-use crate::faults::{self, Answer};
 use crate::state::{GpuState, Nvidia, directory, uuid_of};
 
 /// A directory that behaves like a host.
@@ -131,8 +130,14 @@ impl SimHost {
         sriov_manage(&self.root, gpu, enable)
     }
 
-    /// A process of the host opens a file and keeps it open. What the kernel would refuse it is not looked at.
+    /// A process of the host opens a file and keeps it open. EBUSY: a GPU's that somebody has the unbindLock of. What else the
+    /// kernel would refuse it is not looked at.
     pub fn hold(&self, process: &Process, file: &str) -> io::Result<()> {
+        let mut session = Session::open(&self.root)?;
+        let locked = |gpu: &GpuState| gpu.unbind_locked && file == format!("/dev/nvidia{}", gpu.minor);
+        if session.nvidia().gpus.iter().any(locked) {
+            return Err(Errno::BUSY.into());
+        }
         processes::open(&self.root, process, file)
     }
 
@@ -182,21 +187,6 @@ impl SimHost {
 pub fn scratch() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
-}
-
-/// NVIDIA's tool. The outer error is one of the simulation itself, the inner one what the tool says.
-pub fn sriov_manage(root: &Path, gpu: PciAddress, enable: bool) -> io::Result<Result<(), SriovManageError>> {
-    if let Some(answer) = faults::strike(root, "sriov-manage", Some(gpu))? {
-        return Ok(Err(match answer {
-            Answer::Errno(errno) => SriovManageError::Errno(errno),
-            Answer::Nvml(_) => SriovManageError::UnbindLock(gpu),
-        }));
-    }
-    let mut session = Session::open(root)?;
-    match sriov::manage(&mut session, gpu, enable) {
-        Ok(()) => session.commit().map(Ok),
-        Err(error) => Ok(Err(error)),
-    }
 }
 
 /// What a guest opens of a device: the file of its group.

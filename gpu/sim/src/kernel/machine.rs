@@ -84,6 +84,8 @@ pub(crate) struct UsbState {
 pub(crate) struct GpuView {
     pub minor: u32,
     pub uuid: String,
+    #[serde(default)]
+    pub unbind_locked: bool,
     pub product: String,
     pub vbios: String,
     /// GPU instances, and the compute instances of each.
@@ -98,7 +100,8 @@ pub(crate) struct VgpuView {
     pub current: u32,
     /// The GPU instance below a MIG-backed one.
     pub instance: Option<u32>,
-    pub creatable: Vec<u32>,
+    /// And how many of each.
+    pub creatable: BTreeMap<u32, u32>,
 }
 
 impl Function {
@@ -168,9 +171,9 @@ impl Machine {
         vec![format!("/dev/vfio/{}", mdev.group), format!("/dev/vfio/devices/vfio{}", mdev.vfio)]
     }
 
-    /// What the driver shows of a virtual function of its.
+    /// What the driver shows of a virtual function of its, or of a board that makes none.
     pub fn vgpu(&self, function: PciAddress) -> Option<(&GpuView, &VgpuView)> {
-        let physical = self.functions.get(&function)?.physical?;
+        let physical = self.functions.get(&function)?.physical.unwrap_or(function);
         let gpu = self.gpus.get(&physical)?;
         Some((gpu, gpu.functions.get(&function)?))
     }

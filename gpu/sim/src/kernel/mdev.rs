@@ -19,7 +19,7 @@ pub(crate) fn create(session: &mut Session, parent: PciAddress, type_id: u32, va
         return Err(Errno::EXIST.into());
     }
     let gpu = session.nvidia().parent_mut(parent).ok_or(Errno::NODEV)?;
-    driver::set_vgpu_type(gpu, parent, type_id).map_err(|_| Errno::IO)?;
+    driver::add_mdev(gpu, parent, type_id).map_err(|_| Errno::IO)?;
     let (group, vfio) = (session.machine.free_group(), session.machine.free_vfio());
     session.machine.mdevs.insert(uuid, Mdev { parent, type_id, group, vfio });
     Ok(())
@@ -46,7 +46,7 @@ fn remove_one(session: &mut Session, uuid: &str) -> Outcome {
         return Err(Stop::Waits);
     }
     if let Some(gpu) = session.nvidia().parent_mut(mdev.parent) {
-        driver::set_vgpu_type(gpu, mdev.parent, 0)?;
+        driver::remove_mdev(gpu, mdev.parent, mdev.type_id)?;
     }
     session.machine.mdevs.remove(uuid);
     Ok(())

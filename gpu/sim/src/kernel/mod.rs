@@ -26,6 +26,7 @@ mod reset;
 mod session;
 mod shape;
 mod sriov;
+mod sriov_manage;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -36,9 +37,11 @@ mod write;
 
 pub use dump::dump;
 pub use hardware::{Hardware, Iommu, Isolation, Slot, UsbPlug, Vfio};
-pub use host::{SimHost, scratch, sriov_manage};
+pub use host::{SimHost, scratch};
 pub use presets::PRESETS;
 pub use processes::Process;
+pub(crate) use processes::holders;
 pub(crate) use session::follow;
-pub use sriov::SriovManageError;
+pub use sriov_manage::{SriovManageError, sriov_manage};
+pub use usb::reset as usb_reset;
 pub use write::SimKernel;

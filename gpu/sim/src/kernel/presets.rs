@@ -4,13 +4,13 @@ use super::hardware::{Hardware, Slot, UsbPlug};
 use super::host::SimHost;
 use crate::boards::{
     self, A100_SXM_80GB, Board, H100_SXM_80GB, H200_SXM_141GB, L40S_48GB, NIC_IGB, NVME, NVSWITCH, RTX_A6000_48GB,
-    RTX_PRO_6000_96GB,
+    RTX_PRO_6000_96GB, T4_16GB,
 };
 use crate::driver;
 use crate::state::{FabricManager, Flavour};
 
 /// Every name that [`SimHost::preset`] knows.
-pub const PRESETS: [&str; 6] = ["h100x8", "h200x8", "a100x4", "rtxpro6000x4", "l40sx2", "devbox"];
+pub const PRESETS: [&str; 7] = ["h100x8", "h200x8", "a100x4", "rtxpro6000x4", "l40sx2", "t4x4", "devbox"];
 
 impl SimHost {
     /// The machine of that name; `None`: there is none in [`PRESETS`].
@@ -23,6 +23,8 @@ impl SimHost {
             "a100x4" => Hardware { flavour: Flavour::VgpuMdev, ..server(&A100_SXM_80GB, 4) },
             "rtxpro6000x4" => server(&RTX_PRO_6000_96GB, 4),
             "l40sx2" => server(&L40S_48GB, 2),
+            // Turing: mediated devices of the boards themselves.
+            "t4x4" => Hardware { flavour: Flavour::VgpuMdev, ..server(&T4_16GB, 4) },
             "devbox" => devbox(),
             _ => return None,
         })

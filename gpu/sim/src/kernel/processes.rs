@@ -2,10 +2,13 @@
 //!
 //! That is where the inventory looks for holders, and what makes the simulated kernel refuse or wait.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use croft_gpu::{HostFs, Node};
 
 /// Who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,28 +57,33 @@ pub(crate) fn end_all(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Processes that have one of these files open.
+/// Processes that have one of these devices open, under whichever name.
 pub(crate) fn holders(root: &Path, files: &[String]) -> io::Result<Vec<u32>> {
+    let fs = HostFs::at(root).map_err(io::Error::other)?;
+    // A file that is gone nobody opens any more.
+    let nodes: BTreeSet<Node> = files.iter().filter_map(|file| fs.node(file).ok().flatten()).collect();
     let mut holders = Vec::new();
     for pid in pids(root)? {
-        let descriptors = match fs::read_dir(directory(root, pid).join("fd")) {
-            Ok(descriptors) => descriptors,
+        let mut holds = false;
+        match fs.open_nodes(&format!("/proc/{pid}/fd"), |_, node| holds |= nodes.contains(&node)) {
+            Ok(_) if holds => holders.push(pid),
+            Ok(_) => {}
             // It ended meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
-        if targets.into_iter().any(|target| files.iter().any(|file| Path::new(file) == target)) {
-            holders.push(pid);
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(io::Error::other(error)),
         }
     }
     Ok(holders)
 }
 
 fn pids(root: &Path) -> io::Result<Vec<u32>> {
-    let names = fs::read_dir(root.join("proc"))?.map(|entry| Ok(entry?.file_name()));
-    let names: io::Result<Vec<_>> = names.collect();
-    let mut pids: Vec<u32> = names?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    let names = match fs::read_dir(root.join("proc")) {
+        Ok(names) => names.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?,
+        // Of NVIDIA's driver alone, without a machine around it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut pids: Vec<u32> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     Ok(pids)
 }

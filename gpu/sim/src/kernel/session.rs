@@ -67,6 +67,10 @@ impl Session {
         &mut self.nvidia
     }
 
+    pub fn is_gpu(&self, address: PciAddress) -> bool {
+        self.nvidia.gpu(address).is_some()
+    }
+
     /// The NVIDIA driver's state of a GPU.
     pub fn gpu(&mut self, address: PciAddress) -> Option<&mut GpuState> {
         self.nvidia.gpu_mut(address)

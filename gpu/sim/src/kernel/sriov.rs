@@ -1,4 +1,4 @@
-//! Virtual functions: `sriov_numvfs`, `sriov_drivers_autoprobe`, and `sriov-manage` for NVIDIA's.
+//! Virtual functions: `sriov_numvfs`, `sriov_drivers_autoprobe`.
 //!
 //! A count goes through 0: from one to another the kernel answers EBUSY. More than the card has is ERANGE, and a driver that
 //! makes none, or no driver at all, ENOENT. To 0 it takes away functions that are bound, vfio-pci's too, and waits for as
@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::session::{Outcome, Session, Stop};
 use super::shape::Shape;
 use super::{bind, boot};
-use crate::driver::{self, Errno};
+use crate::driver::Errno;
 
 /// `sriov_numvfs`
 pub(crate) fn set_count(session: &mut Session, address: PciAddress, value: &str) -> Outcome {
@@ -98,60 +98,6 @@ fn at(physical: PciAddress, further: u16) -> PciAddress {
     let id = u16::from(physical.bus) << 8 | u16::from(physical.device) << 3 | u16::from(physical.function);
     let id = id.wrapping_add(further);
     PciAddress { bus: (id >> 8) as u8, device: (id >> 3) as u8 & 31, function: id as u8 & 7, ..physical }
-}
-
-/// What `sriov-manage` says when it fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SriovManageError {
-    #[error("{0} is no GPU that the nvidia driver holds")]
-    NoGpu(PciAddress),
-    #[error("{0} has no virtual functions, or this driver is not the vGPU host driver")]
-    Unsupported(PciAddress),
-    #[error("Cannot obtain unbindLock for {0}")]
-    UnbindLock(PciAddress),
-    #[error("the driver answered with errno {0}")]
-    Errno(i32),
-}
-
-/// Every virtual function of one of NVIDIA's GPUs, or none. On the way the driver is bound anew, which costs every GPU
-/// instance and the heterogeneous flag.
-pub(crate) fn manage(session: &mut Session, address: PciAddress, enable: bool) -> Result<(), SriovManageError> {
-    let function = session.machine.functions.get(&address).filter(|function| function.is_on(drivers::NVIDIA));
-    let function = function.filter(|function| !function.is_virtual()).ok_or(SriovManageError::NoGpu(address))?;
-    let total = function.total_functions();
-    if !session.machine.flavour.makes_vgpus() || total == 0 {
-        return Err(SriovManageError::Unsupported(address));
-    }
-    // Run again, `-e` finds its functions and leaves all as it is. Unverified: that it does not bind the driver anew even then.
-    if function.virtual_functions().is_empty() != enable {
-        return Ok(());
-    }
-    let all = [&[address], function.virtual_functions()].concat();
-    let mdevs = session.machine.mdevs.values().filter(|mdev| all.contains(&mdev.parent));
-    let files: Vec<_> = mdevs.flat_map(Machine::mdev_files).collect();
-    if session.is_open(&files) || all.iter().any(|&function| session.is_used(function)) {
-        return Err(SriovManageError::UnbindLock(address));
-    }
-    if !enable {
-        remove_all(session, address).map_err(|stop| refused(address, stop))?;
-        if let Some(gpu) = session.gpu(address) {
-            driver::sriov_disabled(gpu);
-        }
-        return Ok(());
-    }
-    make(session, address, total).map_err(|errno| SriovManageError::Errno(errno.raw_os_error()))?;
-    let functions = session.machine.functions[&address].virtual_functions().to_vec();
-    if let Some(gpu) = session.gpu(address) {
-        driver::sriov_enabled(gpu, &functions);
-    }
-    Ok(())
-}
-
-fn refused(address: PciAddress, stop: Stop) -> SriovManageError {
-    match stop {
-        Stop::Waits => SriovManageError::UnbindLock(address),
-        Stop::Errno(errno) => SriovManageError::Errno(errno.raw_os_error()),
-    }
 }
 
 /// As the kernel's kstrtoul with base 0, for what is written here: decimal, or hexadecimal after `0x`.

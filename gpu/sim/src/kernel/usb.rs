@@ -1,5 +1,8 @@
 //! USB: devices come, go and are authorized. Each time one comes it has another number.
 
+use std::io;
+use std::path::Path;
+
 use super::boot::USB_CONTROLLER;
 use super::drivers;
 use super::hardware::{Hardware, UsbPlug};
@@ -15,6 +18,13 @@ pub(crate) fn authorize(session: &mut Session, port: &str, value: &str) -> Outco
     let device = session.machine.usb.get_mut(port).ok_or(Errno::NODEV)?;
     device.authorized = number != 0;
     Ok(())
+}
+
+/// `USBDEVFS_RESET` of `/dev/bus/usb/BBB/DDD`. The device keeps its number. ENODEV: there is none.
+pub fn reset(root: &Path, bus: u16, number: u8) -> io::Result<()> {
+    let session = Session::open(root)?;
+    let is = |device: &UsbState| device.number == number && device.plug.port.starts_with(&format!("{bus}-"));
+    if session.machine.usb.values().any(is) { Ok(()) } else { Err(Errno::NODEV.into()) }
 }
 
 /// All that is plugged in, behind a controller whose driver has come.

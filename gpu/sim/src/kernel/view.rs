@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::drivers;
 use super::machine::{GpuView, Machine, VgpuView};
 use crate::driver;
-use crate::state::{GpuState, Nvidia};
+use crate::state::{Flavour, GpuState, Nvidia};
 
 /// Brings what the machine shows of its GPUs up to the driver's state.
 pub(crate) fn look(machine: &mut Machine, nvidia: &Nvidia) {
@@ -21,13 +21,23 @@ pub(crate) fn look(machine: &mut Machine, nvidia: &Nvidia) {
 
 fn view(machine: &Machine, gpu: &GpuState) -> GpuView {
     let on_nvidia = |address| machine.functions.get(address).is_some_and(|function| function.is_on(drivers::NVIDIA));
+    let creatable = |function| {
+        let types = driver::creatable_types(gpu, function).into_iter();
+        types.map(|(vgpu, count)| (vgpu.id, count)).collect::<BTreeMap<_, _>>()
+    };
     let functions = gpu.virtual_functions.iter().filter(|vf| on_nvidia(&vf.address));
-    let functions: BTreeMap<_, _> = functions
+    let mut functions: BTreeMap<_, _> = functions
         .map(|vf| {
-            let creatable = driver::creatable_types(gpu, vf.address).into_iter().map(|(id, _)| id).collect();
+            let creatable = creatable(vf.address);
             (vf.address, VgpuView { current: vf.vgpu_type, instance: vf.owner_gi, creatable })
         })
         .collect();
+    // Without functions there are no vendor's files: vGPUs of such a board are mediated devices or none.
+    functions.remove(&gpu.address);
+    if machine.flavour == Flavour::VgpuMdev && driver::is_own_parent(gpu) {
+        let creatable = creatable(gpu.address);
+        functions.insert(gpu.address, VgpuView { current: 0, instance: None, creatable });
+    }
     let types = match machine.flavour.makes_vgpus() && !functions.is_empty() {
         true => driver::supported_types(gpu).map(|vgpu| (vgpu.id, format!("NVIDIA {}", vgpu.name))).collect(),
         false => BTreeMap::new(),
@@ -39,6 +49,7 @@ fn view(machine: &Machine, gpu: &GpuState) -> GpuView {
     GpuView {
         minor: gpu.minor,
         uuid: gpu.uuid.clone(),
+        unbind_locked: gpu.unbind_locked,
         product: gpu.shape().product.to_owned(),
         vbios: gpu.shape().vbios.to_owned(),
         instances: instances.collect(),

@@ -67,6 +67,7 @@ fn answer(session: &mut Session, file: &str, value: &str) -> Outcome {
         ["sys", "bus", "pci", "drivers", driver, "unbind"] => bind::unbind(session, driver, value),
         ["sys", "bus", "pci", "drivers", driver, "new_id"] => bind::new_id(session, driver, value),
         ["sys", "bus", "pci", "drivers", driver, "remove_id"] => bind::remove_id(session, driver, value),
+        ["proc", "driver", "nvidia", "gpus", gpu, "unbindLock"] => bind::unbind_lock(session, gpu, value),
         ["sys", "module", "vfio_pci", "parameters", "enable_sriov"] => sriov::set_vfio_parameter(session, value),
         ["sys", "devices", ..] => {
             let at = parts.iter().rposition(|part| part.parse::<PciAddress>().is_ok());

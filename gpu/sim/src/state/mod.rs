@@ -65,13 +65,16 @@ pub struct GpuState {
     pub minor: u32,
     pub mig: MigMode,
     pub instances: Vec<GpuInstance>,
-    /// Empty: `sriov-manage` has not made them.
+    /// Empty: `sriov-manage` has not made them. Of a board that makes none: itself, once for each vGPU on it.
     pub virtual_functions: Vec<VfState>,
     /// vGPUs of different framebuffer sizes may share this GPU.
     pub heterogeneous: bool,
     pub persistence: bool,
     /// False while another driver, vfio-pci for example, or none holds the function: NVML does not list it.
     pub driver_loaded: bool,
+    /// Somebody is about to unbind it: no client gets in.
+    #[serde(default)]
+    pub unbind_locked: bool,
     /// Fallen off the bus: every call answers that it is lost.
     pub lost: bool,
     pub ecc: Ecc,
@@ -185,9 +188,12 @@ impl Nvidia {
         self.gpus.iter_mut().find(|gpu| gpu.address == address)
     }
 
-    /// The GPU that a virtual function belongs to.
+    /// The GPU that a function belongs to, or is.
     pub fn parent_mut(&mut self, function: PciAddress) -> Option<&mut GpuState> {
-        self.gpus.iter_mut().find(|gpu| gpu.virtual_functions.iter().any(|vf| vf.address == function))
+        let of = |gpu: &&mut GpuState| {
+            gpu.address == function || gpu.virtual_functions.iter().any(|vf| vf.address == function)
+        };
+        self.gpus.iter_mut().find(of)
     }
 }
 
@@ -208,6 +214,7 @@ impl GpuState {
             heterogeneous: false,
             persistence: false,
             driver_loaded: true,
+            unbind_locked: false,
             lost: false,
             ecc: Ecc::default(),
         }

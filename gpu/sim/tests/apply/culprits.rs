@@ -118,6 +118,24 @@ fn a_vgpu_in_use_stays_and_so_do_all_functions_of_its_gpu() {
     assert_eq!(failure.error.nvml, Some(19), "{failure}");
 }
 
+/// The driver chose another instance than the plan's, which may be another tenant's: nobody is left on it.
+#[test]
+fn a_vgpu_on_another_instance_than_the_plans_goes_at_once() {
+    let scene = scenes().into_iter().find(|scene| scene.name == "h100_sxm_80gb: carve beside one in use").unwrap();
+    let bench = Bench::set(&scene);
+    must_apply(&bench, &scene.plan[..1]);
+    let Step::SetVgpuType { function, type_name, placement: Some(placed) } = scene.plan[1].clone() else {
+        panic!("{:?}", scene.plan)
+    };
+    let placement = Some(croft_gpu::gpu::Span { start: placed.start - placed.size, ..placed });
+    let failure = refused(&bench, &[Step::SetVgpuType { function, type_name, placement }]);
+    assert!(
+        failure.error.message.contains(&format!("the GPU instance at {}:{}", placed.start, placed.size)),
+        "{failure}"
+    );
+    must_apply(&bench, &scene.plan[1..]);
+}
+
 #[test]
 fn sriov_manage_names_who_has_the_gpu_open() {
     let bench = devbox();
@@ -127,6 +145,26 @@ fn sriov_manage_names_who_has_the_gpu_open() {
     let failure = refused(&bench, &[Step::SetMigMode { gpu: at(GPU), from: false, to: true }]);
     assert_eq!(failure.error.nvml, Some(19));
     assert!(failure.to_string().contains("python3 (pid 5"), "{failure}");
+}
+
+/// Mounted, or opened by a guest, after the plan was made.
+#[test]
+fn what_the_host_began_to_use_meanwhile_is_not_pulled_away() {
+    const NVME: &str = "0000:a1:00.0";
+    const XHCI: &str = "0000:00:14.0";
+    let bench = devbox();
+    let proc = bench.root().join("proc/1");
+    std::fs::create_dir_all(&proc).unwrap();
+    std::fs::write(proc.join("mountinfo"), "25 1 259:161 / /srv rw - ext4 /dev/nvme161n1 rw\n").unwrap();
+    let failure = refused(&bench, &[Step::Unbind { address: at(NVME), driver: "nvme".to_owned() }]);
+    assert!(failure.to_string().contains("the host uses /dev/nvme161n1 (mounted on /srv)"), "{failure}");
+    std::fs::remove_dir_all(&proc).unwrap();
+    bench.host.hold(&Process::new(6, "postgres", "postgresql.service"), "/dev/nvme161n1").unwrap();
+    let failure = refused(&bench, &[Step::Unbind { address: at(NVME), driver: "nvme".to_owned() }]);
+    assert!(failure.to_string().contains("postgres (pid 6"), "{failure}");
+    bench.host.hold(&Process::new(7, "qemu-system-x86", "machine-qemu.scope"), "/dev/bus/usb/001/002").unwrap();
+    let failure = refused(&bench, &[Step::Unbind { address: at(XHCI), driver: "xhci_hcd".to_owned() }]);
+    assert!(failure.to_string().contains("qemu-system-x86 (pid 7"), "{failure}");
 }
 
 /// `drivers_probe` says "done" when nothing was bound.

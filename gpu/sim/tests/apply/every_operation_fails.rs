@@ -85,5 +85,5 @@ fn one_failure_anywhere_leaves_the_host_as_it_was() {
         }
     });
     let failures = failures.into_inner();
-    assert!(failures > 200, "{failures} failures are too few to prove anything");
+    assert!(failures > 100, "{failures} failures are too few to prove anything");
 }

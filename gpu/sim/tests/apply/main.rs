@@ -3,6 +3,8 @@
 
 mod bench;
 mod broken_for_good;
+mod clients;
 mod culprits;
+mod cut_short;
 mod every_operation_fails;
 mod hangs;

@@ -137,3 +137,38 @@ fn a_mode_needs_hardware_and_driver() {
     turing.vgpus.insert(at(GPU), VgpuFunction::Mdev { types: Vec::new() });
     assert_eq!(crate::plan::plan(&turing, &nobodys(), &mode(Mode::Vgpu)).unwrap().steps, []);
 }
+
+#[test]
+fn functions_are_made_where_a_driver_may_take_them() {
+    let mut host = HostBuilder::new().gpu(h100(GPU), &[]).build();
+    let Sriov::Physical { autoprobe, .. } = &mut host.pci.devices[0].sriov else { panic!("no SR-IOV") };
+    *autoprobe = false;
+    let steps = crate::plan::plan(&host, &nobodys(), &mode(Mode::Vgpu)).unwrap().steps;
+    let opened = Step::SetAutoprobe { physical: at(GPU), from: false, to: true };
+    assert_eq!(steps, [opened, Step::SriovManage { gpu: at(GPU), enable: true }]);
+    assert_eq!(crate::plan::plan(&host, &nobodys(), &mode(Mode::Idle)).unwrap().steps, []);
+}
+
+/// An agent that was killed takes the tool along, wherever that is.
+#[test]
+fn what_the_tool_left_half_done_is_brought_back_first() {
+    let planned = |functions: &[&str], gpu_on: Option<&str>, function_on: Option<&str>| {
+        let mut host = HostBuilder::new().gpu(h100(GPU), functions).build();
+        for device in &mut host.pci.devices {
+            let driver = if device.address == at(GPU) { gpu_on } else { function_on };
+            device.driver = driver.map(str::to_owned);
+        }
+        crate::plan::plan(&host, &nobodys(), &mode(Mode::Vgpu)).map(|plan| plan.steps)
+    };
+    let back = |enable| Ok(vec![Step::SriovManage { gpu: at(GPU), enable }]);
+    let (nvidia, stub) = (Some("nvidia"), Some("pci-pf-stub"));
+    let bound = Step::Bind { address: at(GPU), driver: "nvidia".to_owned() };
+    assert_eq!(planned(&[], None, None), Ok(vec![bound]));
+    assert_eq!(planned(&[VF], None, None), back(true));
+    assert_eq!(planned(&[], stub, None), back(false));
+    assert_eq!(planned(&[VF], stub, stub), back(true));
+    assert_eq!(planned(&[VF], nvidia, None), back(true));
+    assert_eq!(planned(&[VF], nvidia, stub), back(true));
+    assert_eq!(planned(&[VF], nvidia, nvidia), Ok(vec![]));
+    assert_eq!(planned(&[VF], Some("vfio-pci"), None).unwrap_err().reason, Reason::DriverUnsuitable);
+}

@@ -17,12 +17,15 @@ fn none(gpu_instance: Option<MigPiece>) -> Wish {
     Wish::NoVgpu { function: at(VFS[0]), gpu_instance }
 }
 
+/// Of the types in use here the one that stands on `two`.
 fn set(type_name: &str) -> Step {
-    Step::SetVgpuType { function: at(VFS[0]), type_name: type_name.to_owned() }
+    let placement = (type_name == MIG).then(|| two().placement);
+    Step::SetVgpuType { function: at(VFS[0]), type_name: type_name.to_owned(), placement }
 }
 
 fn clear(type_name: &str) -> Step {
-    Step::ClearVgpuType { function: at(VFS[0]), type_name: type_name.to_owned() }
+    let placement = (type_name == MIG).then(|| two().placement);
+    Step::ClearVgpuType { function: at(VFS[0]), type_name: type_name.to_owned(), placement }
 }
 
 fn create(MigPiece { profile, placement }: MigPiece) -> Step {
@@ -130,6 +133,34 @@ fn the_piece_must_exist_on_this_board_and_be_free() {
     assert_eq!((refusal.reason, refusal.message.contains("no more")), (Reason::PlacementTaken, true));
 }
 
+/// Graphics instances carry several vGPUs: one that is half full is another tenant's, and the driver would fill it up.
+#[test]
+fn nobody_is_put_beside_another_tenant_on_a_half_full_instance() {
+    let half = |most| {
+        let mut gpu = h100(GPU).mig_on().instance(1, "2g.20gb", 0, 2);
+        let kind = |id, name: &str, gigabytes: u64, max_count| crate::gpu::SupportedVgpu {
+            id,
+            name: name.to_owned(),
+            framebuffer_mib: gigabytes * 1024,
+            mig_profile: Some("2g.20gb".to_owned()),
+            max_count,
+        };
+        gpu.vgpu_types.extend([kind(20, "H100XM-2-10C", 10, most), kind(21, "H100XM-2-5C", 5, Some(4))]);
+        HostBuilder::new().gpu(gpu, &VFS)
+    };
+    let ten = || wish("H100XM-2-10C", Some(two()));
+    let one_of_two = half(Some(2)).carries(VFS[1], 20, "H100XM-2-10C", Some(1));
+    let (reason, text) = refused(one_of_two, ten());
+    assert_eq!((reason, text.contains("2g.20gb at 0 with room")), (Reason::GpuInstanceAmbiguous, true), "{text}");
+    // Unless the driver cannot: it is full, or of another framebuffer size.
+    let full = half(Some(2)).carries(VFS[1], 20, "H100XM-2-10C", Some(1)).carries(VFS[2], 20, "H100XM-2-10C", Some(1));
+    assert!(full.plan(ten()).is_ok());
+    assert!(half(Some(2)).carries(VFS[1], 21, "H100XM-2-5C", Some(1)).plan(ten()).is_ok());
+    // What the driver does not say is not assumed: neither how many there is room for, nor where one stands.
+    assert_eq!(refused(half(None).carries(VFS[1], 20, "H100XM-2-10C", Some(1)), ten()).0, Reason::GpuInstanceAmbiguous);
+    assert_eq!(refused(half(Some(2)).carries(VFS[1], 20, "H100XM-2-10C", None), ten()).0, Reason::GpuInstanceAmbiguous);
+}
+
 #[test]
 fn the_driver_is_left_no_choice_of_instance() {
     let (reason, text) = refused(with_instances(&[(13, "2g.20gb", 0, 2)]), wish(MIG, Some(two())));
@@ -167,7 +198,10 @@ fn boards_with_graphics_put_vgpus_on_graphics_instances_alone() {
     let planned = |profile| crate::plan::plan(&host, &nobodys(), &wish("DC-1-24Q", Some(piece(profile, 3, 1))));
     let refusal = planned("1g.24gb").unwrap_err();
     assert_eq!((refusal.reason, refusal.fix.contains("1g.24gb+gfx")), (Reason::VgpuTypeMismatch, true));
-    assert_eq!(planned("1g.24gb+gfx").unwrap().steps, [create(piece("1g.24gb+gfx", 3, 1)), set("DC-1-24Q")]);
+    let there = piece("1g.24gb+gfx", 3, 1);
+    let (type_name, placement) = ("DC-1-24Q".to_owned(), Some(there.placement));
+    let set = Step::SetVgpuType { function: at(VFS[0]), type_name, placement };
+    assert_eq!(planned("1g.24gb+gfx").unwrap().steps, [create(there), set]);
 }
 
 #[test]

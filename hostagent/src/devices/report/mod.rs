@@ -16,7 +16,6 @@ use super::find::{self, Found};
 use super::helper::Looked;
 use super::obstacle::Obstacle;
 use super::record::{Known, Record};
-use super::remember::stands_for_another;
 use crate::clock::Wall;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +30,16 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
+impl Report {
+    /// What can stand in the way of an instance. The time of a reset does not: every try of a way home may write a new one.
+    #[must_use]
+    pub fn without_resets(&self) -> Report {
+        let mut report = self.clone();
+        report.devices.iter_mut().for_each(|device| device.last_reset = None);
+        report
+    }
+}
+
 /// `None`: there was no look yet.
 pub(super) fn of(seen: Option<Result<&Looked, &String>>, record: &Record) -> Report {
     match seen {
@@ -41,22 +50,13 @@ pub(super) fn of(seen: Option<Result<&Looked, &String>>, record: &Record) -> Rep
 }
 
 fn devices(host: &Host, record: &Record) -> Vec<v1::Device> {
-    let mut devices = BTreeMap::new();
-    for (id, found) in find::all(host) {
-        if !stands_for_another(record, host, &id, found) {
-            devices.insert(id.clone(), one(host, record, &id, found));
-        }
-    }
+    let seen = find::all(host, record).map(|(id, found)| (id.clone(), one(host, record, &id, found)));
+    let mut devices: BTreeMap<String, v1::Device> = seen.collect();
     for (id, known) in &record.known {
-        if devices.contains_key(id) {
-            continue;
+        // What is not found is listed as it was.
+        if let Err(obstacle) = find::device(host, record, id) {
+            devices.insert(id.clone(), missing(record, id, known, obstacle));
         }
-        // One with a serial number may be in another port; what is not found at all is listed as it was.
-        let device = match find::device(host, record, id) {
-            Ok(found) => one(host, record, id, found),
-            Err(obstacle) => missing(record, id, known, obstacle),
-        };
-        devices.insert(id.clone(), device);
     }
     devices.into_values().collect()
 }

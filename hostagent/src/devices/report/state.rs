@@ -9,6 +9,7 @@ use croft_proto::v1::device::State;
 
 use super::super::find::{self, Found};
 use super::super::obstacle::{Obstacle, word};
+use super::super::owners;
 use super::super::record::{LayoutMode, MarkKind, Piece, Record};
 use crate::reasons;
 
@@ -40,10 +41,10 @@ pub(super) fn marked(record: &Record, id: &str) -> Option<(State, Obstacle)> {
 }
 
 fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -> Standing {
-    // A virtual function is of its card.
+    // A virtual function is of its card; but a card in quarantine takes nothing from anybody.
     if let Sriov::Virtual { physical } = function.sriov
         && let Some((state, obstacle)) = marked(record, &physical.to_string())
-        && state != State::Quarantined
+        && !(state == State::Quarantined && record.is_held(id))
     {
         return (state, Some(obstacle));
     }
@@ -58,17 +59,22 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if record.holder_of_function(function.address).is_some() {
         return (State::InUse, None);
     }
+    if owners::usb_devices(record, host).any(|(_, device)| device.controller.as_deref() == Some(id)) {
+        let message = "an instance holds a USB device behind it".to_owned();
+        return (State::InUse, Some(Obstacle::new(Reason::DeviceOwned.word(), message)));
+    }
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
-    match useless(host, function, gpu) {
+    let none = unfinished(record, function).or_else(|| find::card_down(host, function));
+    match none.or_else(|| useless(host, function, gpu)) {
         Some(obstacle) => (State::Unusable, Some(obstacle)),
         None => (State::Available, None),
     }
 }
 
 fn of_usb(host: &Host, record: &Record, id: &str, port: &str) -> Standing {
-    if record.holds.values().flat_map(std::collections::BTreeMap::values).any(|hold| hold.device == id) {
+    if record.is_held(id) {
         return (State::InUse, None);
     }
     match held_by(host, port) {
@@ -124,6 +130,14 @@ fn foreign_slice(host: &Host, record: &Record, function: &PciFunction, gpu: &Gpu
     };
     let stray = mig.instances.iter().find(|instance| !held(instance))?;
     Some(format!("its GPU instance {} at {} is no instance's", stray.profile, stray.placement.start))
+}
+
+/// A GPU whose change of mode was cut short: brought back at the next look, and until then nothing can be made of it.
+fn unfinished(record: &Record, function: &PciFunction) -> Option<Obstacle> {
+    let off = function.driver.as_deref().is_none_or(|driver| driver == "pci-pf-stub");
+    let message = || format!("a change of the mode of {} was cut short; the agent finishes it", function.address);
+    let unfinished = off && record.modes.contains_key(&function.address);
+    unfinished.then(|| Obstacle::new(Reason::DriverUnsuitable.word(), message()))
 }
 
 /// Why it cannot be given away as this host is built.

@@ -8,7 +8,7 @@ use croft_proto::v1::condition::Status;
 
 use super::{Seen, View};
 use crate::devices;
-use crate::hypervisor::{Domain, HostDevice};
+use crate::hypervisor::{Domain, HostDevice, Power};
 use crate::reasons;
 
 pub const DEVICES_ATTACHED: &str = "DevicesAttached";
@@ -20,18 +20,26 @@ pub struct Work<'a> {
     pub leave: Vec<&'a DesiredDevice>,
     /// Attached under numbers that mean nothing any more: they were plugged in anew.
     pub anew: Vec<&'a DesiredDevice>,
+    /// Unplugged from the host: out of the domain, so that its guest sees them go, and still held by it.
+    pub gone: Vec<&'a DesiredDevice>,
     pub come: Vec<&'a DesiredDevice>,
 }
 
 #[must_use]
 pub fn work<'a>(desired: &'a DesiredInstance, domain: &Domain, view: &devices::View) -> Work<'a> {
     let has = ids(domain);
+    let runs = !matches!(domain.power, Power::Off(_));
     let mut work = Work::default();
     for device in &desired.devices {
         let (held, attached) = (view.held.contains(&device.id), has.contains(device.id.as_str()));
         if device.detach {
             if held || attached {
                 work.leave.push(device);
+            }
+        } else if view.unplugged.contains(&device.id) {
+            // A domain that is off is told when it starts.
+            if attached && runs {
+                work.gone.push(device);
             }
         } else if !attached {
             work.come.push(device);
@@ -81,11 +89,13 @@ pub fn condition(view: &View<'_>) -> Told {
     let ids = |devices: &[&DesiredDevice]| devices.iter().map(|device| device.id.clone()).collect::<Vec<_>>();
     let attached: Vec<_> = desired.devices.iter().filter(|device| has.contains(device.id.as_str())).collect();
     let released = desired.devices.iter().filter(|device| device.detach);
-    let released =
-        released.filter(|device| !has.contains(device.id.as_str()) && !view.devices.held.contains(&device.id));
+    let released = released.filter(|device| {
+        let held = view.devices.held.contains(&device.id) || view.devices.untold.is_some();
+        !held && !has.contains(device.id.as_str())
+    });
     let released: Vec<_> = released.collect();
     let trouble = view.memory.troubles.iter().map(|trouble| &trouble.why).find(|why| devices::is_obstacle(why.reason));
-    let ill = wanted.iter().find_map(|device| view.devices.ill.get(&device.id));
+    let ill = wanted.iter().find_map(|device| view.devices.ill.get(&device.id)).or(view.devices.untold.as_ref());
     let condition = match (trouble, ill) {
         (Some(why), _) => Some((Status::False, why.reason, why.message.clone())),
         (None, Some(obstacle)) => Some((Status::False, obstacle.reason, obstacle.message.clone())),

@@ -138,7 +138,7 @@ impl World {
 
 fn buried(force: bool) -> Record {
     Record {
-        tombstone: Some(Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone: false }),
+        tombstone: Some(Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, removed: false, gone: false }),
         ..with_run(wanted())
     }
 }
@@ -435,7 +435,8 @@ fn a_refusal_is_failed_until_intent_changes_or_five_minutes_pass() {
     world.record.desired.as_mut().expect("desired").power_generation = 4;
     world.acts(Phase::Preparing, Action::Prepare);
     // Another action is another matter.
-    world.record.tombstone = Some(Grave { generation: 0, force: false, stop_timeout_seconds: 0, gone: false });
+    world.record.tombstone =
+        Some(Grave { generation: 0, force: false, stop_timeout_seconds: 0, removed: false, gone: false });
     world.acts(Phase::Stopping, Action::Remove);
 }
 
@@ -487,7 +488,7 @@ prop_compose! {
                 ended(kinds[kind], power).map(|ended| Ended { answered, ..ended })
             }),
             streak,
-            tombstone: grave.map(|(force, gone)| Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, gone }),
+            tombstone: grave.map(|(force, gone)| Grave { generation: 0, force, stop_timeout_seconds: TIMEOUT, removed: false, gone }),
             ..Record::new(wish)
         }
     }

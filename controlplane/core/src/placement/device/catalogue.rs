@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::DeviceViews;
-use crate::device::{Gpu, Request, Wanted};
+use crate::device::{Gpu, Paths, Request, Wanted};
 use crate::error::Result;
 use crate::quota::device::Candidate;
 use crate::validate::Violations;
@@ -83,12 +83,12 @@ impl Catalogue {
         self.models.iter().flat_map(of).collect()
     }
 
-    /// Refuses what no host has, with what there is. `field`: of the list of requests.
-    pub fn check(&self, field: &str, requests: &[Request]) -> Result<()> {
+    /// Refuses what no host has, with what there is.
+    pub fn check(&self, paths: &Paths, requests: &[Request]) -> Result<()> {
         let mut violations = Violations::new();
         for (at, request) in requests.iter().enumerate() {
             if let Some((part, why)) = self.unknown(&request.wanted) {
-                violations.add(format!("{field}[{at}].{part}"), why);
+                violations.add(format!("{}.{part}", paths.of(at)), why);
             }
         }
         violations.finish()

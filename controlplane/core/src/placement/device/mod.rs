@@ -6,7 +6,9 @@
 
 mod catalogue;
 mod choice;
+mod count;
 mod effort;
+mod fabric;
 mod pool;
 mod same;
 mod slice;
@@ -42,7 +44,7 @@ impl Wishes {
     }
 }
 
-/// In the order of the requests. Goes back as often as a request alone on one host may.
+/// In the order of the requests. Searches as long as a request may that is alone on one host.
 pub fn assign(host: &HostView, wishes: &Wishes, pins: &[Pin]) -> Result<Vec<Assignment>, Failure> {
     assign_within(host, wishes, pins, &Effort::default())
 }
@@ -62,17 +64,24 @@ pub fn assign_within(
         return fails(Predicate::DeviceHealth, message, "wait, or see what its agent logs");
     }
     let cells: BTreeSet<i32> = pins.iter().map(|pin| pin.cell).collect();
-    let mut views = host.devices.clone();
-    let mut given = whole::by_fabric(&views, wishes, &cells)?;
+    if effort.left() == 0 {
+        return Err(effort::spent());
+    }
+    let mut views = host.devices.meant(wishes);
+    let mut given = fabric::give(host, &views, wishes, &cells)?;
     for assignment in &given {
         let claims = views.claims(assignment);
         views.take(&claims);
     }
     let mut rest: Vec<&Request> =
         wishes.requests.iter().filter(|request| given.iter().all(|one| one.id != request.id)).collect();
+    count::check(host, &views, wishes, &rest)?;
     rest.sort_by_cached_key(|request| hardness(&views, request));
-    let mut search = Search { host, wishes, cells, effort, failure: None };
+    let mut search = Search { host, wishes, cells, effort, least: effort.turn(), spent: false, failure: None };
     if !search.run(&mut views, &rest, &mut given) {
+        if search.spent {
+            return Err(effort::spent());
+        }
         let nothing = || Failure {
             predicate: Predicate::DeviceTaken,
             message: "its devices do not fit together".to_owned(),
@@ -104,6 +113,10 @@ struct Search<'a> {
     wishes: &'a Wishes,
     cells: BTreeSet<i32>,
     effort: &'a Effort,
+    /// What this host has to leave of it.
+    least: usize,
+    /// It ended before everything was tried.
+    spent: bool,
     /// The one that came furthest explains best.
     failure: Option<Failure>,
 }
@@ -111,7 +124,12 @@ struct Search<'a> {
 impl Search<'_> {
     fn run(&mut self, views: &mut DeviceViews, rest: &[&Request], given: &mut Vec<Assignment>) -> bool {
         let Some((request, later)) = rest.split_first() else { return true };
-        let choices = match self.choices(views, request) {
+        let choices = self.choices(views, request);
+        if !self.effort.spend(views.0.len() + choices.as_ref().map_or(0, Vec::len)) {
+            self.spent = true;
+            return false;
+        }
+        let choices = match choices {
             Ok(choices) => choices,
             Err(failure) => {
                 if self.failure.as_ref().is_none_or(|other| failure.predicate > other.predicate) {
@@ -124,8 +142,9 @@ impl Search<'_> {
             if choices[..at].iter().any(|earlier| same::leads_nowhere_else(views, earlier, assignment)) {
                 continue;
             }
-            // The first way down is always gone; what it costs to come back for another is counted.
-            if at > 0 && !self.effort.spend(views.0.len()) {
+            // The first way down is always gone.
+            if at > 0 && self.effort.left() < self.least {
+                self.spent = true;
                 return false;
             }
             let claims = views.claims(assignment);
@@ -137,6 +156,9 @@ impl Search<'_> {
             }
             given.pop();
             views.0.extend(before);
+            if self.spent {
+                return false;
+            }
         }
         false
     }

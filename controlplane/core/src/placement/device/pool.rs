@@ -17,11 +17,6 @@ pub fn choices(
     id: &str,
     pool: &PoolId,
 ) -> Result<Vec<Assignment>, Failure> {
-    let nothing = || Failure {
-        predicate: Predicate::Pool,
-        message: format!("it has no device of pools/{pool}"),
-        fix: format!("see `croft pool show {pool}`"),
-    };
     let Some(matches) = wishes.pools.get(pool) else {
         let message = format!("pools/{pool} is not granted, or does not exist");
         return Err(Failure { predicate: Predicate::Pool, message, fix: "see `croft pool list`".to_owned() });
@@ -51,5 +46,13 @@ pub fn choices(
             Err(failure) => choices.fail(failure.predicate, failure.message, failure.fix),
         }
     }
-    choices.finish(nothing)
+    choices.finish(|| nothing(pool))
+}
+
+pub fn nothing(pool: &PoolId) -> Failure {
+    Failure {
+        predicate: Predicate::Pool,
+        message: format!("it has no device of pools/{pool}"),
+        fix: format!("see `croft pool show {pool}`"),
+    }
 }

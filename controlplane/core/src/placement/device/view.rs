@@ -6,6 +6,7 @@ use std::sync::Arc;
 use croft_gpu_geometry::{Board, Occupancy};
 use serde::{Deserialize, Serialize};
 
+use super::Wishes;
 use crate::device::{Assignment, Atom, Device, Gpu, Mode, State};
 use crate::id::DeviceId;
 
@@ -107,6 +108,17 @@ impl DeviceView {
 }
 
 impl DeviceViews {
+    /// Those that the wishes can mean, to be searched: a host has hundreds of functions beside its GPUs.
+    #[must_use]
+    pub(super) fn meant(&self, wishes: &Wishes) -> Self {
+        if wishes.requests.iter().any(|request| !request.wanted.is_gpu()) {
+            return self.clone();
+        }
+        let gpus = || self.0.values().filter(|view| view.gpu().is_some());
+        let along = gpus().flat_map(|gpu| &gpu.device.companions).filter_map(|id| self.0.get(id));
+        Self(gpus().chain(along).map(|view| (view.device.id.clone(), view.clone())).collect())
+    }
+
     /// What `assignment` takes, device by device.
     #[must_use]
     pub fn claims(&self, assignment: &Assignment) -> Vec<DeviceClaim> {

@@ -1,12 +1,12 @@
-//! Whole functions, GPUs among them: with every companion of their IOMMU group, and, on NVSwitch boards, with a partition.
+//! Whole functions, GPUs among them: with every companion of their IOMMU group.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::super::fit::{Failure, Predicate};
 use super::choice::{Choices, Score, blank, kept, near};
-use super::{DeviceView, DeviceViews, Wishes, none};
-use crate::device::{Assignment, FabricPartition, Kind, Mode, Wanted};
+use super::{DeviceView, DeviceViews, Wishes};
+use crate::device::{Assignment, Kind, Mode};
 use crate::id::PoolId;
 
 pub fn choices(
@@ -37,7 +37,7 @@ fn gpus<'a>(
     })
 }
 
-fn no_gpu(wishes: &Wishes, id: &str, model: Option<&str>) -> Failure {
+pub fn no_gpu(wishes: &Wishes, id: &str, model: Option<&str>) -> Failure {
     let message = match (model, wishes.allowed_models.get(id)) {
         (Some(model), _) => format!("it has no {model}"),
         (None, Some(models)) if !models.is_empty() => {
@@ -106,74 +106,4 @@ pub fn take(views: &DeviceViews, view: &DeviceView, id: &str, pool: Option<PoolI
     assignment.companions = companions;
     assignment.charged_memory_mib = gpu.map_or(0, |gpu| gpu.memory_mib);
     Ok(assignment)
-}
-
-/// NVSwitch boards give whole GPUs only as a partition: so many as are wished for, all free. Without such boards nothing is
-/// given here, and the search goes on one by one.
-pub fn by_fabric(views: &DeviceViews, wishes: &Wishes, cells: &BTreeSet<i32>) -> Result<Vec<Assignment>, Failure> {
-    let wanted: Vec<(&str, Option<&str>)> = wishes
-        .requests
-        .iter()
-        .filter_map(|request| match &request.wanted {
-            Wanted::Gpu { model } => Some((request.id.as_str(), model.as_deref())),
-            Wanted::Mig { .. } | Wanted::Vgpu { .. } | Wanted::Pool { .. } => None,
-        })
-        .collect();
-    let partitions: Vec<&FabricPartition> = partitions(views);
-    if wanted.is_empty() || partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut best: Option<(usize, Vec<Assignment>)> = None;
-    let mut first = None;
-    for partition in partitions.into_iter().filter(|partition| partition.gpus.len() == wanted.len()) {
-        match fill(views, wishes, partition, &wanted) {
-            Ok(given) => {
-                let local = given.iter().filter(|one| views.0.get(&one.device).is_some_and(|v| near(v, cells))).count();
-                if best.as_ref().is_none_or(|(other, _)| local > *other) {
-                    best = Some((local, given));
-                }
-            }
-            Err(failure) => first = first.or(Some(failure)),
-        }
-    }
-    match (best, first) {
-        (Some((_, given)), _) => Ok(given),
-        (None, Some(failure)) => Err(failure),
-        (None, None) => none(
-            format!("its NVSwitch has no partition of {} GPUs", wanted.len()),
-            "ask for as many GPUs as a partition has (`croft gpu show`)",
-        ),
-    }
-}
-
-fn partitions(views: &DeviceViews) -> Vec<&FabricPartition> {
-    let mut all: Vec<&FabricPartition> =
-        views.0.values().filter_map(DeviceView::gpu).flat_map(|gpu| &gpu.fabric_partitions).collect();
-    all.sort_by_key(|partition| partition.id);
-    all.dedup_by_key(|partition| partition.id);
-    all
-}
-
-fn fill(
-    views: &DeviceViews,
-    wishes: &Wishes,
-    partition: &FabricPartition,
-    wanted: &[(&str, Option<&str>)],
-) -> Result<Vec<Assignment>, Failure> {
-    let mut given = Vec::new();
-    // Each beside the earlier ones: a partition may name a GPU twice, or two that hang together.
-    let mut views = views.clone();
-    for (device, (id, model)) in partition.gpus.iter().zip(wanted) {
-        let fits = |view: &&DeviceView| gpus(&views, wishes, id, *model).any(|gpu| gpu.device.id == view.device.id);
-        let Some(view) = views.0.get(device).filter(fits) else { return Err(no_gpu(wishes, id, *model)) };
-        let mut assignment = take(&views, view, id, None).map_err(|failure| Failure {
-            message: format!("NVSwitch partition {}: {}", partition.id, failure.message),
-            ..failure
-        })?;
-        assignment.fabric_partition = Some(partition.id);
-        let claims = views.claims(&assignment);
-        views.take(&claims);
-        given.push(assignment);
-    }
-    Ok(given)
 }

@@ -108,7 +108,7 @@ impl Batch {
         Ok(None)
     }
 
-    /// `None`: the host has moved on.
+    /// `None`: the host, or a pool, has moved on.
     fn admission(&self, request: &ClaimRequest, at: usize) -> Result<Option<Admission>> {
         let new = &request.new;
         let Some(lineage) = self.known.lineages.get(&new.tenant) else {
@@ -128,6 +128,7 @@ impl Batch {
         };
         let clash = claim.dedicated.iter().any(|cpu| self.known.dedicated.contains(&(placement.host.clone(), *cpu)));
         let clash = clash || !self.known.holdings.fit(&placement.host, &claim.devices);
+        let clash = clash || !self.known.pools.hold(&placement.host, &placement.devices);
         if clash || self.known.versions.get(&placement.host) != self.seen.get(&placement.host) {
             return Ok(None);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use croft_core::device::Assignment;
 use croft_core::id::{HostId, NetworkId, TenantId};
 use croft_core::image::Image;
 use croft_core::network::{self, Network};
@@ -13,6 +14,7 @@ use sqlx::AnyConnection;
 use super::ClaimRequest;
 use crate::device::claimed::Holdings;
 use crate::host::claimed;
+use crate::pool::claimed::Pools;
 use crate::quota::of_tenants;
 use crate::sql::sql;
 use crate::{image, network as networks, tenant};
@@ -40,6 +42,8 @@ pub(super) struct Known {
     pub dedicated: HashSet<(HostId, i32)>,
     /// Of hosts where the batch wants devices.
     pub holdings: Holdings,
+    /// Those that the batch takes from.
+    pub pools: Pools,
 }
 
 #[derive(sqlx::FromRow)]
@@ -74,8 +78,14 @@ impl Known {
                 &hosts(requests, |request| wants(request, |claim| !claim.devices.is_empty())),
             )
             .await?,
+            pools: Pools::read(conn, &placed(requests)).await?,
         })
     }
+}
+
+fn placed(requests: &[ClaimRequest]) -> Vec<(&HostId, &[Assignment])> {
+    let placed = requests.iter().filter_map(|request| request.placed.as_ref().ok());
+    placed.map(|(placement, ..)| (&placement.host, placement.devices.as_slice())).collect()
 }
 
 async fn calls(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> Result<HashMap<Key, (String, String)>> {

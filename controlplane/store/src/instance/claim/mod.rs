@@ -46,7 +46,7 @@ pub enum ClaimAnswer {
         replayed: bool,
     },
     Refused(Error),
-    /// The host moved on since it was looked at: place again.
+    /// The host, or a pool, moved on since it was looked at: place again.
     Stale,
 }
 

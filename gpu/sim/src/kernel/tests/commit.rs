@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::state::{Nvidia, directory};
+use crate::state::directory;
 
 #[test]
 fn what_a_killed_process_left_half_done_is_finished() {

@@ -16,6 +16,7 @@ use croft_gpu::pci::{self, PciAddress, PciFunction, Sriov};
 
 use super::{Hardware, Process, SimHost, dump};
 use crate::driver::Errno;
+use crate::state::Nvidia;
 
 /// A machine of its own for each test.
 struct Machine {
@@ -98,6 +99,10 @@ impl Machine {
 
     fn manage(&self, gpu: &str, enable: bool) {
         self.host.sriov_manage(at(gpu), enable).unwrap().unwrap();
+        // It turns persistence of every GPU on, which no test here is about.
+        let mut nvidia = Nvidia::open(self.host.root()).unwrap();
+        nvidia.gpus.iter_mut().for_each(|gpu| gpu.persistence = false);
+        nvidia.save().unwrap();
     }
 
     fn dump(&self) -> String {

@@ -27,6 +27,15 @@ fn two_dongles_differ_by_their_serial_number_alone() {
 }
 
 #[test]
+fn a_reset_changes_nothing_that_can_be_seen() {
+    let host = preset("devbox");
+    let before = host.dump();
+    assert_eq!(crate::kernel::usb_reset(host.host.root(), 1, 2).map_err(|_| ()), Ok(()));
+    assert_eq!(errno(crate::kernel::usb_reset(host.host.root(), 1, 99)), Errno::NODEV);
+    assert_eq!(host.dump(), before);
+}
+
+#[test]
 fn a_device_that_comes_back_has_another_number() {
     let host = preset("devbox");
     let number =

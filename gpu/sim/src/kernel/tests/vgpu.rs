@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::driver;
-use crate::state::Nvidia;
 
 fn id(host: &Machine, gpu: &str, name: &str) -> u32 {
     let nvidia = Nvidia::read(host.host.root()).unwrap();
@@ -93,9 +92,19 @@ fn nothing_happens_to_a_gpu_whose_functions_are_in_use() {
     host.set("0000:41:00.2", "nvidia/current_vgpu_type", &type_id).unwrap();
     host.host.open_vfio(&guest(1), "0000:41:00.2").unwrap();
     let before = host.dump();
-    let refused = host.host.sriov_manage(at(GPU), false).unwrap();
-    assert_eq!(refused, Err(crate::kernel::SriovManageError::UnbindLock(at(GPU))));
-    assert_eq!(host.dump(), before);
+    // The tool takes functions off their driver without asking, and the kernel lets it wait.
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            host.manage(GPU, false);
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        assert!(!done.load(std::sync::atomic::Ordering::SeqCst), "it did not wait");
+        assert_eq!(host.dump(), before);
+        host.host.end(1).unwrap();
+    });
+    assert!(host.virtual_functions(GPU).is_empty());
 }
 
 const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
@@ -130,6 +139,31 @@ fn a_mediated_device_lives_on_a_virtual_function() {
     assert_eq!(host.write(&format!("{mdev}/remove"), "0"), Ok(()), "0 is no wish");
     assert_eq!(host.write(&format!("{mdev}/remove"), "yes"), Err(Errno::INVAL));
     host.waits(&format!("{mdev}/remove"), "1", || host.host.end(1).unwrap());
+    assert_eq!(host.dump(), before);
+}
+
+/// Turing: `mdev_supported_types` is the board's own directory.
+#[test]
+fn a_board_without_functions_makes_mediated_devices_itself() {
+    let host = preset("t4x4");
+    let gpu = "0000:11:00.0";
+    let before = host.dump();
+    assert!(host.host.sriov_manage(at(gpu), true).unwrap().is_err());
+    let kind = |name: &str| format!("/sys/class/mdev_bus/{gpu}/mdev_supported_types/nvidia-{}", id(&host, gpu, name));
+    let left = |name: &str| host.fs.attribute(&format!("{}/available_instances", kind(name))).unwrap();
+    assert_eq!((left("T4-4Q"), left("T4-16Q")), ("4".to_owned(), "1".to_owned()));
+    let other = UUID.replace("1001", "1002");
+    for (uuid, then) in [(UUID, "3"), (other.as_str(), "2")] {
+        assert_eq!(host.write(&format!("{}/create", kind("T4-4Q")), uuid), Ok(()));
+        assert_eq!((left("T4-4Q").as_str(), left("T4-8Q").as_str()), (then, "0"));
+    }
+    assert_eq!(host.write(&format!("{}/create", kind("T4-8Q")), &UUID.replace("1001", "1003")), Err(Errno::IO));
+    assert_eq!(host.fs.link_name(&format!("/sys/bus/mdev/devices/{other}/../driver")).unwrap(), "nvidia");
+    host.host.open_vfio(&guest(1), UUID).unwrap();
+    let access = format!("/sys/bus/pci/devices/{gpu}/driver/unbind");
+    host.waits(&access, gpu, || host.host.end(1).unwrap());
+    assert!(!host.has("/sys/bus/mdev/devices/") || host.fs.entries("/sys/bus/mdev/devices").unwrap().is_empty());
+    host.write("/sys/bus/pci/drivers_probe", gpu).unwrap();
     assert_eq!(host.dump(), before);
 }
 

@@ -1,6 +1,8 @@
 //! `nvidia-caps`: which GPU and compute instances there are, as files that a container is given.
 
-use super::Entries;
+use croft_gpu::Node;
+
+use super::{CAPABILITY_MAJOR, Entries};
 use crate::kernel::machine::GpuView;
 
 /// GI minor = 3 + 135·gpu + 9·gi, CI minor = GI minor + 1 + ci (read from a real `mig-minors`).
@@ -27,7 +29,7 @@ fn access(entries: &mut Entries, directory: &str, minor: u32) {
 /// `/proc/driver/nvidia/capabilities/…` and the node that it stands for.
 pub(super) fn file(entries: &mut Entries, path: &str, minor: u32, mode: u32) {
     entries.text(path, format!("DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\nDeviceFileModify: 1\n"));
-    entries.empty(format!("dev/nvidia-caps/nvidia-cap{minor}"));
+    entries.node(format!("dev/nvidia-caps/nvidia-cap{minor}"), Node::char(CAPABILITY_MAJOR, minor));
 }
 
 /// `/proc/driver/nvidia-caps/mig-minors`: every name that there could be, 4322 lines.

@@ -1,6 +1,8 @@
 //! Files that stay as they are from one boot to the next.
 
-use super::{Entries, PERMANENT, PERMANENT_MDEV, capability};
+use croft_gpu::Node;
+
+use super::{CAPABILITY_MAJOR, Entries, NVIDIA_MAJOR, PERMANENT, PERMANENT_MDEV, capability};
 use crate::kernel::drivers;
 use crate::kernel::hardware::{Iommu, Vfio};
 use crate::kernel::machine::Machine;
@@ -30,10 +32,20 @@ pub(super) fn entries(machine: &Machine) -> Entries {
     for (parameter, value) in [("disable_vga", "N"), ("disable_idle_d3", "N"), ("nointxmask", "N")] {
         entries.value(format!("sys/module/vfio_pci/parameters/{parameter}"), value);
     }
-    entries.empty("dev/vfio/vfio");
+    entries.node("dev/vfio/vfio", Node::char(10, 196));
     if machine.vfio == Vfio::GroupsAndDevices {
-        entries.empty("dev/iommu");
+        entries.node("dev/iommu", Node::char(10, 125));
     }
+    let nvidia_devices = match has_nvidia {
+        true => format!("{NVIDIA_MAJOR} nvidia\n{CAPABILITY_MAJOR} nvidia-caps\n"),
+        false => String::new(),
+    };
+    entries.text(
+        "proc/devices",
+        format!(
+            "Character devices:\n  1 mem\n 10 misc\n189 usb_device\n{nvidia_devices}\nBlock devices:\n259 blkext\n"
+        ),
+    );
     if has_nvidia {
         nvidia(&mut entries, machine);
     }
@@ -49,8 +61,9 @@ fn nvidia(entries: &mut Entries, machine: &Machine) {
     entries.text("proc/driver/nvidia-caps/mig-minors", capability::mig_minors());
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/config", 1, 0o400);
     capability::file(entries, "proc/driver/nvidia/capabilities/mig/monitor", 2, 0o444);
-    for node in ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"] {
-        entries.empty(format!("dev/{node}"));
+    for (node, major, minor) in [("nvidiactl", NVIDIA_MAJOR, 255), ("nvidia-uvm", 509, 0), ("nvidia-uvm-tools", 509, 1)]
+    {
+        entries.node(format!("dev/{node}"), Node::char(major, minor));
     }
     if machine.flavour == crate::state::Flavour::VgpuMdev {
         for directory in PERMANENT_MDEV {

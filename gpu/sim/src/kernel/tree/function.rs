@@ -1,10 +1,12 @@
 //! The directory of one PCI function, and the links to it.
 
+use croft_gpu::Node;
 use croft_gpu::pci::PciAddress;
 
 use super::Entries;
 use super::config::config_space;
 use crate::boards::{BarSize, Space};
+use crate::kernel::hardware::Vfio;
 use crate::kernel::machine::{Function, Machine};
 use crate::kernel::mdev;
 use crate::kernel::shape::Facts;
@@ -27,10 +29,22 @@ pub(super) fn entries(machine: &Machine, address: PciAddress, function: &Functio
     sriov(&mut entries, &at, function);
     uses(&mut entries, &at, address, function);
     if let Some(number) = function.vfio {
-        entries.directory(at(&format!("vfio-dev/vfio{number}")));
+        vfio_device(&mut entries, machine, &directory, number);
     }
     vgpu(&mut entries, &at, machine, address);
     entries
+}
+
+/// `vfio-dev/vfioN` of a function or a mediated device. Only kernels that let it be opened without its group have a file for it.
+pub(super) fn vfio_device(entries: &mut Entries, machine: &Machine, directory: &str, number: u32) {
+    const MAJOR: u32 = 511;
+    let own = format!("{directory}/vfio-dev/vfio{number}");
+    match machine.vfio {
+        Vfio::GroupsAndDevices => {
+            entries.node_of(format!("dev/vfio/devices/vfio{number}"), Node::char(MAJOR, number), &own);
+        }
+        Vfio::Groups => entries.directory(own),
+    }
 }
 
 fn identity(
@@ -113,11 +127,12 @@ fn uses(entries: &mut Entries, at: &impl Fn(&str) -> String, address: PciAddress
             let [high, low] = [address.bus, address.device << 3 | address.function];
             entries.value(at(&format!("net/{name}/address")), format!("02:00:00:00:{high:02x}:{low:02x}"));
             entries.value(at(&format!("net/{name}/operstate")), "up");
+            entries.link(format!("sys/class/net/{name}"), &at(&format!("net/{name}")));
         }
         Some("nvme") if !function.is_virtual() => {
             let number = address.bus;
             let disk = at(&format!("nvme/nvme{number}/nvme{number}n1"));
-            entries.value(format!("{disk}/dev"), format!("259:{number}"));
+            entries.node_of(format!("dev/nvme{number}n1"), Node::block(259, number.into()), &disk);
             entries.value(format!("{disk}/size"), 1_875_385_008);
             entries.link(format!("sys/block/nvme{number}n1"), &disk);
         }
@@ -134,12 +149,12 @@ fn interface(address: PciAddress) -> String {
     }
 }
 
-/// What NVIDIA's vGPU host driver adds to a virtual function of its.
+/// What NVIDIA's vGPU host driver adds to a virtual function of its, or to a board that makes none.
 fn vgpu(entries: &mut Entries, at: &impl Fn(&str) -> String, machine: &Machine, address: PciAddress) {
     let Some((gpu, view)) = machine.vgpu(address) else { return };
     if machine.flavour == Flavour::VgpuVendor {
         let mut list = "ID    : vGPU Name\n".to_owned();
-        for (id, name) in gpu.types.iter().filter(|(id, _)| view.creatable.contains(id)) {
+        for (id, name) in gpu.types.iter().filter(|(id, _)| view.creatable.contains_key(id)) {
             list += &format!("{id:<5} : {name}\n");
         }
         entries.text(at("nvidia/creatable_vgpu_types"), list);
@@ -154,7 +169,7 @@ fn vgpu(entries: &mut Entries, at: &impl Fn(&str) -> String, machine: &Machine, 
         for (id, name) in &gpu.types {
             let file = |name: &str| at(&format!("mdev_supported_types/nvidia-{id}/{name}"));
             entries.value(file("name"), name);
-            entries.value(file("available_instances"), u8::from(view.creatable.contains(id)));
+            entries.value(file("available_instances"), view.creatable.get(id).unwrap_or(&0));
             entries.value(file("device_api"), "vfio-pci");
             entries.empty(file("create"));
             entries.directory(file("devices"));

@@ -15,23 +15,31 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use croft_gpu::Node;
 use croft_gpu::pci::PciAddress;
 
 use super::machine::Machine;
 use crate::state::directory;
 
 /// Directories that a kernel has with nothing in them.
-const PERMANENT: [&str; 7] = [
+const PERMANENT: [&str; 10] = [
     "sys/block",
     "sys/bus/pci/devices",
     "sys/bus/platform/devices",
     "sys/bus/usb/devices",
     "sys/bus/usb/drivers",
+    "sys/class/net",
+    "sys/dev/block",
+    "sys/dev/char",
     "sys/kernel/iommu_groups",
     "proc/driver/nvidia/gpus",
 ];
 /// And with mediated devices.
 const PERMANENT_MDEV: [&str; 3] = ["sys/bus/mdev/devices", "sys/bus/mdev/drivers", "sys/class/mdev_bus"];
+
+const NVIDIA_MAJOR: u32 = 195;
+/// Handed out at boot, from the top.
+const CAPABILITY_MAJOR: u32 = 508;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -58,7 +66,20 @@ impl Entries {
         self.0.insert(path.into(), Entry::File(text.into()));
     }
 
-    /// A file that only takes writes, or a device node.
+    /// A device file, which anybody may make as text ([`croft_gpu::HostFs::node`]).
+    pub fn node(&mut self, path: impl Into<String>, node: Node) {
+        self.value(path, node);
+    }
+
+    /// A device file, and where in the machine it hangs, by number.
+    pub fn node_of(&mut self, path: impl Into<String>, node: Node, directory: &str) {
+        self.node(path, node);
+        let (kind, number) = (if node.block { "block" } else { "char" }, format!("{}:{}", node.major, node.minor));
+        self.value(format!("{directory}/dev"), &number);
+        self.link(format!("sys/dev/{kind}/{number}"), directory);
+    }
+
+    /// A file that only takes writes.
     pub fn empty(&mut self, path: impl Into<String>) {
         self.text(path, "");
     }
@@ -211,7 +232,7 @@ fn prune(directory: &Path, root: &Path) {
 
 /// Where readers begin: an entry there must not be seen before what it leads to, nor after it.
 fn is_index(path: &str) -> bool {
-    ["sys/bus/", "sys/block/", "sys/class/"].iter().any(|index| path.starts_with(index))
+    ["sys/bus/", "sys/block/", "sys/class/", "sys/dev/"].iter().any(|index| path.starts_with(index))
 }
 
 /// Everything below a directory, the deepest last.

@@ -1,14 +1,19 @@
 //! Files that come and go and are no function's own: groups, VFIO nodes, mediated devices, NVIDIA's GPUs, USB.
 
+use croft_gpu::Node;
 use croft_gpu::pci::PciAddress;
 
-use super::{Entries, capability};
+use super::function::vfio_device;
+use super::{Entries, NVIDIA_MAJOR, capability};
 use crate::boards;
 use crate::kernel::boot::USB_CONTROLLER;
 use crate::kernel::drivers;
-use crate::kernel::hardware::Vfio;
 use crate::kernel::machine::{GpuView, Machine, Mdev, UsbState};
 use crate::kernel::mdev;
+
+const USB_MAJOR: u32 = 189;
+/// Handed out at boot, from the top.
+const VFIO_MAJOR: u32 = 235;
 
 pub(super) fn entries(machine: &Machine) -> Entries {
     let mut entries = Entries::default();
@@ -39,13 +44,8 @@ fn vfio(entries: &mut Entries, machine: &Machine) {
         entries.value(format!("sys/kernel/iommu_groups/{group}/type"), "identity");
     }
     for group in machine.vfio_groups() {
-        entries.empty(format!("dev/vfio/{group}"));
-    }
-    if machine.vfio == Vfio::GroupsAndDevices {
-        let functions = machine.functions.values().filter_map(|function| function.vfio);
-        for number in functions.chain(machine.mdevs.values().map(|mdev| mdev.vfio)) {
-            entries.empty(format!("dev/vfio/devices/vfio{number}"));
-        }
+        let own = format!("sys/devices/virtual/vfio/{group}");
+        entries.node_of(format!("dev/vfio/{group}"), Node::char(VFIO_MAJOR, group), &own);
     }
 }
 
@@ -56,7 +56,7 @@ fn mediated(entries: &mut Entries, machine: &Machine, uuid: &str, mdev: &Mdev) {
     let (own, group) = (format!("{parent}/{uuid}"), format!("sys/kernel/iommu_groups/{}", mdev.group));
     entries.empty(format!("{own}/remove"));
     entries.text(format!("{own}/nvidia/vgpu_params"), "");
-    entries.directory(format!("{own}/vfio-dev/vfio{}", mdev.vfio));
+    vfio_device(entries, machine, &own, mdev.vfio);
     entries.link(format!("{own}/mdev_type"), &kind);
     entries.link(format!("{own}/iommu_group"), &group);
     entries.link(format!("{own}/subsystem"), "sys/bus/mdev");
@@ -75,7 +75,8 @@ fn nvidia(entries: &mut Entries, address: PciAddress, gpu: &GpuView) {
          GPU Excluded:\t No\n"
     );
     entries.text(format!("proc/driver/nvidia/gpus/{address}/information"), information);
-    entries.empty(format!("dev/nvidia{minor}"));
+    entries.value(format!("proc/driver/nvidia/gpus/{address}/unbindLock"), u8::from(gpu.unbind_locked));
+    entries.node(format!("dev/nvidia{minor}"), Node::char(NVIDIA_MAJOR, *minor));
     capability::entries(entries, gpu);
 }
 
@@ -102,7 +103,7 @@ fn usb(entries: &mut Entries, machine: &Machine) {
     entries.value(format!("{hub}/serial"), USB_CONTROLLER);
     entries.link(format!("{hub}/subsystem"), "sys/bus/usb");
     entries.link("sys/bus/usb/devices/usb1", &hub);
-    entries.empty("dev/bus/usb/001/001");
+    entries.node_of("dev/bus/usb/001/001", Node::char(USB_MAJOR, 0), &hub);
     for (port, device) in &machine.usb {
         usb_device(entries, &hub, port, device);
     }
@@ -137,7 +138,8 @@ fn usb_device(entries: &mut Entries, hub: &str, port: &str, state: &UsbState) {
     entries.link(at("driver"), "sys/bus/usb/drivers/usb");
     entries.link(format!("sys/bus/usb/drivers/usb/{port}"), &own);
     entries.link(format!("sys/bus/usb/devices/{port}"), &own);
-    entries.empty(format!("dev/bus/usb/001/{:03}", state.number));
+    let node = Node::char(USB_MAJOR, u32::from(state.number) - 1);
+    entries.node_of(format!("dev/bus/usb/001/{:03}", state.number), node, &own);
     if state.authorized {
         let interface = format!("{own}/{port}:1.0");
         let (class, driver) = device.interface;

@@ -1,0 +1,124 @@
+//! `sriov-manage`, and what it leaves behind when it does not come to its end.
+//!
+//! ```text
+//!  -d: functions off nvidia ─┐
+//!  -e: ──────────────────────┴► unbindLock ─► off nvidia ─► on pci-pf-stub ─► count ─► off it ─► on nvidia ─► -e: functions on
+//! ```
+//! The tool goes on when a part of it fails, and may be killed anywhere. So the GPU is put back on its driver before it is run,
+//! and functions that it left without one are bound here: run again, it finds their number right and does nothing.
+
+use std::thread;
+
+use rustix::io::Errno;
+
+use super::access::{Access, Result};
+use super::effect::unbind;
+use super::error::StepError;
+use super::standing;
+use crate::error::IfPresent;
+use crate::hostfs::HostFs;
+use crate::pci::PciAddress;
+
+/// The driver under which the tool changes the number.
+const STUB: &str = "pci-pf-stub";
+
+/// Every virtual function of a GPU on its driver, or none; the GPU on its driver in any case.
+pub fn run(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
+    let fs = &access.fs;
+    home(fs, gpu)?;
+    if standing::functions(fs, gpu)?.is_empty() == enable {
+        let persistent = persistence(access, gpu)?;
+        let ran = tool(access, gpu, enable);
+        // It turns persistence of all GPUs on, also when it fails.
+        let restored = restore(access, &persistent);
+        ran.and(restored)?;
+    }
+    if enable {
+        for function in standing::functions(fs, gpu)? {
+            if off_drivers(fs, function)? {
+                take_off_stub(fs, function)?;
+                bind(fs, function)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Is the function where only a tool cut short leaves it: on no driver, or on the stub?
+pub fn off_drivers(fs: &HostFs, function: PciAddress) -> Result<bool> {
+    Ok(standing::driver(fs, function)?.is_none_or(|driver| driver == STUB))
+}
+
+fn take_off_stub(fs: &HostFs, function: PciAddress) -> Result<()> {
+    if standing::driver(fs, function)?.as_deref() == Some(STUB) { unbind(fs, function) } else { Ok(()) }
+}
+
+/// Back on nvidia, if the tool left it elsewhere; with the GPU's id, which the stub would take all of its kind by, forgotten.
+fn home(fs: &HostFs, gpu: PciAddress) -> Result<()> {
+    if !off_drivers(fs, gpu)? {
+        return Ok(());
+    }
+    take_off_stub(fs, gpu)?;
+    let id = |file: &str| fs.attribute(&format!("{}/{file}", standing::directory(gpu)));
+    let ids = format!("{} {}", id("vendor")?.trim_start_matches("0x"), id("device")?.trim_start_matches("0x"));
+    match fs.write(&format!("/sys/bus/pci/drivers/{STUB}/remove_id"), &ids) {
+        // It was not there: cut short before it came, or after it went.
+        Err(error) if error.errno() == Some(Errno::NODEV.raw_os_error()) => {}
+        removed => drop(removed.if_present()?),
+    }
+    bind(fs, gpu)?;
+    match standing::driver(fs, gpu)?.as_deref() {
+        Some("nvidia") => Ok(()),
+        _ => Err(StepError::new(format!("{gpu} was left without a driver, and nvidia does not take it"))),
+    }
+}
+
+/// Without an override for the moment, which would stay if this were cut short in its turn.
+fn bind(fs: &HostFs, function: PciAddress) -> Result<()> {
+    Ok(fs.write("/sys/bus/pci/drivers/nvidia/bind", &function.to_string())?)
+}
+
+/// It fails while anybody has an NVML session open, and monitoring opens one every few seconds: so it is tried again.
+fn tool(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match access.tools.sriov_manage(gpu, enable) {
+            Err(error) if error.errno == Some(Errno::BUSY.raw_os_error()) => thread::sleep(access.patience / 2),
+            result => return result,
+        }
+    }
+    access.tools.sriov_manage(gpu, enable)
+}
+
+/// Which GPUs have it on. Of this one it is off, as the plan has made it, also where a tool cut short has turned it on since.
+fn persistence(access: &Access, gpu: PciAddress) -> Result<Vec<(PciAddress, bool)>> {
+    let names = access.fs.entries("/proc/driver/nvidia/gpus").if_present()?.unwrap_or_default();
+    let nvml = again(|| access.nvml.open())?;
+    let mut found = Vec::new();
+    for other in names.iter().filter_map(|name| name.parse::<PciAddress>().ok()).filter(|other| *other != gpu) {
+        // One that does not even say it, having fallen off its bus, has nothing to be put back.
+        if let Ok(on) = again(|| nvml.persistence(other)) {
+            found.push((other, on));
+        }
+    }
+    found.push((gpu, false));
+    drop(nvml);
+    restore(access, &found[found.len() - 1..])?;
+    Ok(found)
+}
+
+fn restore(access: &Access, before: &[(PciAddress, bool)]) -> Result<()> {
+    let nvml = again(|| access.nvml.open())?;
+    for (gpu, on) in before {
+        // A GPU that the tool left without its driver does not answer: what is read after the step says so.
+        if again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on) {
+            again(|| nvml.set_persistence(*gpu, *on))?;
+        }
+    }
+    Ok(())
+}
+
+/// Neighbours are to be left as they were, and there is no second chance to see how that was.
+fn again<T>(call: impl Fn() -> Result<T>) -> Result<T> {
+    call().or_else(|_| call()).or_else(|_| call())
+}
