@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use croft_proto::v1;
@@ -18,9 +19,12 @@ pub const TENANT: &str = "acme";
 
 /// A guest within an emulated machine, beside a build.
 pub const BOOT: Duration = Duration::from_secs(300);
+/// Its kernel's first word comes after some ten seconds, thirty beside a build.
+const SILENCE: Duration = Duration::from_secs(90);
 
 pub struct Site {
     pub api: Api,
+    silent_boots: AtomicUsize,
     /// Ends with the site.
     _plane: Supervised,
 }
@@ -49,7 +53,7 @@ impl Site {
         let token = api.hosts.clone().create_enrolment_token(request).await.expect("token").into_inner().token;
         std::fs::copy(data.join("ca.pem"), lab.share().join("ca.pem")).expect("the CA's certificate");
         enrol(lab, address.port(), &token);
-        let site = Self { api, _plane: plane };
+        let site = Self { api, silent_boots: AtomicUsize::new(0), _plane: plane };
         site.ready(lab).await;
         site.prepare(lab).await;
         site
@@ -115,12 +119,53 @@ impl Site {
 
     /// Until a line of the guest's has all these words; the line.
     pub async fn guest_says(&self, id: &str, words: &[&str]) -> String {
+        self.until_heard(id).await;
         patiently(&format!("{id} says {words:?}"), || async {
             let text = self.console(id).await;
             let line = text.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
             line.ok_or(text)
         })
         .await
+    }
+
+    /// A guest of an emulated machine does not always come up. One that says nothing at all is switched off and on again, and
+    /// counted; what it then says is no matter of luck.
+    async fn until_heard(&self, id: &str) {
+        for _ in 0..3 {
+            let began = Instant::now();
+            while began.elapsed() < SILENCE {
+                if !self.console(id).await.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            self.silent_boots.fetch_add(1, Relaxed);
+            println!("lab: {id} said nothing within {} s; it is switched off and on", SILENCE.as_secs());
+            let name = format!("tenants/{TENANT}/instances/{id}");
+            let timeout = Some(prost_types::Duration::default());
+            let stop = v1::StopInstanceRequest { name: name.clone(), timeout, ..Default::default() };
+            let stop = self.api.instances.clone().stop_instance(stop).await.expect("accepted").into_inner();
+            self.done(&stop).await.expect("stopped");
+            let start = v1::StartInstanceRequest { name, ..Default::default() };
+            let start = self.api.instances.clone().start_instance(start).await.expect("accepted").into_inner();
+            self.done(&start).await.expect("started");
+        }
+    }
+
+    pub fn silent_boots(&self) -> usize {
+        self.silent_boots.load(Relaxed)
+    }
+
+    /// Removes what a row that failed has left, so that the next one has the devices.
+    pub async fn clear(&self) {
+        let request =
+            v1::ListInstancesRequest { parent: format!("tenants/{TENANT}"), page_size: 100, ..Default::default() };
+        let left = self.api.instances.clone().list_instances(request).await.expect("instances").into_inner().instances;
+        for instance in left {
+            let request = v1::DeleteInstanceRequest { name: instance.name, force: true, ..Default::default() };
+            let delete = self.api.instances.clone().delete_instance(request).await.expect("accepted").into_inner();
+            self.done(&delete).await.expect("deleted");
+        }
     }
 
     /// Creates it and waits until it runs.

@@ -59,9 +59,9 @@ impl Table {
     }
 
     /// Tries one path. A failure is a row too, so that the others are tried all the same.
-    pub async fn row(&mut self, path: &'static str, attempt: impl AsyncFnOnce(&mut Row)) {
+    pub async fn row(&mut self, path: &'static str, attempt: impl AsyncFnOnce(&mut Row)) -> bool {
         if !self.only.is_empty() && !self.only.iter().any(|word| path.contains(word)) {
-            return;
+            return true;
         }
         let mut row = Row { path, ..Row::default() };
         let tried = AssertUnwindSafe(attempt(&mut row)).catch_unwind().await;
@@ -72,6 +72,7 @@ impl Table {
         }
         println!("lab: {}", row.line());
         self.rows.push(row);
+        tried.is_ok()
     }
 
     /// Something more to say of the last row.
