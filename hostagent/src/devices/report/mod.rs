@@ -54,7 +54,9 @@ fn devices(host: &Host, record: &Record) -> Vec<v1::Device> {
     let mut devices: BTreeMap<String, v1::Device> = seen.collect();
     for (id, known) in &record.known {
         // What is not found is listed as it was.
-        if let Err(obstacle) = find::device(host, record, id) {
+        if !devices.contains_key(id)
+            && let Err(obstacle) = find::device(host, record, id)
+        {
             devices.insert(id.clone(), missing(record, id, known, obstacle));
         }
     }

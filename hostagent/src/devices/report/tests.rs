@@ -30,12 +30,8 @@ fn a_look_that_failed_says_nothing_of_any_device() {
 
 #[test]
 fn what_was_there_before_is_missing_and_not_forgotten() {
-    let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
-    let hardware = croft_gpu_sim::kernel::SimHost::preset("devbox").expect("preset");
-    let machine = croft_gpu_sim::kernel::SimHost::create(directory.path().join("root"), hardware).expect("machine");
-    let nvml = croft_gpu::nvml::NvmlSource::NoDriver { why: "not asked".to_owned() };
-    let fabric = croft_gpu::fabric::FabricSource::Unavailable { why: "not asked".to_owned() };
-    let look = || Host::probe(&machine.fs().expect("files"), &nvml, &fabric);
+    let (_directory, machine) = devbox();
+    let look = || look(&machine.fs().expect("files"));
     let host = look();
     let mut record = Record::default();
     for (id, found) in find::all(&host, &Record::default()) {
