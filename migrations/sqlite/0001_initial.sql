@@ -236,6 +236,38 @@ CREATE TABLE network_grants (
 );
 CREATE INDEX network_grants_tenant ON network_grants (tenant);
 
+-- ---- Kubernetes clusters -------------------------------------------------------------------------------------------
+
+CREATE TABLE clusters (
+    uid TEXT NOT NULL PRIMARY KEY,
+    -- `clusters/x` or `tenants/t/clusters/x`
+    name TEXT NOT NULL UNIQUE,
+    tenant TEXT REFERENCES tenants (id),
+    id TEXT NOT NULL,
+    description TEXT NOT NULL,
+    -- The digest of the kubeconfig among the secrets; empty: the plane runs inside.
+    credential_digest TEXT NOT NULL,
+    node_server TEXT NOT NULL,
+    cluster_dns TEXT NOT NULL,
+    -- As last seen.
+    status TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    labels TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    create_time BIGINT NOT NULL,
+    update_time BIGINT NOT NULL
+);
+CREATE INDEX clusters_tenant ON clusters (tenant);
+CREATE INDEX clusters_credential ON clusters (credential_digest);
+
+-- Of the platform's: who may join it.
+CREATE TABLE cluster_tenants (
+    cluster_uid TEXT NOT NULL REFERENCES clusters (uid) ON DELETE CASCADE,
+    tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    PRIMARY KEY (cluster_uid, tenant)
+);
+CREATE INDEX cluster_tenants_tenant ON cluster_tenants (tenant);
+
 -- ---- instances, and what they hold ---------------------------------------------------------------------------------
 
 CREATE TABLE instances (
@@ -256,6 +288,9 @@ CREATE TABLE instances (
     seed_digest TEXT NOT NULL,
     host TEXT REFERENCES hosts (id),
     placement TEXT,
+    -- Whose node it is, or is to be, and how far that is.
+    cluster_uid TEXT REFERENCES clusters (uid),
+    node TEXT,
     state TEXT NOT NULL,
     state_time BIGINT NOT NULL,
     reason TEXT NOT NULL,
@@ -267,6 +302,7 @@ CREATE TABLE instances (
     UNIQUE (tenant, id)
 );
 CREATE INDEX instances_host ON instances (host);
+CREATE INDEX instances_cluster ON instances (cluster_uid) WHERE cluster_uid IS NOT NULL;
 CREATE INDEX instances_image ON instances (image_uid);
 CREATE INDEX instances_state ON instances (state, tenant);
 CREATE INDEX instances_seed ON instances (seed_digest);

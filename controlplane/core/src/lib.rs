@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod cluster;
 pub mod condition;
 pub mod device;
 pub mod error;

@@ -55,6 +55,15 @@ pub fn layout(field: &str, name: &str) -> Result<HostId> {
     parse::<1>(field, name, "hosts/{}/layout").map(|[host]| host.into())
 }
 
+/// Of `clusters/prod` or `tenants/acme/clusters/prod`: whose, and the id.
+pub fn cluster(field: &str, name: &str) -> Result<(Option<TenantId>, String)> {
+    if name.starts_with("tenants/") {
+        return parse::<2>(field, name, "tenants/{}/clusters/{}")
+            .map(|[tenant, id]| (Some(tenant.into()), id.to_owned()));
+    }
+    parse::<1>(field, name, "clusters/{}").map(|[id]| (None, id.to_owned()))
+}
+
 pub fn instance(field: &str, name: &str) -> Result<(TenantId, String)> {
     parse::<2>(field, name, "tenants/{}/instances/{}").map(|[tenant, id]| (tenant.into(), id.to_owned()))
 }

@@ -35,6 +35,7 @@ fn instance() -> Instance {
             host_selector: Default::default(),
             policy: Policy::Spread,
             devices: Vec::new(),
+            node: None,
         },
         intent: Intent {
             power: Power::Running,
@@ -49,6 +50,7 @@ fn instance() -> Instance {
             seed_digest: String::new(),
         },
         placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![] }),
+        node: None,
         status: Status {
             state: State::Pending,
             state_time: NOW,

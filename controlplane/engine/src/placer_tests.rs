@@ -171,6 +171,7 @@ fn asked(id: &str, wanted: &[Wanted]) -> NewInstance {
             cloud_init: CloudInit::default(),
             host_selector: Labels::new(),
             policy: Policy::Spread,
+            node: None,
             devices: requests
                 .map(|(at, wanted)| device::Request { id: format!("d-{at}"), wanted: wanted.clone() })
                 .collect(),

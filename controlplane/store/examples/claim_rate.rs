@@ -149,6 +149,7 @@ fn wanted(number: usize) -> NewInstance {
             host_selector: Labels::new(),
             policy: Policy::Spread,
             devices: Vec::new(),
+            node: None,
         },
         device_paths: Default::default(),
         power: Power::Running,

@@ -15,6 +15,7 @@ use crate::Timestamp;
 use crate::condition::Condition;
 use crate::device;
 use crate::id::{HostId, ImageUid, InstanceUid, NetworkId, TenantId};
+use crate::join;
 use crate::meta::{Labels, Meta};
 use crate::placement;
 use crate::quota::{self, Charges};
@@ -34,6 +35,8 @@ pub struct Instance {
     pub intent: Intent,
     /// Where it is, and on which exact piece.
     pub placement: Option<placement::Placement>,
+    /// How far it is with becoming a node; `None`: it joins no cluster.
+    pub node: Option<join::machine::Node>,
     pub status: Status,
 }
 
@@ -66,6 +69,9 @@ pub struct Spec {
     pub host_selector: Labels,
     pub policy: placement::Policy,
     pub devices: Vec<device::Request>,
+    /// The node of a Kubernetes cluster that it becomes; `None`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<join::node::Wish>,
 }
 
 impl Spec {

@@ -42,6 +42,21 @@ pub fn provider_id(tenant: &TenantId, uid: InstanceUid) -> String {
     format!("croft://{tenant}/{uid}")
 }
 
+/// What a user asks of the node that a guest becomes; fixed at creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// By resource name, as the user said it.
+    pub cluster: String,
+    /// Filled in by the claim, which looks the cluster up in its own transaction; empty until then.
+    pub cluster_uid: String,
+    pub recipe: String,
+    pub labels: Labels,
+    pub taints: Vec<Taint>,
+}
+
+/// The recipe of those who name none.
+pub const DEFAULT_RECIPE: &str = "kubelet";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taint {
     pub key: String,

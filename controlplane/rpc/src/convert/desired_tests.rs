@@ -36,6 +36,7 @@ fn instance(networks: &[&str]) -> Instance {
             host_selector: Labels::new(),
             policy: Policy::Spread,
             devices: Vec::new(),
+            node: None,
         },
         intent: Intent {
             power: Power::Running,
@@ -50,6 +51,7 @@ fn instance(networks: &[&str]) -> Instance {
             seed_digest: "sha256:abc".into(),
         },
         placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
+        node: None,
         status: Status {
             state: State::Pending,
             state_time: Timestamp(1),

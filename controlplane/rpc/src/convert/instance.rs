@@ -65,6 +65,7 @@ fn spec_out(instance: &Instance) -> v1::InstanceSpec {
         }
         .into(),
         runtime: wire::Runtime::Kvm.into(),
+        node: None,
         devices: spec.devices.iter().map(request::out).collect(),
     }
 }
@@ -84,6 +85,7 @@ fn status_out(instance: &Instance) -> v1::InstanceStatus {
         state_time: Some(time::out(status.state_time)),
         start_time: seen.and_then(|seen| seen.start_time).map(time::out),
         restart_count: seen.map_or(0, |seen| i32::try_from(seen.restart_count).unwrap_or(i32::MAX)),
+        node: None,
         devices: instance
             .placement
             .iter()
@@ -143,6 +145,7 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         cloud_init: cloud_init_into(wire.cloud_init.unwrap_or_default()),
         host_selector: wire.host_selector,
         policy,
+        node: None,
         devices,
     };
     (spec, paths)

@@ -45,6 +45,7 @@ fn kept(new: NewInstance) -> Instance {
             seed_digest: String::new(),
         },
         placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
+        node: None,
         status: Status {
             state: State::Pending,
             state_time: Timestamp(2),

@@ -31,6 +31,7 @@ pub(crate) struct Row {
     spec: String,
     intent: String,
     placement: Option<String>,
+    node: Option<String>,
     state: String,
     state_time: i64,
     reason: String,
@@ -44,7 +45,7 @@ macro_rules! select_instances {
     ($tail:literal) => {
         concat!(
             "SELECT uid, tenant, id, generation, labels, annotations, create_time, update_time, delete_time, spec,
-                    intent, placement, state, state_time, reason, message, observed, observed_time
+                    intent, placement, node, state, state_time, reason, message, observed, observed_time
              FROM instances ",
             $tail
         )
@@ -64,6 +65,7 @@ impl TryFrom<Row> for Instance {
             spec: from_json(&row.spec, "instances.spec")?,
             intent: from_json(&row.intent, "instances.intent")?,
             placement: row.placement.map(|text| from_json(&text, "instances.placement")).transpose()?,
+            node: row.node.map(|text| from_json(&text, "instances.node")).transpose()?,
             status: Status {
                 state: state(&row.state)?,
                 state_time: Timestamp(row.state_time),

@@ -373,6 +373,7 @@ pub fn small(tenant: &str, id: &str) -> NewInstance {
             host_selector: Labels::new(),
             policy: placement::Policy::default(),
             devices: Vec::new(),
+            node: None,
         },
         device_paths: Default::default(),
         power: Power::Running,

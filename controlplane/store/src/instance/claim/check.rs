@@ -229,6 +229,7 @@ impl Batch {
                 seed_digest,
             },
             placement: Some(placement.clone()),
+            node: None,
             status: Status {
                 state: State::Pending,
                 state_time: self.now,
