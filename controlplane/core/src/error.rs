@@ -65,6 +65,7 @@ reasons! {
     TunnelFailed = "TUNNEL_FAILED",
     LastAdminToken = "LAST_ADMIN_TOKEN",
     TooManyStreams = "TOO_MANY_STREAMS",
+    NodeNotJoined = "NODE_NOT_JOINED",
 }
 
 impl std::fmt::Display for Reason {

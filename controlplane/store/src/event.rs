@@ -37,6 +37,16 @@ pub mod reason {
     pub const DEVICE_CHANGED: &str = "DeviceStateChanged";
     pub const DEVICE_ATTACHED: &str = "DeviceAttached";
     pub const DEVICE_DETACHED: &str = "DeviceDetached";
+    pub const NODE_JOINING: &str = "NodeJoining";
+    pub const NODE_JOINED: &str = "NodeJoined";
+    pub const NODE_READY: &str = "NodeReady";
+    pub const NODE_MISSED: &str = "NodeMissed";
+    pub const NODE_LEAVING: &str = "NodeLeaving";
+    pub const NODE_LEFT: &str = "NodeLeft";
+    pub const NODE_LEFT_BEHIND: &str = "NodeLeftBehind";
+    pub const NODE_NAME_TAKEN: &str = "NodeNameTaken";
+    pub const NODE_DRAIN_BLOCKED: &str = "NodeDrainBlocked";
+    pub const NODE_CERTIFICATE_DENIED: &str = "NodeCertificateDenied";
 
     pub const ALL: &[&str] = &[
         INSTANCE_CREATED,
@@ -65,6 +75,16 @@ pub mod reason {
         DEVICE_CHANGED,
         DEVICE_ATTACHED,
         DEVICE_DETACHED,
+        NODE_JOINING,
+        NODE_JOINED,
+        NODE_READY,
+        NODE_MISSED,
+        NODE_LEAVING,
+        NODE_LEFT,
+        NODE_LEFT_BEHIND,
+        NODE_NAME_TAKEN,
+        NODE_DRAIN_BLOCKED,
+        NODE_CERTIFICATE_DENIED,
     ];
 }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exit, ExitKind, Instance, Observed, Phase, Power, Restart};
 use crate::error::Reason;
+use crate::join::machine::{Held, Phase as NodePhase, has_left, held, told};
 use crate::operation::{Failure, Operation, Verb};
 use crate::{Timestamp, host};
 
@@ -190,6 +191,7 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
         let status = &instance.status;
         let looked = status.state == State::Placing;
         return match (instance.meta.delete_time, instance.intent.power) {
+            (Some(_), _) if !has_left(instance) => for_its_node(instance, State::Deleting),
             (Some(_), _) => Verdict::Gone,
             // The placer has said what it found.
             (None, Power::Running) if looked => named(State::Placing, &status.reason, &status.message),
@@ -203,8 +205,10 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
     let silent = !matches!(host, Some(host::State::Ready | host::State::Enrolled));
     if instance.meta.delete_time.is_some() {
         return match observed {
+            _ if held(instance) != Held::Not => for_its_node(instance, State::Deleting),
             // Only the host's own word, given after it was told, counts: `store` clears `observed` at delete.
-            Some(seen) if seen.phase == Phase::Absent => Verdict::Gone,
+            Some(seen) if seen.phase == Phase::Absent && has_left(instance) => Verdict::Gone,
+            Some(seen) if seen.phase == Phase::Absent => for_its_node(instance, State::Deleting),
             _ if silent => named(
                 State::Deleting,
                 Reason::HostUnreachable.as_str(),
@@ -222,8 +226,30 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
     }
     match observed {
         None => named(State::Pending, "", &format!("waits for hosts/{host_id}")),
-        Some(seen) => on_host(instance, seen),
+        Some(seen) => on_hold(instance, seen).unwrap_or_else(|| on_host(instance, seen)),
     }
+}
+
+/// What a host says that was not told yet what the user wants.
+fn on_hold(instance: &Instance, seen: &Observed) -> Option<Verdict> {
+    match (held(instance), seen.phase) {
+        (Held::Not, _) | (_, Phase::Failed | Phase::Preparing) => None,
+        (Held::Off, Phase::Absent | Phase::Off) => Some(for_its_node(instance, State::Pending)),
+        // It ran before: it begins anew.
+        (Held::Off, _) | (Held::On, _) => Some(for_its_node(instance, State::Stopping)),
+    }
+}
+
+/// It goes on when its node does.
+fn for_its_node(instance: &Instance, state: State) -> Verdict {
+    let Some(node) = &instance.node else { return named(state, "", "") };
+    let cluster = instance.spec.node.as_ref().map_or("its cluster", |wish| wish.cluster.as_str());
+    let waits = match state {
+        State::Pending => format!("waits for a token of {cluster}"),
+        _ => format!("waits until its node {} has left {cluster}", node.name),
+    };
+    let message = if node.message.is_empty() { waits } else { format!("{waits}: {}", node.message) };
+    named(state, &node.reason, &message)
 }
 
 /// What a host that is heard from says.
@@ -291,7 +317,12 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
             let nobody = instance.host().is_none();
             // A guest that was up and powered itself off has been started: that is what was asked for.
             let ran = seen.is_some_and(|seen| seen.exit.is_some()) && state.state == State::Stopped;
-            (caught_up || nobody) && (state.state == wanted || caught_up && ran)
+            let reached = (caught_up || nobody) && (state.state == wanted || caught_up && ran);
+            match joins(instance) {
+                Joins::Never(failure) => return Some(Some(failure)),
+                Joins::NotYet if state.state == State::Running => false,
+                Joins::NotYet | Joins::Done => reached,
+            }
         }
         Verb::Reboot => seen.is_some_and(|seen| seen.reboot_generation >= operation.counter),
         Verb::Reset => seen.is_some_and(|seen| seen.reset_generation >= operation.counter),
@@ -321,6 +352,38 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
         };
         Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message })
     })
+}
+
+enum Joins {
+    /// Also of what is to be no node, or is to be off.
+    Done,
+    NotYet,
+    Never(Failure),
+}
+
+/// A start is done when its node is Ready, where it is to be one.
+fn joins(instance: &Instance) -> Joins {
+    let Some(node) = instance.node.as_ref().filter(|_| instance.intent.power == Power::Running) else {
+        return Joins::Done;
+    };
+    let given_up = [told::NODE_NEVER_READY, told::NODE_NAME_TAKEN].contains(&node.reason.as_str());
+    match node.phase {
+        NodePhase::Joined if node.ready => Joins::Done,
+        _ if given_up || node.phase == NodePhase::Missed => Joins::Never(Failure {
+            reason: Reason::NodeNotJoined.as_str().to_owned(),
+            message: format!("{}: {}", told::condition(node).reason, node.message),
+        }),
+        _ => Joins::NotYet,
+    }
+}
+
+/// What an open operation waits for besides its state.
+#[must_use]
+pub fn waits_for_node(instance: &Instance) -> Option<String> {
+    let node = instance.node.as_ref()?;
+    let condition = told::condition(node);
+    let message = if node.message.is_empty() { String::new() } else { format!(": {}", node.message) };
+    matches!(joins(instance), Joins::NotYet).then(|| format!("its node is not ready yet: {}{message}", condition.reason))
 }
 
 fn requested(instance: &Instance, device: &str) -> bool {

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  WAITING ── token and seed ──► BOOTING ── Node is there, token deleted, seed replaced ──► JOINED
-//!     ▲                             │ not in time: token deleted       ▲ it came after all     │ stop, delete, drain
-//!     │                             └───────────────────► MISSED ──────┘                      ▼
+//!     ▲ ▲                           │ not in time: token deleted       ▲ it came after all     │ stop, delete, drain
+//!     │ └── its host was fenced ──  └───────────────────► MISSED ──────┘                      ▼
 //!     └─ start ── LEFT ◄─────────────────────────────────── LEAVING: cordon, evict, Node and token deleted
 //! ```
 //! | phase | the host may | undo |
@@ -14,21 +14,31 @@
 //! | MISSED | run it, for whoever wants to look inside | leave, and start again |
 //! | LEAVING | run it | start again |
 //! | LEFT | stop and remove it | start |
+//!
+//! [`next`] decides; [`held`] is what the host is told meanwhile; [`told`] is what people read of it.
+
+mod next;
+pub mod told;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::instance::{Instance, Phase as GuestPhase, Power};
+use crate::instance::{Instance, Phase as GuestPhase, Power, State};
 
 /// How long a token lives; made good again while the boot goes on.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
 const TOKEN_RENEW: Duration = Duration::from_secs(300);
-/// From the start of the guest to a Node that is Ready.
+/// From the start of the guest to a Node that is there, and from there to one that is Ready.
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(1200);
-/// How long pods may take to leave; then the node goes with what is still on it.
+/// From the permission to start to the start: an image may have to come from far away.
+pub const START_DEADLINE: Duration = Duration::from_secs(3600);
+/// How long pods may take to leave; then the node goes with what is still on it. As long a stop waits for a cluster that does not
+/// answer.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
+/// How long the pods of a machine that was fenced may take to be let go of.
+const LOST_DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -47,8 +57,88 @@ pub struct Node {
     pub name: String,
     pub phase: Phase,
     pub phase_time: Timestamp,
-    /// Until when the token is good; `None`: there is none to our knowledge, and none in the seed.
-    pub token_expire_time: Option<Timestamp>,
+    /// In the seed, and perhaps in the cluster; `None`: in neither.
+    pub token: Option<Token>,
+    /// How far its kubelet came since it may boot.
+    pub step: Step,
+    /// The machine that joined is off for certain, because its host was fenced: what comes next is another one.
+    pub lost: bool,
+    /// The host may stop and remove it although its Node is still there.
+    pub released: bool,
+    pub ready: bool,
+    /// Since when it is ready, or is not.
+    pub ready_time: Timestamp,
+    /// What stands in the way, in one word and in one sentence; empty: nothing.
+    pub reason: String,
+    pub message: String,
+}
+
+impl Node {
+    /// As it begins: `phase` is `Left` for what is not to run yet.
+    #[must_use]
+    pub fn new(name: String, phase: Phase, now: Timestamp) -> Self {
+        Self {
+            name,
+            phase,
+            phase_time: now,
+            token: None,
+            step: Step::Nothing,
+            lost: false,
+            released: false,
+            ready: false,
+            ready_time: now,
+            reason: String::new(),
+            message: String::new(),
+        }
+    }
+
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
+        if self.phase == phase {
+            return;
+        }
+        (self.phase, self.phase_time) = (phase, now);
+        match phase {
+            Phase::Booting => (self.step, self.lost, self.released) = (Step::Nothing, false, false),
+            Phase::Waiting | Phase::Joined => self.released = false,
+            Phase::Missed | Phase::Leaving | Phase::Left => {}
+        }
+        if phase != Phase::Joined {
+            self.is_ready(false, now);
+        }
+    }
+
+    pub fn is_ready(&mut self, ready: bool, now: Timestamp) {
+        if self.ready != ready {
+            (self.ready, self.ready_time) = (ready, now);
+        }
+    }
+
+    /// Its host was fenced: whatever joined is off, and what is started elsewhere begins anew.
+    pub fn lose(&mut self, now: Timestamp) {
+        if matches!(self.phase, Phase::Booting | Phase::Missed | Phase::Joined) {
+            self.enter(Phase::Waiting, now);
+        }
+        if self.phase != Phase::Left {
+            self.lost = true;
+        }
+    }
+}
+
+/// A bootstrap token, by what is not secret of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    pub id: String,
+    pub expire_time: Timestamp,
+}
+
+/// What was seen of a kubelet on its way to a Node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    Nothing,
+    /// Its request for a certificate was denied, and why.
+    Denied(String),
+    /// It may have its certificate.
+    Granted,
 }
 
 /// What the cluster says; asked for anew each time, so never older than the look itself.
@@ -80,6 +170,10 @@ pub struct Guest {
     pub wanted: bool,
     /// It is off: by its host's own word, or because it was fenced. Never because nobody is heard.
     pub off: bool,
+    /// It is off, and nobody is about to start it.
+    pub rests: bool,
+    /// Its delete does not wait for pods.
+    pub forced: bool,
     pub start_time: Option<Timestamp>,
 }
 
@@ -88,9 +182,14 @@ impl Guest {
     pub fn of(instance: &Instance) -> Self {
         let observed = instance.status.observed.as_ref();
         let says_off = observed.is_some_and(|seen| matches!(seen.phase, GuestPhase::Off | GuestPhase::Absent));
+        let lost = instance.node.as_ref().is_some_and(|node| node.lost);
+        let off = instance.host().is_none() || says_off || lost;
+        let deleted = instance.meta.delete_time.is_some();
         Self {
-            wanted: instance.meta.delete_time.is_none() && instance.intent.power == Power::Running,
-            off: instance.host().is_none() || says_off,
+            wanted: !deleted && instance.intent.power == Power::Running,
+            off,
+            rests: off && instance.status.state != State::Starting,
+            forced: deleted && instance.intent.delete_force,
             start_time: observed.and_then(|seen| seen.start_time),
         }
     }
@@ -116,7 +215,7 @@ pub enum Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     AsWanted,
-    /// Not Ready in time.
+    /// No Node in time.
     TooLate,
     /// A Node of that name is there, and says that it is somebody else's.
     NameTaken(String),
@@ -144,125 +243,39 @@ pub fn gates(phase: Phase) -> Gates {
     }
 }
 
-/// What to do now; nothing: wait.
+/// What an instance's host is told of its power, while its node says otherwise than its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// As the user wants it.
+    Not,
+    /// Not to start it yet.
+    Off,
+    /// Not to stop it yet.
+    On,
+}
+
+/// A stop that is held back is not there for the host, and neither is a delete or a start.
 #[must_use]
-pub fn next(node: &Node, guest: Guest, provider_id: &str, seen: &Seen, now: Timestamp) -> Vec<Act> {
-    let foreign = seen.node.as_ref().filter(|there| there.provider_id != provider_id);
-    if let (Some(there), true, Phase::Waiting | Phase::Booting) = (foreign, guest.wanted, node.phase) {
-        return vec![Act::Enter(Phase::Waiting, Why::NameTaken(there.provider_id.clone()))];
-    }
-    // What is somebody else's is nothing to us.
-    let seen = &Seen { node: seen.node.clone().filter(|_| foreign.is_none()), ..seen.clone() };
-    match (node.phase, guest.wanted) {
-        (Phase::Waiting, true) => waiting(node, seen, now),
-        (Phase::Booting, true) => booting(node, guest, seen, now),
-        (Phase::Missed, true) => missed(node, seen),
-        (Phase::Joined, true) => joined(node, guest, seen),
-        (Phase::Leaving, true) => back(seen),
-        (Phase::Left, true) => vec![Act::Enter(Phase::Waiting, Why::AsWanted)],
-        (Phase::Left, false) => left(node, seen),
-        (Phase::Leaving, false) => leaving(node, guest, seen, now),
-        // Nobody is on it: there is nothing to drain.
-        (Phase::Waiting | Phase::Booting | Phase::Missed, false) if seen.node.is_none() => left_behind(node, seen),
-        (Phase::Waiting | Phase::Booting | Phase::Missed | Phase::Joined, false) => {
-            vec![Act::Enter(Phase::Leaving, Why::AsWanted)]
-        }
+pub fn held(instance: &Instance) -> Held {
+    let Some(node) = &instance.node else { return Held::Not };
+    let wanted = Guest::of(instance).wanted;
+    let gates = gates(node.phase);
+    match (wanted, node.phase) {
+        (true, _) if gates.start && !node.lost => Held::Not,
+        (true, _) => Held::Off,
+        (false, _) if gates.stop || node.released => Held::Not,
+        (false, Phase::Waiting) => Held::Off,
+        (false, _) => Held::On,
     }
 }
 
-fn waiting(node: &Node, seen: &Seen, now: Timestamp) -> Vec<Act> {
-    if good(node, seen, now) {
-        return vec![Act::Enter(Phase::Booting, Why::AsWanted)];
-    }
-    vec![Act::Token(now.plus(TOKEN_LIFE))]
+/// Nothing of it is in the cluster any more, or it never was a node.
+#[must_use]
+pub fn has_left(instance: &Instance) -> bool {
+    instance.node.as_ref().is_none_or(|node| node.phase == Phase::Left && node.token.is_none())
 }
 
-fn booting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
-    if seen.node.is_some() {
-        return forget_then(node, seen, Act::Enter(Phase::Joined, Why::AsWanted));
-    }
-    if late(node, guest, now) {
-        return forget_then(node, seen, Act::Enter(Phase::Missed, Why::TooLate));
-    }
-    if good(node, seen, now) { Vec::new() } else { vec![Act::Token(now.plus(TOKEN_LIFE))] }
-}
-
-fn missed(node: &Node, seen: &Seen) -> Vec<Act> {
-    match seen.node {
-        Some(_) => forget_then(node, seen, Act::Enter(Phase::Joined, Why::AsWanted)),
-        None if has_token(node, seen) => vec![Act::Forget],
-        None => Vec::new(),
-    }
-}
-
-fn joined(node: &Node, guest: Guest, seen: &Seen) -> Vec<Act> {
-    let mut acts = Vec::new();
-    if has_token(node, seen) {
-        acts.push(Act::Forget);
-    }
-    let Some(there) = &seen.node else { return acts };
-    if !there.dressed {
-        acts.push(Act::Dress);
-    }
-    if guest.off != there.out_of_service {
-        acts.push(Act::OutOfService(guest.off));
-    }
-    acts
-}
-
-/// It is wanted again before it left.
-fn back(seen: &Seen) -> Vec<Act> {
-    match &seen.node {
-        Some(there) if there.cordoned => vec![Act::Uncordon],
-        Some(_) => vec![Act::Enter(Phase::Joined, Why::AsWanted)],
-        None => vec![Act::Enter(Phase::Waiting, Why::AsWanted)],
-    }
-}
-
-fn leaving(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
-    let Some(there) = &seen.node else { return left_behind(node, seen) };
-    if !there.cordoned {
-        return vec![Act::Cordon];
-    }
-    let late = now.since(node.phase_time) > DRAIN_DEADLINE;
-    if seen.pods == 0 || late || guest.off {
-        return vec![Act::DeleteNode];
-    }
-    vec![Act::Evict]
-}
-
-fn left(node: &Node, seen: &Seen) -> Vec<Act> {
-    // A kubelet that still runs makes its Node again until its machine is off.
-    let mut acts = Vec::new();
-    if seen.node.is_some() {
-        acts.push(Act::DeleteNode);
-    }
-    if has_token(node, seen) {
-        acts.push(Act::Forget);
-    }
-    acts
-}
-
-fn left_behind(node: &Node, seen: &Seen) -> Vec<Act> {
-    forget_then(node, seen, Act::Enter(Phase::Left, Why::AsWanted))
-}
-
-fn forget_then(node: &Node, seen: &Seen, then: Act) -> Vec<Act> {
-    if has_token(node, seen) { vec![Act::Forget] } else { vec![then] }
-}
-
-fn has_token(node: &Node, seen: &Seen) -> bool {
-    seen.token || node.token_expire_time.is_some()
-}
-
-fn good(node: &Node, seen: &Seen, now: Timestamp) -> bool {
-    seen.token && node.token_expire_time.is_some_and(|end| end.since(now) > TOKEN_RENEW)
-}
-
-fn late(node: &Node, guest: Guest, now: Timestamp) -> bool {
-    let since = guest.start_time.map_or(node.phase_time, |start| start.max(node.phase_time));
-    now.since(since) > JOIN_DEADLINE
-}
+pub use next::next;
 
 #[cfg(test)]
 mod tests;

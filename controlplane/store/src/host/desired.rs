@@ -6,7 +6,8 @@ use std::time::Duration;
 use croft_core::device::Layout;
 use croft_core::id::{DeviceId, HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use croft_core::image::Image;
-use croft_core::instance::Instance;
+use croft_core::instance::{Instance, Intent, Power};
+use croft_core::join::machine::{Held, held};
 use croft_core::network::{self, Network};
 use croft_core::tenant::Tenant;
 use croft_core::{Error, Result};
@@ -81,6 +82,11 @@ pub(crate) fn networks_of(instance: &Instance) -> impl Iterator<Item = &NetworkI
     instance.spec.interfaces.iter().map(|interface| &interface.network).filter(|id| id.as_str() != network::DEFAULT)
 }
 
+/// Its host is told to remove it.
+pub(crate) fn is_buried(instance: &Instance) -> bool {
+    instance.meta.delete_time.is_some() && held(instance) == Held::Not
+}
+
 fn of_deleted(instance: &Instance) -> Tombstone {
     Tombstone {
         uid: instance.uid,
@@ -90,13 +96,30 @@ fn of_deleted(instance: &Instance) -> Tombstone {
     }
 }
 
+/// As its host is told of it. What a node keeps from its user's wish is not there yet for the host, the counter of it neither.
+fn as_held(instance: Instance) -> Instance {
+    let power = match held(&instance) {
+        Held::Not => return instance,
+        Held::Off => Power::Stopped,
+        Held::On => Power::Running,
+    };
+    let power_generation = match (instance.meta.delete_time, instance.intent.power) {
+        // The last start or stop stands: it is the delete that waits.
+        (Some(_), wanted) if wanted == power => instance.intent.power_generation,
+        _ => instance.intent.power_generation - 1,
+    };
+    let intent = Intent { power, power_generation, ..instance.intent };
+    Instance { intent, ..instance }
+}
+
 impl Store {
     pub async fn host_desired(&self, id: &HostId) -> Result<Desired> {
         let mut tx = self.snapshot().await?;
         let host = super::require(&mut tx, id).await?;
         let revision = change::revision(&mut tx).await?;
         let (leaving, staying): (Vec<Instance>, Vec<Instance>) =
-            instance::on_host(&mut tx, id).await?.into_iter().partition(|one| one.meta.delete_time.is_some());
+            instance::on_host(&mut tx, id).await?.into_iter().partition(is_buried);
+        let staying: Vec<Instance> = staying.into_iter().map(as_held).collect();
         let referred = Referred::read(&mut tx, &staying).await?;
         let fenced: Vec<(String,)> =
             sql("SELECT instance_uid FROM fenced WHERE host = $1 ORDER BY instance_uid").bind(id).all(&mut tx).await?;

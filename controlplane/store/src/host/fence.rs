@@ -77,6 +77,9 @@ async fn bury(tx: &mut Tx, host: &HostId, instances: &[Instance]) -> Result<()> 
 /// reads of an instance that runs nowhere.
 async fn let_go(tx: &mut Tx, host: &Host, mut instance: Instance) -> Result<()> {
     instance.placement = None;
+    if let Some(node) = &mut instance.node {
+        node.lose(tx.now);
+    }
     if !instance.intent.detaching.is_empty() {
         // Off is out of the guest.
         instance.spec.devices.retain(|request| !instance.intent.detaching.contains_key(&request.id));

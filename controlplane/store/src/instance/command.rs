@@ -12,6 +12,7 @@ use super::Settled;
 use super::update::deleting;
 use crate::call::{About, Done};
 use crate::change;
+use crate::host::desired::is_buried;
 use crate::open::Store;
 use crate::operation;
 use crate::sql::sql;
@@ -68,9 +69,6 @@ impl Command {
             Self::Delete { force } => {
                 instance.meta.delete_time = Some(now);
                 instance.intent.delete_force = *force;
-                // What was seen before says nothing about what is left after.
-                instance.status.observed = None;
-                instance.status.observed_time = None;
                 0
             }
         };
@@ -89,8 +87,14 @@ fn check_running(instance: &Instance) -> Result<()> {
     Err(Error::precondition(Reason::InstanceNotRunning, name, message))
 }
 
+/// From here on its host is told to remove it. What was seen before says nothing about what is left after.
+pub(super) fn bury(instance: &mut Instance) {
+    instance.status.observed = None;
+    instance.status.observed_time = None;
+}
+
 /// The first snapshot that can show what this transaction writes.
-async fn note_delete(tx: &mut Tx, instance: &Instance) -> Result<()> {
+pub(super) async fn note_delete(tx: &mut Tx, instance: &Instance) -> Result<()> {
     let before = change::revision(&mut tx.conn).await?;
     sql("UPDATE instances
          SET delete_revision = $2
@@ -142,8 +146,12 @@ async fn carry_out(
         failure: None,
         end_time: None,
     };
+    let buried = is_buried(&instance);
+    if buried {
+        bury(&mut instance);
+    }
     super::write(&mut tx.conn, &instance, Settled::No).await?;
-    if instance.meta.delete_time.is_some() {
+    if buried {
         note_delete(tx, &instance).await?;
     }
     operation::write(&mut tx.conn, std::slice::from_ref(&operation)).await?;

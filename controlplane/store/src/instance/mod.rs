@@ -6,6 +6,7 @@ pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod gone;
 pub(crate) mod list;
+pub(crate) mod node;
 pub(crate) mod observe;
 pub(crate) mod place;
 pub(crate) mod settle;
@@ -124,7 +125,7 @@ pub(crate) async fn write(conn: &mut AnyConnection, instance: &Instance, settled
     sql("UPDATE instances
          SET generation = $2, labels = $3, annotations = $4, update_time = $5, delete_time = $6, intent = $7,
              host = $8, placement = $9, state = $10, state_time = $11, reason = $12, message = $13, observed = $14,
-             observed_time = $15, settled = $16
+             observed_time = $15, settled = $16, node = $17
          WHERE uid = $1")
     .bind(*uid)
     .bind(meta.generation)
@@ -142,6 +143,7 @@ pub(crate) async fn write(conn: &mut AnyConnection, instance: &Instance, settled
     .bind(status.observed.as_ref().map(to_json).transpose()?)
     .bind(status.observed_time)
     .bind(settled == Settled::Yes)
+    .bind(instance.node.as_ref().map(to_json).transpose()?)
     .run(conn)
     .await?;
     Ok(())

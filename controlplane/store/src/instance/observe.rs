@@ -13,6 +13,7 @@ use sqlx::AnyConnection;
 use super::attach::{self, Released};
 use super::settle::settle;
 use super::{Row, Settled, select_instances};
+use crate::host::desired::is_buried;
 use crate::host::lease;
 use crate::open::Store;
 use crate::sql::sql;
@@ -143,7 +144,7 @@ async fn placed_here(conn: &mut AnyConnection, report: &Report) -> Result<Vec<In
 /// What the report says of this instance; `None`: nothing that counts.
 fn truth(instance: &Instance, report: &Report, delete_told: bool) -> Option<Observed> {
     let known = instance.status.observed.as_ref();
-    let deleting = instance.meta.delete_time.is_some();
+    let deleting = is_buried(instance);
     let Some(seen) = report.seen.get(&instance.uid) else {
         return match known {
             _ if !report.complete => None,

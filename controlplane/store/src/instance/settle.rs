@@ -57,7 +57,7 @@ pub(crate) async fn settle(tx: &mut Tx, uids: Vec<InstanceUid>) -> Result<Vec<Se
             let settlement = machine::settle(&instance, host, &open);
             let spent = tx.now.since(instance.status.state_time);
             let (uid, before) = (instance.uid, instance.status.state);
-            finish(tx, &settlement, &open).await?;
+            finish(tx, &instance, &settlement, &open).await?;
             let after = match settlement.verdict {
                 Verdict::Gone => {
                     ended.push(instance);
@@ -92,13 +92,16 @@ async fn host_states(conn: &mut AnyConnection, instances: &[Instance]) -> Result
 }
 
 /// Ends what is done; lets the rest say what it waits for.
-async fn finish(tx: &mut Tx, settlement: &Settlement, open: &[Operation]) -> Result<()> {
+async fn finish(tx: &mut Tx, instance: &Instance, settlement: &Settlement, open: &[Operation]) -> Result<()> {
     for (operation, failure) in &settlement.finished {
         operation::finish(&mut tx.conn, operation.uid, failure.as_ref(), tx.now).await?;
         tx.announce();
     }
     let Verdict::Is(named) = &settlement.verdict else { return Ok(()) };
-    let progress = operation::waiting(named.state, &named.message);
+    let progress = match machine::waits_for_node(instance).filter(|_| named.state == State::Running) {
+        Some(node) => operation::waiting(named.state, &node),
+        None => operation::waiting(named.state, &named.message),
+    };
     let waits = |operation: &&Operation| settlement.finished.iter().all(|(done, _)| done.uid != operation.uid);
     for operation in open.iter().filter(waits).filter(|operation| operation.progress != progress) {
         operation::progress(&mut tx.conn, operation.uid, &progress).await?;

@@ -20,14 +20,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let node = Node { name: "n".into(), phase: Phase::Waiting, phase_time: START, token_expire_time: None };
-        let guest = Guest { wanted: true, off: true, start_time: None };
+        let node = Node::new("n".into(), Phase::Waiting, START);
+        let guest = Guest { wanted: true, off: true, rests: true, forced: false, start_time: None };
         let (seen, now) = (Seen::default(), START);
         Self { node, seen, guest, seed_has_token: false, certificate: false, now }
     }
 
     fn look(&self) -> Vec<Act> {
-        next(&self.node, self.guest, OURS, &self.seen, self.now)
+        // As `Guest::of` puts it.
+        let guest = Guest { off: self.guest.off || self.node.lost, rests: self.guest.off, ..self.guest };
+        next(&self.node, guest, OURS, &self.seen, self.now)
     }
 
     fn carry_out(&mut self, act: &Act) {
@@ -35,11 +37,11 @@ impl World {
         match act {
             Act::Token(until) => {
                 (self.seen.token, self.seed_has_token) = (true, true);
-                self.node.token_expire_time = Some(*until);
+                self.node.token = Some(Token { id: "abcdef".into(), expire_time: *until });
             }
             Act::Forget => {
                 (self.seen.token, self.seed_has_token) = (false, false);
-                self.node.token_expire_time = None;
+                self.node.token = None;
             }
             Act::Dress => there.unwrap().dressed = true,
             Act::Cordon => there.unwrap().cordoned = true,
@@ -49,14 +51,11 @@ impl World {
             Act::DeleteNode => {
                 let late = self.now.since(self.node.phase_time) > DRAIN_DEADLINE;
                 let leaving = self.node.phase == Phase::Leaving;
-                assert!(!leaving || self.seen.pods == 0 || late || self.guest.off, "pods were thrown out: {self:?}");
+                let off = self.guest.off || self.node.lost;
+                assert!(!leaving || self.seen.pods == 0 || late || off, "pods were thrown out: {self:?}");
                 (self.seen.node, self.seen.pods) = (None, 0);
             }
-            Act::Enter(phase, _) => {
-                if *phase != self.node.phase {
-                    (self.node.phase, self.node.phase_time) = (*phase, self.now);
-                }
-            }
+            Act::Enter(phase, _) => self.node.enter(*phase, self.now),
         }
     }
 
@@ -110,6 +109,7 @@ enum Happens {
     Pods(usize),
     Blocked,
     Hour,
+    Fenced,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -123,6 +123,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (1..4usize).prop_map(Happens::Pods),
         1 => Just(Happens::Blocked),
         1 => Just(Happens::Hour),
+        1 => Just(Happens::Fenced),
     ]
 }
 
@@ -138,6 +139,11 @@ fn happen(world: &mut World, what: Happens) {
         Happens::Blocked => world.seen.blocked_by = vec!["db".into()],
         Happens::Hour => world.now = world.now.plus(Duration::from_secs(3600)),
         Happens::Pods(_) => {}
+        // Whatever takes its place has an empty disk.
+        Happens::Fenced => {
+            (world.guest.off, world.certificate) = (true, false);
+            world.node.lose(world.now);
+        }
     }
 }
 
@@ -223,4 +229,45 @@ fn a_drain_that_a_budget_blocks_ends_at_the_deadline() {
     assert_eq!(world.look(), [Act::Evict]);
     world.now = world.now.plus(DRAIN_DEADLINE);
     assert_eq!(world.look(), [Act::DeleteNode]);
+}
+
+#[test]
+fn what_a_fenced_host_ran_is_let_go_of_before_another_machine_takes_its_place() {
+    let mut world = World::new();
+    world.settle();
+    world.seen.pods = 1;
+    happen(&mut world, Happens::Fenced);
+    assert!(!gates(world.node.phase).start, "the new machine would find no token");
+    assert_eq!(world.look(), [Act::OutOfService(true)]);
+    world.pass();
+    assert_eq!(world.look(), [], "its pods move");
+    world.seen.pods = 0;
+    assert_eq!(world.look(), [Act::DeleteNode]);
+    world.settle();
+    assert_eq!((world.node.phase, world.node.lost), (Phase::Joined, false));
+    assert!(!world.seen.node.unwrap().out_of_service);
+}
+
+#[test]
+fn a_forced_delete_waits_for_no_pod() {
+    let mut world = World::new();
+    world.settle();
+    (world.seen.pods, world.seen.blocked_by) = (1, vec!["db".into()]);
+    (world.guest.wanted, world.guest.forced) = (false, true);
+    for _ in 0..2 {
+        world.pass();
+    }
+    assert_eq!(world.look(), [Act::DeleteNode]);
+}
+
+#[test]
+fn a_boot_that_waits_for_its_image_keeps_its_token_for_an_hour() {
+    let mut world = World::new();
+    world.pass();
+    world.pass();
+    assert_eq!(world.node.phase, Phase::Booting);
+    world.now = world.now.plus(JOIN_DEADLINE * 2);
+    assert!(matches!(world.look()[..], [Act::Token(_)]), "it has not even started");
+    world.guest.start_time = Some(START);
+    assert_eq!(world.look(), [Act::Forget]);
 }

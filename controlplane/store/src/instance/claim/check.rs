@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use croft_core::cluster::Cluster;
 use croft_core::id::{HostId, InstanceUid, OperationUid, TenantId};
 use croft_core::image::Image;
 use croft_core::instance::machine::{self, Verdict as Machine};
-use croft_core::instance::{Instance, Intent, Spec, State, Status, seed};
+use croft_core::instance::{Instance, Intent, Power, Spec, State, Status, seed};
+use croft_core::join::machine::{Node, Phase as NodePhase};
+use croft_core::join::node;
 use croft_core::meta::Meta;
 use croft_core::operation::{Operation, Verb};
 use croft_core::placement::Placement;
+use croft_core::ports::NewInstance;
 use croft_core::quota::{Charges, Quota, admit, device};
 use croft_core::{Error, Reason, Result, Timestamp, host, network};
 
@@ -120,6 +124,7 @@ impl Batch {
         let image = self.image(&new.spec, lineage)?;
         check_size(&new.spec, image)?;
         self.check_networks(&new.tenant, &new.spec, lineage)?;
+        let cluster = self.cluster(new)?;
         let mut charges = new.spec.charges();
         admit(&self.rows(lineage, &charges), &charges)?;
         let (placement, claim, _) = match &request.placed {
@@ -134,7 +139,7 @@ impl Batch {
         }
         let devices = self.device_charges(&new.tenant, lineage, &new.spec, placement)?;
         charges.extend(devices);
-        let (instance, seed) = self.instance(request, image, placement);
+        let (instance, seed) = self.instance(request, image, cluster, placement);
         let taken = Taken { uid: instance.uid, host: placement.host.clone(), claim: claim.clone() };
         let operation = self.operation(request, &instance);
         Ok(Some(Admission { at, instance, operation, taken, charges, seed }))
@@ -187,6 +192,19 @@ impl Batch {
         Ok(())
     }
 
+    /// The one that it is to join; `None`: none.
+    fn cluster(&self, new: &NewInstance) -> Result<Option<&Cluster>> {
+        let Some(wish) = &new.spec.node else { return Ok(None) };
+        let found = self.known.clusters.get(&(new.tenant.clone(), wish.cluster.clone()));
+        match found.ok_or_else(|| Error::internal("a cluster that was not looked up"))? {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(_) => Err(Error::invalid(
+                "instance.spec.node.cluster",
+                format!("`{}` does not exist; `croft cluster list` shows those that do", wish.cluster),
+            )),
+        }
+    }
+
     /// The limits on the way to the root, with what this batch took already.
     fn rows(&self, lineage: &[TenantId], charges: &Charges) -> Vec<Quota> {
         lineage
@@ -200,11 +218,20 @@ impl Batch {
             .collect()
     }
 
-    fn instance(&self, request: &ClaimRequest, image: &Image, placement: &Placement) -> (Instance, Vec<u8>) {
+    fn instance(
+        &self,
+        request: &ClaimRequest,
+        image: &Image,
+        cluster: Option<&Cluster>,
+        placement: &Placement,
+    ) -> (Instance, Vec<u8>) {
         let new = &request.new;
         let uid = InstanceUid::new(self.now);
         let mut spec = new.spec.clone();
         spec.image_uid = image.uid;
+        if let (Some(wish), Some(cluster)) = (&mut spec.node, cluster) {
+            wish.cluster_uid.clone_from(&cluster.meta.uid);
+        }
         spec.cloud_init.user_data_digest = match new.user_data.as_str() {
             "" => String::new(),
             text => seed::digest(text.as_bytes()),
@@ -229,7 +256,7 @@ impl Batch {
                 seed_digest,
             },
             placement: Some(placement.clone()),
-            node: None,
+            node: cluster.map(|_| Node::new(node::name(&new.id, uid), first_phase(new.power), self.now)),
             status: Status {
                 state: State::Pending,
                 state_time: self.now,
@@ -282,6 +309,14 @@ impl Batch {
         }
         self.admitted.all.push(admission);
         Verdict::Admitted(self.admitted.all.len() - 1)
+    }
+}
+
+/// What is not to run has nothing to join with.
+fn first_phase(power: Power) -> NodePhase {
+    match power {
+        Power::Running => NodePhase::Waiting,
+        Power::Stopped => NodePhase::Left,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use croft_core::cluster::Cluster;
 use croft_core::device::Assignment;
 use croft_core::id::{HostId, NetworkId, TenantId};
 use croft_core::image::Image;
 use croft_core::network::{self, Network};
 use croft_core::placement::view::Claim;
 use croft_core::quota::Quota;
-use croft_core::{Result, name};
+use croft_core::{Error, Result, name};
 use sqlx::AnyConnection;
 
 use super::ClaimRequest;
@@ -17,7 +18,7 @@ use crate::host::claimed;
 use crate::pool::claimed::Pools;
 use crate::quota::of_tenants;
 use crate::sql::sql;
-use crate::{image, network as networks, tenant};
+use crate::{cluster, image, network as networks, tenant};
 
 /// (actor, method, request id)
 pub(super) type Key = (String, String, String);
@@ -37,6 +38,8 @@ pub(super) struct Known {
     pub taken: HashSet<(TenantId, String)>,
     pub images: HashMap<String, Image>,
     pub networks: HashMap<NetworkId, Network>,
+    /// Clusters that somebody's instance is to join, or why it may not.
+    pub clusters: BTreeMap<(TenantId, String), Result<Cluster>>,
     pub versions: BTreeMap<HostId, i64>,
     /// Logical CPUs that somebody has to himself.
     pub dedicated: HashSet<(HostId, i32)>,
@@ -71,6 +74,7 @@ impl Known {
             taken: taken(conn, requests).await?,
             images: images(conn, requests).await?,
             networks: known_networks(conn, requests).await?,
+            clusters: clusters(conn, requests).await?,
             versions: versions(conn, requests).await?,
             dedicated: dedicated(conn, requests).await?,
             holdings: Holdings::read(
@@ -147,6 +151,25 @@ async fn known_networks(conn: &mut AnyConnection, requests: &[ClaimRequest]) -> 
         .collect();
     let found = networks::by_ids(conn, &ids.into_iter().collect::<Vec<_>>()).await?;
     Ok(found.into_iter().map(|network| (network.id.clone(), network)).collect())
+}
+
+async fn clusters(
+    conn: &mut AnyConnection,
+    requests: &[ClaimRequest],
+) -> Result<BTreeMap<(TenantId, String), Result<Cluster>>> {
+    let mut found = BTreeMap::new();
+    for request in requests {
+        let Some(wish) = &request.new.spec.node else { continue };
+        let key = (request.new.tenant.clone(), wish.cluster.clone());
+        if found.contains_key(&key) {
+            continue;
+        }
+        match cluster::joinable(conn, &wish.cluster, &request.new.tenant).await {
+            Err(error @ (Error::Internal { .. } | Error::Unavailable { .. })) => return Err(error),
+            answer => found.insert(key, answer),
+        };
+    }
+    Ok(found)
 }
 
 fn hosts(requests: &[ClaimRequest], wanted: impl Fn(&ClaimRequest) -> bool) -> Vec<HostId> {

@@ -64,6 +64,8 @@ async fn instances(conn: &mut AnyConnection, all: &[Admission]) -> Result<()> {
         spec: String,
         intent: String,
         placement: Option<String>,
+        cluster_uid: Option<&'a str>,
+        node: Option<String>,
     }
     let rows: Vec<Json<'_>> = all
         .iter()
@@ -76,14 +78,16 @@ async fn instances(conn: &mut AnyConnection, all: &[Admission]) -> Result<()> {
                 spec: to_json(&instance.spec)?,
                 intent: to_json(&instance.intent)?,
                 placement: instance.placement.as_ref().map(to_json).transpose()?,
+                cluster_uid: instance.spec.node.as_ref().map(|wish| wish.cluster_uid.as_str()),
+                node: instance.node.as_ref().map(to_json).transpose()?,
             })
         })
         .collect::<Result<_>>()?;
     insert(
         conn,
         "INSERT INTO instances (uid, tenant, id, generation, labels, annotations, create_time, update_time, spec,
-                                image_uid, intent, seed_digest, host, placement, state, state_time, reason, message,
-                                settled)",
+                                image_uid, intent, seed_digest, host, placement, cluster_uid, node, state,
+                                state_time, reason, message, settled)",
         "",
         &rows,
         |row, json| {
@@ -102,6 +106,8 @@ async fn instances(conn: &mut AnyConnection, all: &[Admission]) -> Result<()> {
                 .cell(&instance.intent.seed_digest)
                 .cell(instance.host())
                 .cell(&json.placement)
+                .cell(json.cluster_uid)
+                .cell(&json.node)
                 .cell(instance.status.state.as_str())
                 .cell(instance.status.state_time)
                 .cell(&instance.status.reason)

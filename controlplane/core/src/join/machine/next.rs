@@ -1,0 +1,145 @@
+//! The next acts, phase by phase.
+
+use super::*;
+
+/// What to do now; nothing: wait.
+#[must_use]
+pub fn next(node: &Node, guest: Guest, provider_id: &str, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    let foreign = seen.node.as_ref().filter(|there| there.provider_id != provider_id);
+    if let (Some(there), true, Phase::Waiting | Phase::Booting) = (foreign, guest.wanted, node.phase) {
+        return forget_then(node, seen, Act::Enter(Phase::Waiting, Why::NameTaken(there.provider_id.clone())));
+    }
+    // What is somebody else's is nothing to us.
+    let seen = &Seen { node: seen.node.clone().filter(|_| foreign.is_none()), ..seen.clone() };
+    match (node.phase, guest.wanted) {
+        (Phase::Waiting, true) => waiting(node, seen, now),
+        (Phase::Booting, true) => booting(node, guest, seen, now),
+        (Phase::Missed, true) => missed(node, seen),
+        (Phase::Joined, true) => joined(node, guest, seen),
+        (Phase::Leaving, true) => back(node, seen),
+        (Phase::Left, true) => vec![Act::Enter(Phase::Waiting, Why::AsWanted)],
+        (Phase::Left, false) => left(node, seen),
+        (Phase::Leaving, false) => leaving(node, guest, seen, now),
+        // Nobody is on it: there is nothing to drain.
+        (Phase::Waiting | Phase::Booting | Phase::Missed, false) if seen.node.is_none() => left_behind(node, seen),
+        (Phase::Waiting | Phase::Booting | Phase::Missed | Phase::Joined, false) => {
+            vec![Act::Enter(Phase::Leaving, Why::AsWanted)]
+        }
+    }
+}
+
+fn waiting(node: &Node, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    if let Some(there) = &seen.node {
+        return stale(node, there, seen, now);
+    }
+    if good(node, seen, now) {
+        return vec![Act::Enter(Phase::Booting, Why::AsWanted)];
+    }
+    vec![Act::Token(now.plus(TOKEN_LIFE))]
+}
+
+/// Left over from the machine that was there before: the one that is to boot makes its own.
+fn stale(node: &Node, there: &SeenNode, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    if node.lost && seen.pods > 0 { let_go(there, now.since(node.phase_time)) } else { vec![Act::DeleteNode] }
+}
+
+fn booting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    if seen.node.is_some() {
+        return forget_then(node, seen, Act::Enter(Phase::Joined, Why::AsWanted));
+    }
+    if late(node, guest, now) {
+        return forget_then(node, seen, Act::Enter(Phase::Missed, Why::TooLate));
+    }
+    if good(node, seen, now) { Vec::new() } else { vec![Act::Token(now.plus(TOKEN_LIFE))] }
+}
+
+fn missed(node: &Node, seen: &Seen) -> Vec<Act> {
+    match seen.node {
+        Some(_) => forget_then(node, seen, Act::Enter(Phase::Joined, Why::AsWanted)),
+        None if has_token(node, seen) => vec![Act::Forget],
+        None => Vec::new(),
+    }
+}
+
+fn joined(node: &Node, guest: Guest, seen: &Seen) -> Vec<Act> {
+    let mut acts = Vec::new();
+    if has_token(node, seen) {
+        acts.push(Act::Forget);
+    }
+    let Some(there) = &seen.node else { return acts };
+    if !there.dressed {
+        acts.push(Act::Dress);
+    }
+    if guest.rests != there.out_of_service {
+        acts.push(Act::OutOfService(guest.rests));
+    }
+    acts
+}
+
+/// It is wanted again before it left.
+fn back(node: &Node, seen: &Seen) -> Vec<Act> {
+    match &seen.node {
+        // The machine that it was is no more.
+        _ if node.lost => vec![Act::Enter(Phase::Waiting, Why::AsWanted)],
+        Some(there) if there.cordoned => vec![Act::Uncordon],
+        Some(_) => vec![Act::Enter(Phase::Joined, Why::AsWanted)],
+        None => vec![Act::Enter(Phase::Waiting, Why::AsWanted)],
+    }
+}
+
+fn leaving(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    let Some(there) = &seen.node else { return left_behind(node, seen) };
+    if !there.cordoned {
+        return vec![Act::Cordon];
+    }
+    let spent = now.since(node.phase_time);
+    if seen.pods == 0 || spent > DRAIN_DEADLINE || guest.forced {
+        return vec![Act::DeleteNode];
+    }
+    if guest.off { let_go(there, spent) } else { vec![Act::Evict] }
+}
+
+/// Of a machine that is off: nobody on it can end a pod any more, so the cluster does, and detaches its volumes. A Node that is
+/// deleted before takes longer to be given up.
+fn let_go(there: &SeenNode, spent: Duration) -> Vec<Act> {
+    match there.out_of_service {
+        false => vec![Act::OutOfService(true)],
+        true if spent > LOST_DEADLINE => vec![Act::DeleteNode],
+        true => Vec::new(),
+    }
+}
+
+fn left(node: &Node, seen: &Seen) -> Vec<Act> {
+    // A kubelet that still runs makes its Node again until its machine is off.
+    let mut acts = Vec::new();
+    if seen.node.is_some() {
+        acts.push(Act::DeleteNode);
+    }
+    if has_token(node, seen) {
+        acts.push(Act::Forget);
+    }
+    acts
+}
+
+fn left_behind(node: &Node, seen: &Seen) -> Vec<Act> {
+    forget_then(node, seen, Act::Enter(Phase::Left, Why::AsWanted))
+}
+
+fn forget_then(node: &Node, seen: &Seen, then: Act) -> Vec<Act> {
+    if has_token(node, seen) { vec![Act::Forget] } else { vec![then] }
+}
+
+fn has_token(node: &Node, seen: &Seen) -> bool {
+    seen.token || node.token.is_some()
+}
+
+fn good(node: &Node, seen: &Seen, now: Timestamp) -> bool {
+    seen.token && node.token.as_ref().is_some_and(|token| token.expire_time.since(now) > TOKEN_RENEW)
+}
+
+fn late(node: &Node, guest: Guest, now: Timestamp) -> bool {
+    match guest.start_time {
+        Some(start) => now.since(start.max(node.phase_time)) > JOIN_DEADLINE,
+        None => now.since(node.phase_time) > START_DEADLINE,
+    }
+}
