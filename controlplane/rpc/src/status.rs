@@ -86,6 +86,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::NetworkInUse
         | Reason::NetworkNotGranted
         | Reason::DeviceNotGranted
+        | Reason::NodeNotJoined
         | Reason::DeviceFaulty
         | Reason::DeviceInUse
         | Reason::DeviceNeedsStop

@@ -19,7 +19,7 @@ use croft_core::{Result, name, network};
 use croft_proto::v1;
 use v1::instance_spec as wire;
 
-use super::{meta, request, time};
+use super::{meta, node, request, time};
 
 /// Where the device requests stand.
 pub const DEVICES: &str = "instance.spec.devices";
@@ -65,7 +65,7 @@ fn spec_out(instance: &Instance) -> v1::InstanceSpec {
         }
         .into(),
         runtime: wire::Runtime::Kvm.into(),
-        node: None,
+        node: spec.node.as_ref().map(node::out),
         devices: spec.devices.iter().map(request::out).collect(),
     }
 }
@@ -77,7 +77,11 @@ fn status_out(instance: &Instance) -> v1::InstanceStatus {
         state: state_out(status.state).into(),
         reason: status.reason.clone(),
         message: status.message.clone(),
-        conditions: seen.map(|seen| seen.conditions.iter().map(meta::condition_out).collect()).unwrap_or_default(),
+        conditions: seen
+            .iter()
+            .flat_map(|seen| seen.conditions.iter().map(meta::condition_out))
+            .chain(instance.node.as_ref().map(node::condition_out))
+            .collect(),
         observed_generation: seen.map_or(0, |seen| seen.generation),
         host: instance.host().map(|host| format!("hosts/{host}")).unwrap_or_default(),
         addresses: seen.map(|seen| seen.addresses.iter().map(address_out).collect()).unwrap_or_default(),
@@ -85,7 +89,7 @@ fn status_out(instance: &Instance) -> v1::InstanceStatus {
         state_time: Some(time::out(status.state_time)),
         start_time: seen.and_then(|seen| seen.start_time).map(time::out),
         restart_count: seen.map_or(0, |seen| i32::try_from(seen.restart_count).unwrap_or(i32::MAX)),
-        node: None,
+        node: instance.node.as_ref().map(node::status_out),
         devices: instance
             .placement
             .iter()
@@ -145,7 +149,7 @@ fn spec_into(wire: v1::InstanceSpec, default_disk_gib: i64, violations: &mut Vio
         cloud_init: cloud_init_into(wire.cloud_init.unwrap_or_default()),
         host_selector: wire.host_selector,
         policy,
-        node: None,
+        node: wire.node.map(|wish| node::into(wish, violations)),
         devices,
     };
     (spec, paths)

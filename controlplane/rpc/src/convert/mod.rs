@@ -13,6 +13,7 @@ pub mod instance;
 pub mod layout;
 pub mod meta;
 pub mod network;
+pub mod node;
 pub mod observed;
 pub mod operation;
 pub mod pool;

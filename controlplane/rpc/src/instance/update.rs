@@ -9,7 +9,7 @@ use croft_proto::v1;
 
 use crate::api::Api;
 use crate::convert::instance::{DEVICES, out, restart_into, stop_timeout_into};
-use crate::convert::{meta, request};
+use crate::convert::{meta, node, request};
 use crate::mask::Fields;
 
 const ANEW: &str = "the shape of a VM is fixed when it is created; create another one";
@@ -31,6 +31,7 @@ const FIELDS: Fields = Fields {
         ("spec.host_selector", ANEW),
         ("spec.placement_policy", ANEW),
         ("spec.runtime", ANEW),
+        ("spec.node", ANEW),
         ("spec.devices", "use AttachDevice or DetachDevice"),
     ],
     output_only: &["status"],
@@ -86,6 +87,7 @@ fn check_unchanged(sent: &v1::InstanceSpec, now: v1::InstanceSpec) -> Result<()>
         ("spec.host_selector", sent.host_selector.is_empty() || sent.host_selector == now.host_selector),
         ("spec.placement_policy", sent.placement_policy == 0 || sent.placement_policy == now.placement_policy),
         ("spec.runtime", sent.runtime == 0 || sent.runtime == now.runtime),
+        ("spec.node", sent.node.is_none() || kept(sent.node.as_ref()) == now.node),
         ("spec.devices", sent.devices.is_empty() || spread(&sent.devices) == now.devices),
     ];
     match same_or_out.into_iter().find(|(_, holds)| !holds) {
@@ -99,6 +101,11 @@ fn spread(sent: &[v1::DeviceRequest]) -> Vec<v1::DeviceRequest> {
     // What is wrong in itself differs from what is kept, which was right.
     let (requests, _) = request::list_into(DEVICES, sent.to_vec(), &mut Violations::new());
     requests.iter().map(request::out).collect()
+}
+
+/// The same for the node: a recipe that was not named has a name.
+fn kept(sent: Option<&v1::NodeWish>) -> Option<v1::NodeWish> {
+    sent.map(|wish| node::out(&node::into(wish.clone(), &mut Violations::new())))
 }
 
 /// User data is never given out, so it may be missing, or be the same as its digest says.
