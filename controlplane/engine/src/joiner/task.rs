@@ -1,0 +1,131 @@
+//! One cluster's task: when the next pass is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use croft_core::id::InstanceUid;
+use croft_core::instance::{Address, Instance};
+use croft_core::join::machine::{Guest, Node};
+use croft_core::{Error, Timestamp};
+use tokio::time::Instant;
+
+use super::Ports;
+use super::roster::Roster;
+use super::token::jitter;
+
+/// While something moves.
+const SOON: Duration = Duration::from_secs(1);
+/// While all is as it should be: renewals of certificates wait this long.
+const LATER: Duration = Duration::from_secs(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// Between two passes, however many touch whatever.
+const SPACING: Duration = Duration::from_millis(200);
+/// A pass that is slow is not repeated at once.
+const SHARE: u32 = 3;
+
+/// What came of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Quiet,
+    Moving,
+    /// The cluster, or our own store, did not do what it was asked.
+    Fault,
+}
+
+/// Of an instance, all that a pass goes by besides the cluster.
+pub(super) type Looked = BTreeMap<InstanceUid, (Node, Guest, Vec<Address>)>;
+
+pub(super) struct Task {
+    pub ports: Ports,
+    /// Of the cluster.
+    pub uid: String,
+    pub roster: Roster,
+    looked: Looked,
+    faults: u32,
+}
+
+impl Task {
+    pub fn new(ports: Ports, uid: String) -> Self {
+        Self { ports, uid, roster: Roster::default(), looked: Looked::new(), faults: 0 }
+    }
+
+    /// Until the cluster is gone; returns its uid.
+    pub async fn run(mut self) -> String {
+        let mut touched = self.ports.dirty.touched();
+        loop {
+            touched.mark_unchanged();
+            let began = Instant::now();
+            let outcome = match self.ports.store.cluster_by_uid(&self.uid).await {
+                Ok(None) => return self.uid,
+                Ok(Some(cluster)) => self.pass(&cluster).await,
+                Err(error) => Err(error),
+            };
+            let outcome = outcome.unwrap_or_else(|error| {
+                tracing::warn!(cluster = self.uid, cause = cause(&error), "a pass over the nodes of a cluster broke off");
+                Outcome::Fault
+            });
+            let next = Instant::now() + self.pause(outcome).max(began.elapsed() * SHARE);
+            tokio::time::sleep(SPACING).await;
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => break,
+                    changed = touched.changed() => {
+                        if changed.is_err() || self.has_news().await {
+                            break;
+                        }
+                        tokio::time::sleep(SPACING).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, outcome: Outcome) -> Duration {
+        match outcome {
+            Outcome::Fault => {
+                self.faults = self.faults.saturating_add(1).min(16);
+                jitter(SOON.saturating_mul(1 << self.faults.min(6)).min(BACK_OFF_MAX))
+            }
+            Outcome::Quiet => {
+                self.faults = 0;
+                LATER
+            }
+            Outcome::Moving => {
+                self.faults = 0;
+                SOON
+            }
+        }
+    }
+
+    /// Whether anything is another way than when the last pass looked.
+    async fn has_news(&self) -> bool {
+        match self.ports.store.instance_nodes(&self.uid).await {
+            Ok(instances) => looked(&instances) != self.looked,
+            // The next pass says so.
+            Err(_) => false,
+        }
+    }
+
+    pub fn note(&mut self, instances: &[Instance]) {
+        self.looked = looked(instances);
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+}
+
+fn looked(instances: &[Instance]) -> Looked {
+    let of = |instance: &Instance| {
+        let addresses = instance.status.observed.as_ref().map(|seen| seen.addresses.clone());
+        Some((instance.uid, (instance.node.clone()?, Guest::of(instance), addresses.unwrap_or_default())))
+    };
+    instances.iter().filter_map(of).collect()
+}
+
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Internal { cause } => cause.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What people read of an instance for which nothing can be done now.
+
+use croft_core::Result;
+use croft_core::event::Severity;
+use croft_core::instance::Instance;
+use croft_core::join::cluster::{Fault, Ready};
+use croft_core::join::machine::told::{self, Told};
+use croft_core::join::machine::{Guest, JOIN_DEADLINE, Node, Phase, Step};
+use croft_store::event::reason;
+use croft_store::{NodeNews, NodeStep};
+
+use super::look::Look;
+use super::record;
+use super::task::{Outcome, Task};
+
+impl Task {
+    pub(super) async fn tell(
+        &mut self,
+        instance: &Instance,
+        look: &Look,
+        waits: Option<Told>,
+        trouble: Option<&Fault>,
+    ) -> Result<Outcome> {
+        let node = record(instance)?;
+        let guest = Guest::of(instance);
+        let ready = node.phase == Phase::Joined && look.there.as_ref().is_some_and(|there| there.ready == Ready::Yes);
+        let mut after = node.clone();
+        after.is_ready(ready, self.now());
+        let told = waits.or_else(|| self.stands(&after, guest, look, trouble));
+        let outcome = moves(&after, guest, look, self.now().since(after.phase_time) < JOIN_DEADLINE);
+        self.write(instance, after, told).await?;
+        Ok(outcome)
+    }
+
+    /// The same, where there was no look at the cluster.
+    pub(super) async fn say(&self, instance: &Instance, told: &Told) -> Result<()> {
+        self.write(instance, record(instance)?.clone(), Some(told.clone())).await
+    }
+
+    async fn write(&self, instance: &Instance, mut after: Node, told: Option<Told>) -> Result<()> {
+        let node = record(instance)?;
+        let told = told.unwrap_or(Told::new("", ""));
+        (after.reason, after.message) = (told.reason.to_owned(), told.message);
+        if after == *node {
+            return Ok(());
+        }
+        let news = news(node, &after);
+        // Where somebody else was here, the next pass tells.
+        self.ports.step(NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news }).await.map(drop)
+    }
+
+    /// What stands in the way of a node for which the machine has nothing to do.
+    fn stands(&self, node: &Node, guest: Guest, look: &Look, trouble: Option<&Fault>) -> Option<Told> {
+        match (node.phase, &look.there) {
+            (Phase::Booting, _) => match (&node.step, trouble) {
+                (Step::Denied(why), _) => Some(Told::new(told::CERTIFICATE_DENIED, why.clone())),
+                (_, Some(fault)) => Some(told::fault(fault)),
+                _ => None,
+            },
+            // As it was found when the time was over: what is written is not written again in other words.
+            (Phase::Missed, _) => Some(told::missed(node, guest.start_time.is_some() || started(node))),
+            (Phase::Joined, None) => Some(Told::new(
+                told::NODE_MISSING,
+                format!("somebody deleted node {} in the cluster; stop and start the instance to join again", node.name),
+            )),
+            (Phase::Joined, Some(_)) if guest.rests => Some(Told::new(
+                told::MACHINE_OFF,
+                "its machine is off: the node is out of service, and its pods go elsewhere",
+            )),
+            (Phase::Joined, Some(there)) => told::not_ready(&there.ready).map(|told| self.never(node, told)),
+            (Phase::Waiting | Phase::Leaving | Phase::Left, _) => None,
+        }
+    }
+
+    /// One that was not Ready once in all the time that a join may take.
+    fn never(&self, node: &Node, told: Told) -> Told {
+        let was_ready = node.ready_time > node.phase_time;
+        if was_ready || self.now().since(node.phase_time) <= JOIN_DEADLINE {
+            return told;
+        }
+        Told::new(told::NODE_NEVER_READY, format!("not Ready {} min after it registered: {}", JOIN_DEADLINE.as_secs() / 60, told.message))
+    }
+}
+
+/// Said so when it was missed.
+fn started(node: &Node) -> bool {
+    node.reason != told::GUEST_NOT_STARTED
+}
+
+/// Whether the next pass should be soon.
+fn moves(node: &Node, guest: Guest, look: &Look, young: bool) -> Outcome {
+    let dressed = look.seen.node.as_ref().is_none_or(|there| there.dressed);
+    let moving = match node.phase {
+        Phase::Waiting | Phase::Booting | Phase::Leaving => true,
+        Phase::Joined => !guest.wanted || !dressed || !node.ready && young,
+        Phase::Missed => !guest.wanted,
+        Phase::Left => guest.wanted,
+    };
+    if moving { Outcome::Moving } else { Outcome::Quiet }
+}
+
+/// What is worth an event: once, not each time that it shows.
+fn news(before: &Node, after: &Node) -> Option<NodeNews> {
+    let warning = |reason| Some(NodeNews { reason, message: after.message.clone(), severity: Severity::Warning });
+    let first = before.ready_time <= before.phase_time;
+    if after.ready && !before.ready && first {
+        let message = format!("node {} is Ready", after.name);
+        return Some(NodeNews { reason: reason::NODE_READY, message, severity: Severity::Info });
+    }
+    if before.reason == after.reason {
+        return None;
+    }
+    match after.reason.as_str() {
+        told::DRAIN_BLOCKED => warning(reason::NODE_DRAIN_BLOCKED),
+        told::NODE_NAME_TAKEN => warning(reason::NODE_NAME_TAKEN),
+        told::NODE_NEVER_READY => warning(reason::NODE_MISSED),
+        _ => None,
+    }
+}
