@@ -1,4 +1,7 @@
-//! The NoCloud seed: three texts that cloud-init reads at first boot. Secret, because user data often holds secrets.
+//! The NoCloud seed: three texts that cloud-init reads at first boot, and files beside them. Secret, because user data often
+//! holds secrets.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,6 +10,9 @@ use super::CloudInit;
 use crate::id::InstanceUid;
 
 pub const TEXT_MAX: usize = 64 * 1024;
+
+/// What an agent says of itself that puts [`Seed::files`] on the volume, and replaces them under a guest that runs.
+pub const FILES_FEATURE: &str = "seed.files";
 
 /// As the host fetches it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +23,10 @@ pub struct Seed {
     pub user_data: String,
     #[serde(rename = "network-config", skip_serializing_if = "Option::is_none")]
     pub network_config: Option<String>,
+    /// By name, at the root of the volume; plain names of [a-z0-9.-]. cloud-init reads `vendor-data` and no other. Needs an
+    /// agent that knows [`FILES_FEATURE`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Seed {
@@ -40,7 +50,14 @@ impl Seed {
             meta_data: format!("{meta_data}\n"),
             user_data: if user_data.is_empty() { "#cloud-config\n{}\n".to_owned() } else { user_data.to_owned() },
             network_config: Some(cloud_init.network_config.clone()).filter(|text| !text.is_empty()),
+            files: BTreeMap::new(),
         }
+    }
+
+    /// What [`Seed::encode`] made.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        // The position of the fault, and nothing of the text: it is secret.
+        serde_json::from_slice(bytes).map_err(|why| format!("not a seed: line {} column {}", why.line(), why.column()))
     }
 
     /// The bytes and their digest, `sha256:…`.
@@ -156,5 +173,17 @@ mod tests {
         assert_eq!(meta["instance-id"], uid.to_string());
         assert_eq!(meta["local-hostname"], "web");
         assert_eq!(format!("{seed:?}"), "Seed(secret)");
+    }
+
+    #[test]
+    fn a_seed_without_files_is_what_it_was_before_there_were_any() {
+        let uid = InstanceUid::parse("01890000-0000-7000-8000-000000000001").unwrap();
+        let mut seed = Seed::compose(uid, "web", &CloudInit::default(), "");
+        let (bytes, _) = seed.encode();
+        assert!(!String::from_utf8(bytes.clone()).unwrap().contains("files"));
+        assert_eq!(Seed::decode(&bytes), Ok(seed.clone()));
+        seed.files.insert("vendor-data".to_owned(), "#!/bin/sh\n".to_owned());
+        assert_eq!(Seed::decode(&seed.encode().0), Ok(seed));
+        assert_eq!(Seed::decode(b"{\"token\": abcdef}"), Err("not a seed: line 1 column 11".to_owned()));
     }
 }
