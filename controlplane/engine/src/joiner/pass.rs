@@ -9,7 +9,7 @@ use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node};
 use croft_core::join::machine::told::{self, Told};
 use croft_core::join::ports::Cluster;
-use croft_core::{Error, Result};
+use croft_core::Result;
 
 use super::roster::names;
 use super::task::{Outcome, Task};
@@ -106,9 +106,4 @@ fn is_of_one(fault: &Fault) -> bool {
         | Fault::Timeout { .. }
         | Fault::Busy { .. } => false,
     }
-}
-
-/// A row that lost its record is nobody's to mend here.
-pub(super) fn lost(what: &str) -> Error {
-    Error::internal(what)
 }

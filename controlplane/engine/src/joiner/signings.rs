@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use croft_core::Timestamp;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Answer, Fault, Signing, Stage};
 use croft_core::join::csr::{Asker, BOOTSTRAP_GROUP, Denial, Record, Standing, judge};
