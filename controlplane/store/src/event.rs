@@ -37,6 +37,7 @@ pub mod reason {
     pub const DEVICE_CHANGED: &str = "DeviceStateChanged";
     pub const DEVICE_ATTACHED: &str = "DeviceAttached";
     pub const DEVICE_DETACHED: &str = "DeviceDetached";
+    pub const CLUSTER_CONDITION_CHANGED: &str = "ClusterConditionChanged";
 
     pub const ALL: &[&str] = &[
         INSTANCE_CREATED,
@@ -65,6 +66,7 @@ pub mod reason {
         DEVICE_CHANGED,
         DEVICE_ATTACHED,
         DEVICE_DETACHED,
+        CLUSTER_CONDITION_CHANGED,
     ];
 }
 

@@ -17,6 +17,7 @@ mod backup;
 mod blob;
 mod call;
 mod change;
+mod cluster;
 mod column;
 mod consistency;
 pub mod crash;
@@ -46,6 +47,7 @@ mod tx;
 
 pub use call::Done;
 pub use change::Changes;
+pub use cluster::{ClusterChange, ClusterScope, NewCredential};
 pub use device::DeviceFilter;
 pub use device::report::DeviceReport;
 pub use host::desired::{Desired, Tombstone};
