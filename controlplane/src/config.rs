@@ -96,6 +96,11 @@ pub struct Config {
     #[arg(long, env = "CROFT_MAX_CONNECTIONS", value_name = "N", default_value_t = 16_384,
           value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub max_connections: u32,
+    /// A prefix such as 127.0.0.0/8 that tenants' Kubernetes clusters may be at, though it is loopback, link-local or the like;
+    /// may be given several times. The platform's clusters may be anywhere.
+    #[arg(long = "tenant-cluster-allow-prefix", env = "CROFT_TENANT_CLUSTER_ALLOW_PREFIX", value_name = "PREFIX",
+          value_delimiter = ',', value_parser = croft_kube::prefix)]
+    pub tenant_cluster_allow_prefixes: Vec<croft_kube::Prefix>,
     /// How long calls may take to finish after SIGTERM.
     #[arg(long, env = "CROFT_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 10)]
     pub shutdown_grace: u64,
@@ -115,6 +120,7 @@ impl Config {
             ca_key: None,
             host_certificate_days: HOST_LIFE_DAYS,
             max_connections: 1024,
+            tenant_cluster_allow_prefixes: Vec::new(),
             shutdown_grace: 10,
         }
     }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use croft_core::Clock;
+use croft_core::join::ports::Clusters;
 use croft_engine::Engine;
+use croft_kube::KubeClusters;
 use croft_store::Store;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
@@ -65,13 +67,19 @@ impl Plane {
     /// Returns when it serves. `clock` decides leases, expiry and certificates alike: clients check certificates by
     /// their own clocks, so one that tests move must begin near the machine's.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self> {
+        let clusters = KubeClusters::allowing(config.tenant_cluster_allow_prefixes.clone());
+        Self::start_with(config, clock, Arc::new(clusters)).await
+    }
+
+    /// The same, with clusters of the caller's making: stories have some in memory.
+    pub async fn start_with(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn Clusters>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("croft-plane")
             .enable_all()
             .build()
             .context("no threads for the control plane")?;
         let started = tokio::task::spawn_blocking(move || {
-            let assembled = runtime.block_on(assemble(config, clock));
+            let assembled = runtime.block_on(assemble(config, clock, clusters));
             (runtime, assembled)
         });
         let (runtime, assembled) = started.await.context("the start of the control plane panicked")?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use croft_core::Clock;
+use croft_core::join::ports::Clusters;
 use croft_engine::{Engine, Hooks};
 use croft_rpc::{Deps, Hub, Identify, Peer, PeerCertificate};
 use croft_store::Store;
@@ -38,7 +39,7 @@ pub struct Assembled {
 }
 
 /// Runs on the plane's own runtime.
-pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Assembled> {
+pub async fn assemble(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn Clusters>) -> Result<Assembled> {
     let directory = DataDir::make(&config.place.data_dir)?;
     let lock = directory.lock()?;
     directory.forget_addresses()?;
@@ -55,7 +56,7 @@ pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Assembled
     metrics.certificate("ca", authority.not_after());
     metrics.certificate("server", certificate.not_after());
     let hub = Hub::new(clock.clone());
-    let engine = spawn_engine(&store, &clock, &hub, &metrics);
+    let engine = spawn_engine(&store, &clock, &hub, &metrics, &clusters);
     let shutdown = CancellationToken::new();
     let hold = Hold::new(directory.restored());
     let handle = Arc::new(engine.handle());
@@ -66,6 +67,7 @@ pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Assembled
         wake: handle,
         signer: authority.clone(),
         hub: hub.clone(),
+        clusters,
         identify: identify(clock.clone()),
         observe: {
             let metrics = metrics.clone();
@@ -113,7 +115,13 @@ async fn bind(option: &str, address: SocketAddr) -> Result<(TcpListener, SocketA
     Ok((listener, address))
 }
 
-fn spawn_engine(store: &Store, clock: &Arc<dyn Clock>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Engine {
+fn spawn_engine(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+    clusters: &Arc<dyn Clusters>,
+) -> Engine {
     let sessions = hub.sessions();
     let (wake_host, wake_operations) = (hub.clone(), hub.clone());
     let hooks = Hooks {
@@ -121,7 +129,7 @@ fn spawn_engine(store: &Store, clock: &Arc<dyn Clock>, hub: &Arc<Hub>, metrics: 
         operations_changed: Arc::new(move || wake_operations.wake_operations()),
         meter: Arc::new(EngineMeter(metrics.clone())),
     };
-    Engine::spawn(store.clone(), clock.clone(), Arc::new(move || sessions.live()), hooks)
+    Engine::spawn(store.clone(), clock.clone(), Arc::new(move || sessions.live()), hooks, clusters.clone())
 }
 
 /// A certificate that ended during a long connection speaks for nobody any more.

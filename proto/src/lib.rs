@@ -3,6 +3,8 @@
 //!
 //! Refuses to do anything: no conversion, no validation, no transport.
 
+mod redacted;
+
 /// ErrorInfo domain, label, taint and annotation prefix, libvirt metadata namespace.
 pub const DOMAIN: &str = "croft.dev";
 

@@ -1,4 +1,6 @@
-//! Kubernetes clusters whose nodes instances may become: who may join which, and how they were last seen.
+//! Kubernetes clusters whose nodes instances may become: who may join which, and how they were last seen ([`health`]).
+
+pub mod health;
 
 use std::net::IpAddr;
 
@@ -11,6 +13,9 @@ use crate::meta::Meta;
 
 pub const ID_MAX: usize = 40;
 pub const DESCRIPTION_MAX: usize = 1000;
+/// Who may join one of the platform's.
+pub const TENANTS_MAX: usize = 1000;
+pub const DNS_MAX: usize = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
@@ -60,4 +65,11 @@ pub struct Status {
     pub answer_time: Option<Timestamp>,
     pub nodes: i64,
     pub nodes_ready: i64,
+}
+
+impl Status {
+    #[must_use]
+    pub fn condition(&self, kind: health::Kind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind.as_str())
+    }
 }

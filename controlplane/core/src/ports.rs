@@ -65,4 +65,6 @@ pub trait Wake: Send + Sync + 'static {
     fn host(&self, id: &HostId);
     /// A host was heard from, fenced, cordoned or changed its capacity.
     fn hosts(&self);
+    /// A cluster was registered, changed or deleted.
+    fn clusters(&self);
 }

@@ -4,11 +4,13 @@
 //!   rpc ── create ──► placer ──┐                        ┌─► hooks.host_changed      (agent sessions look again)
 //!   rpc ── wake ────► reconciler ──► store (one commit) ─┤
 //!   clock ── tick ──► leases ──┘                        └─► hooks.operations_changed (waiters look again)
+//!   clock ── tick ──► prober ──► each cluster ──► store
 //! ```
 //! Level-triggered: a wake says "look", never "what". Whatever is lost with a killed process is found again by the
 //! look at everything unsettled that every start begins with.
 #![forbid(unsafe_code)]
 
+pub mod clusters;
 mod dirty;
 mod fleet;
 mod hooks;
@@ -29,12 +31,15 @@ use std::sync::Arc;
 use croft_core::audit::Call;
 use croft_core::device::Request;
 use croft_core::id::{HostId, InstanceUid, TenantId};
+use croft_core::join::ports::Clusters;
 use croft_core::placement::Verdict;
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
 use croft_core::{Clock, Result};
 use croft_store::Store;
 use tokio::task::JoinSet;
 
+use clusters::Handles;
+use clusters::prober::Prober;
 use dirty::Dirty;
 pub use hooks::{Hooks, Meter, NoMeter};
 use janitor::Janitor;
@@ -51,6 +56,7 @@ pub struct Engine {
     placer: Placer,
     dirty: Arc<Dirty>,
     leases: Arc<Leases>,
+    prober: Prober,
     hooks: Hooks,
     tasks: JoinSet<()>,
 }
@@ -60,13 +66,20 @@ pub struct Engine {
 pub struct Handle {
     placer: Placer,
     dirty: Arc<Dirty>,
+    prober: Prober,
     hooks: Hooks,
 }
 
 impl Engine {
     /// Begins with a look at everything unsettled.
     #[must_use]
-    pub fn spawn(store: Store, clock: Arc<dyn Clock>, live_hosts: LiveHosts, hooks: Hooks) -> Self {
+    pub fn spawn(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        live_hosts: LiveHosts,
+        hooks: Hooks,
+        clusters: Arc<dyn Clusters>,
+    ) -> Self {
         let dirty = Arc::new(Dirty::default());
         let mut tasks = JoinSet::new();
         let (placer, placing) = Placer::new(store.clone(), hooks.clone(), dirty.clone());
@@ -74,18 +87,30 @@ impl Engine {
         let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
         tasks.spawn(leases.clone().run());
         tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks.clone()));
+        let prober = Prober::new(store.clone(), Arc::new(Handles::new(clusters)));
+        tasks.spawn(prober.clone().run());
         tasks.spawn(Janitor::new(store, clock).run());
-        Self { placer, dirty, leases, hooks, tasks }
+        Self { placer, dirty, leases, prober, hooks, tasks }
     }
 
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { placer: self.placer.clone(), dirty: self.dirty.clone(), hooks: self.hooks.clone() }
+        Handle {
+            placer: self.placer.clone(),
+            dirty: self.dirty.clone(),
+            prober: self.prober.clone(),
+            hooks: self.hooks.clone(),
+        }
     }
 
     /// Renews and ends leases now. The engine does so by itself every second; a story that moves the clock calls it.
     pub async fn tick_leases(&self) -> Result<()> {
         self.leases.tick().await
+    }
+
+    /// Looks at every cluster now, and returns when each has answered or failed. The engine does so by itself every minute.
+    pub async fn probe_clusters(&self) -> Result<()> {
+        self.prober.look_at_all().await
     }
 
     /// Returns when one of its tasks died, which none does by itself: a plane without it must not go on.
@@ -135,5 +160,9 @@ impl Wake for Handle {
 
     fn hosts(&self) {
         self.dirty.look_at_everything();
+    }
+
+    fn clusters(&self) {
+        self.prober.wake();
     }
 }

@@ -8,6 +8,7 @@ use croft_core::join::cluster::{
 };
 use croft_core::join::ports::{Asked, Cluster, Clusters};
 
+use crate::Prefix;
 use crate::connection::Connection;
 use crate::{access, drain, event, node, policy, probe, signing, token};
 
@@ -15,12 +16,22 @@ use crate::{access, drain, event, node, policy, probe, signing, token};
 pub(crate) const MANAGER: &str = "croft";
 
 /// Clusters over the network.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct KubeClusters;
+#[derive(Debug, Clone, Default)]
+pub struct KubeClusters {
+    /// What tenants' clusters may be at, besides what is open to them anyhow.
+    tenants: Arc<[Prefix]>,
+}
+
+impl KubeClusters {
+    #[must_use]
+    pub fn allowing(tenants: Vec<Prefix>) -> Self {
+        Self { tenants: tenants.into() }
+    }
+}
 
 impl Clusters for KubeClusters {
     fn open(&self, access: &Access) -> Result<Arc<dyn Cluster>, BadAccess> {
-        Ok(Arc::new(access::open(access)?))
+        Ok(Arc::new(access::open(access, &self.tenants)?))
     }
 }
 

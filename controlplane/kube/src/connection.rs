@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use crate::fault;
+use crate::reach::{Reach, Resolver};
 use crate::rights::Need;
 
 /// For one request and its answer; an API server under load takes seconds, never this long.
@@ -50,6 +51,7 @@ pub(crate) struct Connection {
     pub(crate) anchor: Anchor,
     /// Of a credential that does not renew itself.
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) reach: Reach,
 }
 
 impl Debug for Connection {
@@ -61,10 +63,15 @@ impl Debug for Connection {
 impl Connection {
     /// kube's own stack would retry what it takes for overload (a PodDisruptionBudget's refusal too), would log every failure
     /// as an error, and would read an answer of any length.
-    pub(crate) fn new(config: Config, anchor: Anchor, expires: Option<Timestamp>) -> Result<Self, BadAccess> {
+    pub(crate) fn new(
+        config: Config,
+        anchor: Anchor,
+        expires: Option<Timestamp>,
+        reach: Reach,
+    ) -> Result<Self, BadAccess> {
         let bad = |error: kube::Error| BadAccess { field: "credential".to_owned(), problem: fault::chain(&error) };
         let tls = Arc::new(config.rustls_client_config().map_err(bad)?);
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(Resolver(reach.clone()));
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT_DEADLINE));
         let https = config.rustls_https_connector_with_connector(http).map_err(bad)?;
@@ -75,7 +82,7 @@ impl Connection {
             .map_err(BoxError::from)
             .service(http_client)
             .map_response(|answer| answer.map(|body| Limited::new(body, ANSWER_MAX)));
-        Ok(Self { client: Client::new(service, "default"), tls, config, anchor, expires })
+        Ok(Self { client: Client::new(service, "default"), tls, config, anchor, expires, reach })
     }
 
     pub(crate) fn client(&self) -> Client {

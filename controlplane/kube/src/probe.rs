@@ -47,7 +47,8 @@ async fn serving_end(connection: &Connection) -> Result<Option<Timestamp>, Fault
     let name = config.tls_server_name.clone().unwrap_or_else(|| host.to_owned());
     let name = ServerName::try_from(name).map_err(|_| unreachable("its name is no name of a server"))?;
     let handshake = async {
-        let stream = TcpStream::connect((host, port)).await?;
+        let addresses = connection.reach.resolve(host, port).await?;
+        let stream = TcpStream::connect(&addresses[..]).await?;
         TlsConnector::from(connection.tls.clone()).connect(name, stream).await
     };
     match timeout(CONNECT_DEADLINE, handshake).await {

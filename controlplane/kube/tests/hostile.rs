@@ -64,7 +64,7 @@ fn open(authority: &Authority, port: u16) -> Arc<dyn Cluster> {
          clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority-data: {ca}}}}}]\n\
          users: [{{name: u, user: {{token: abc}}}}]\n"
     );
-    KubeClusters.open(&Access::Kubeconfig(kubeconfig)).unwrap()
+    KubeClusters::default().open(&Access::Kubeconfig(kubeconfig)).unwrap()
 }
 
 fn good(authority: &Authority) -> Issued {

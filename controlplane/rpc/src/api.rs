@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use croft_core::Clock;
+use croft_core::join::ports::Clusters;
 use croft_core::ports::{Admission, Wake};
 use croft_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ pub struct Deps {
     pub wake: Arc<dyn Wake>,
     pub signer: Arc<dyn Signer>,
     pub hub: Arc<Hub>,
+    /// Where clusters are tried before they are registered.
+    pub clusters: Arc<dyn Clusters>,
     pub identify: Identify,
     pub observe: Observe,
     /// Ends watches, sessions and tunnels, which would otherwise keep a graceful stop waiting for ever.

@@ -91,6 +91,13 @@ pub fn code(reason: Reason) -> Code {
         | Reason::DeviceInUse
         | Reason::DeviceNeedsStop
         | Reason::PoolInUse
+        | Reason::ClusterInUse
+        | Reason::ClusterUnreachable
+        | Reason::ClusterCertificateRefused
+        | Reason::ClusterCredentialRefused
+        | Reason::ClusterRightsMissing
+        | Reason::ClusterPoliciesMissing
+        | Reason::ClusterCertificatesLongLived
         | Reason::HostNotEmpty
         | Reason::FenceNotConfirmed
         | Reason::InstanceDeleting
@@ -185,6 +192,7 @@ fn resource_type(name: &str) -> String {
         "hosts" => "Host",
         "devices" => "Device",
         "pools" => "Pool",
+        "clusters" => "Cluster",
         "instances" => "Instance",
         "operations" => "Operation",
         _ if name.ends_with("/layout") => "HostLayout",

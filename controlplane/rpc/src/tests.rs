@@ -5,6 +5,7 @@ mod agent;
 mod crowd;
 mod devices;
 mod labels;
+mod memory;
 mod plane;
 mod public;
 

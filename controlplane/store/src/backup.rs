@@ -19,8 +19,8 @@ use crate::sql::sql;
 const JUMP: i64 = 1 << 32;
 
 impl Store {
-    /// To a file that must not exist yet; mode 0600. Back up the key file with it: without it, the seeds in the copy
-    /// cannot be read.
+    /// To a file that must not exist yet; mode 0600. Back up the key file with it: without it, seeds and
+    /// clusters' credentials in the copy cannot be read.
     pub async fn backup_to(&self, path: &Path) -> Result<()> {
         let failed = |why| unavailable(format!("cannot write the backup {}: {why}", path.display()));
         // Empty, and private from the first byte; never over something that is there.

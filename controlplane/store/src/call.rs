@@ -67,8 +67,8 @@ impl Store {
         let call = call.clone();
         self.transaction(move |tx| {
             Box::pin(async move {
-                if let Some(answer) = replay(&mut tx.conn, &call).await? {
-                    return Ok(Done::Replayed(from_json(&answer, "idempotency.answer")?));
+                if let Some(answer) = replayed(&mut tx.conn, &call).await? {
+                    return Ok(Done::Replayed(answer));
                 }
                 let value = work(tx).await?;
                 if call.validate_only {
@@ -103,6 +103,11 @@ pub(crate) fn done(call: &Call, now: croft_core::Timestamp, about: &About) -> Au
 }
 
 /// The first answer, when this call was made before.
+pub(crate) async fn replayed<T: DeserializeOwned>(conn: &mut AnyConnection, call: &Call) -> Result<Option<T>> {
+    let answer = replay(conn, call).await?;
+    answer.map(|answer| from_json(&answer, "idempotency.answer")).transpose()
+}
+
 async fn replay(conn: &mut AnyConnection, call: &Call) -> Result<Option<String>> {
     if call.request_id.is_empty() {
         return Ok(None);

@@ -59,7 +59,7 @@ impl Store {
         check_gpus(&mut tx, &mut faults).await?;
         check_hosts(&mut tx, &mut faults).await?;
         check_operations(&mut tx, &mut faults).await?;
-        check_seeds(&mut tx, &instances, &mut faults).await?;
+        check_secrets(&mut tx, &instances, &mut faults).await?;
         check_history(&mut tx, &mut faults).await?;
         Ok(faults)
     }
@@ -306,12 +306,19 @@ async fn check_operations(conn: &mut AnyConnection, faults: &mut Faults) -> Resu
     Ok(())
 }
 
-async fn check_seeds(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+/// Every seed and every cluster's credential is there, and nothing else is.
+async fn check_secrets(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
     let rows: Vec<(String,)> = sql("SELECT digest FROM secrets").all(conn).await?;
     let secrets: BTreeSet<&str> = rows.iter().map(|(digest,)| digest.as_str()).collect();
     let seeds: BTreeSet<&str> = instances.iter().map(|instance| instance.intent.seed_digest.as_str()).collect();
     faults.extend(seeds.difference(&secrets).map(|digest| format!("the seed {digest} is missing")));
-    faults.extend(secrets.difference(&seeds).map(|digest| format!("the secret {digest} is nobody's seed")));
+    let clusters: Vec<(String, String)> =
+        sql("SELECT name, credential_digest FROM clusters WHERE credential_digest <> ''").all(conn).await?;
+    let lacking = clusters.iter().filter(|(_, digest)| !secrets.contains(digest.as_str()));
+    faults.extend(lacking.map(|(name, _)| format!("the credential of {name} is missing")));
+    let known = |digest: &str| seeds.contains(digest) || clusters.iter().any(|(_, credential)| credential == digest);
+    let strange = secrets.iter().filter(|digest| !known(digest));
+    faults.extend(strange.map(|digest| format!("the secret {digest} is nobody's seed or credential")));
     Ok(())
 }
 

@@ -47,6 +47,7 @@ pub mod reason {
     pub const NODE_NAME_TAKEN: &str = "NodeNameTaken";
     pub const NODE_DRAIN_BLOCKED: &str = "NodeDrainBlocked";
     pub const NODE_CERTIFICATE_DENIED: &str = "NodeCertificateDenied";
+    pub const CLUSTER_CONDITION_CHANGED: &str = "ClusterConditionChanged";
 
     pub const ALL: &[&str] = &[
         INSTANCE_CREATED,
@@ -85,6 +86,7 @@ pub mod reason {
         NODE_NAME_TAKEN,
         NODE_DRAIN_BLOCKED,
         NODE_CERTIFICATE_DENIED,
+        CLUSTER_CONDITION_CHANGED,
     ];
 }
 

@@ -1,4 +1,4 @@
-//! Secrets at rest: seeds with user data in them. AEAD (ChaCha20-Poly1305) under a key in a file of mode 0600.
+//! Secrets at rest: seeds with user data in them, and clusters' kubeconfigs. AEAD (ChaCha20-Poly1305) under a key in a file of mode 0600.
 //!
 //! A row names its key and is bound to its digest as associated data, so that rows cannot be swapped. The key file has
 //! a line `<key id> <64 hex digits>` per key; the first encrypts, all decrypt.

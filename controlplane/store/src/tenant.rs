@@ -129,11 +129,10 @@ async fn check_empty(conn: &mut AnyConnection, id: &TenantId) -> Result<()> {
     let children = sql("SELECT COUNT(*) FROM tenants WHERE parent = $1").bind(id).number(conn).await?;
     let instances = sql("SELECT COUNT(*) FROM instances WHERE tenant = $1").bind(id).number(conn).await?;
     let images = sql("SELECT COUNT(*) FROM images WHERE tenant = $1").bind(id).number(conn).await?;
-    let there: Vec<String> = [(children, "child tenants"), (instances, "instances"), (images, "images")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{what}: {count}"))
-        .collect();
+    let clusters = sql("SELECT COUNT(*) FROM clusters WHERE tenant = $1").bind(id).number(conn).await?;
+    let counts = [(children, "child tenants"), (instances, "instances"), (images, "images"), (clusters, "clusters")];
+    let there: Vec<String> =
+        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect();
     if there.is_empty() {
         return Ok(());
     }

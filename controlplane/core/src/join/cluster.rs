@@ -22,6 +22,8 @@ pub const CERTIFICATE_LIFE_MAX: Duration = Duration::from_secs(25 * 60 * 60);
 pub enum Access {
     /// The text of a kubeconfig: one server, its CA, and a credential; nothing in it is a path or a command.
     Kubeconfig(String),
+    /// The same, of a tenant's cluster: no address is dialled that only the plane's own machine should reach.
+    TenantsKubeconfig(String),
     /// The plane runs as a pod of the cluster.
     InCluster,
 }
@@ -30,6 +32,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kubeconfig(_) => "Kubeconfig(…)",
+            Self::TenantsKubeconfig(_) => "TenantsKubeconfig(…)",
             Self::InCluster => "InCluster",
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::error::Reason;
 use crate::time::Timestamp;
 
 /// The credential itself is no good; nothing was said to any server.
@@ -80,6 +81,22 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::NotFound { .. }
             | Self::Refused { .. } => false,
+        }
+    }
+
+    /// In one word, which has a page.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Certificate { .. } => Reason::ClusterCertificateRefused,
+            Self::Unauthorized { .. } => Reason::ClusterCredentialRefused,
+            Self::Forbidden { .. } => Reason::ClusterRightsMissing,
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Busy { .. }
+            | Self::Conflict { .. }
+            | Self::NotFound { .. }
+            | Self::Refused { .. } => Reason::ClusterUnreachable,
         }
     }
 

@@ -46,6 +46,8 @@ const USER_KNOWN: [&str; 4] = ["token", "client-certificate-data", "client-key-d
 
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// Where the server is named: `clusters[prod].cluster`.
+    pub(super) at: String,
     pub(super) server: Uri,
     pub(super) server_name: Option<String>,
     pub(super) ca: Vec<CertificateDer<'static>>,
@@ -118,11 +120,12 @@ pub(super) fn read(text: &str) -> Result<Entry, BadAccess> {
     let (at, cluster) =
         one("clusters", file.clusters.iter().flatten().map(|c| (&c.name, &c.cluster)), &context.cluster)?;
     check(&format!("{at}.cluster"), cluster, &CLUSTER_REFUSED, &CLUSTER_KNOWN)?;
-    let (server, server_name, ca) = server(&format!("{at}.cluster"), cluster)?;
+    let cluster_at = format!("{at}.cluster");
+    let (server, server_name, ca) = server(&cluster_at, cluster)?;
     let (at, user) = one("users", file.users.iter().flatten().map(|u| (&u.name, &u.user)), &context.user)?;
     check(&format!("{at}.user"), user, &USER_REFUSED, &USER_KNOWN)?;
     let credential = credential(&format!("{at}.user"), user)?;
-    Ok(Entry { server, server_name, ca, credential })
+    Ok(Entry { at: cluster_at, server, server_name, ca, credential })
 }
 
 /// The current one, or the only one.

@@ -2,6 +2,8 @@
 
 mod kubeconfig;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use croft_core::Timestamp;
@@ -12,18 +14,27 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::Prefix;
 use crate::certificate;
 use crate::connection::Connection;
+use crate::reach::Reach;
 use kubeconfig::{Credential, Entry};
 
-pub(crate) fn open(access: &Access) -> Result<Connection, BadAccess> {
+/// `tenants`: what tenants' clusters may be at, besides what is open to them anyhow.
+pub(crate) fn open(access: &Access, tenants: &Arc<[Prefix]>) -> Result<Connection, BadAccess> {
     match access {
-        Access::Kubeconfig(text) => from_entry(kubeconfig::read(text)?),
+        Access::Kubeconfig(text) => from_entry(kubeconfig::read(text)?, Reach::Everywhere),
+        Access::TenantsKubeconfig(text) => from_entry(kubeconfig::read(text)?, Reach::OutsideAnd(tenants.clone())),
         Access::InCluster => in_cluster(),
     }
 }
 
-fn from_entry(entry: Entry) -> Result<Connection, BadAccess> {
+fn from_entry(entry: Entry, reach: Reach) -> Result<Connection, BadAccess> {
+    let host = entry.server.host().unwrap_or_default();
+    // Names are checked whenever they are resolved.
+    if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+        reach.check(ip).map_err(|why| bad(format!("{}.server", entry.at), why))?;
+    }
     let mut config = Config::new(entry.server.clone());
     config.root_cert = Some(entry.ca.iter().map(|der| der.to_vec()).collect());
     config.tls_server_name = entry.server_name;
@@ -40,7 +51,7 @@ fn from_entry(entry: Entry) -> Result<Connection, BadAccess> {
     };
     config.auth_info = serde_json::from_value::<AuthInfo>(fields).map_err(|error| bad("user", error.to_string()))?;
     let anchor = anchor(entry.server.to_string(), &entry.ca);
-    Connection::new(config, anchor, expires)
+    Connection::new(config, anchor, expires, reach)
 }
 
 /// The service account's token renews itself: it has no end that anybody need care for.
@@ -50,7 +61,7 @@ fn in_cluster() -> Result<Connection, BadAccess> {
     })?;
     let ca: Vec<_> = config.root_cert.clone().unwrap_or_default().into_iter().map(CertificateDer::from).collect();
     let anchor = anchor(config.cluster_url.to_string(), &ca);
-    Connection::new(config, anchor, None)
+    Connection::new(config, anchor, None, Reach::Everywhere)
 }
 
 fn anchor(server: String, ca: &[CertificateDer<'_>]) -> Anchor {
@@ -90,7 +101,29 @@ mod tests {
 
     #[test]
     fn outside_a_cluster_there_is_no_identity_of_a_pod() {
-        let error = open(&Access::InCluster).unwrap_err();
+        let error = open(&Access::InCluster, &Arc::default()).unwrap_err();
         assert_eq!(error.field, "in_cluster");
+    }
+
+    #[test]
+    fn a_tenants_server_is_not_at_the_planes_own_address() {
+        let ca = rcgen::generate_simple_self_signed(["kubernetes".to_owned()]).unwrap();
+        let ca = STANDARD.encode(ca.cert.pem());
+        let open = |server: &str, of: fn(String) -> Access, allowed: &[&str]| {
+            let text = format!(
+                "{{contexts: [{{name: c, context: {{cluster: k, user: u}}}}], users: [{{name: u, user: {{token: t}}}}], \
+                 clusters: [{{name: k, cluster: {{server: 'https://{server}', certificate-authority-data: {ca}}}}}]}}"
+            );
+            let allowed = allowed.iter().map(|text| crate::prefix(text).unwrap()).collect();
+            super::open(&of(text), &allowed).map(drop)
+        };
+        for server in ["127.0.0.1:6443", "[::1]", "169.254.169.254"] {
+            let error = open(server, Access::TenantsKubeconfig, &[]).unwrap_err();
+            assert_eq!(error.field, "clusters[k].cluster.server", "{error}");
+            assert!(error.problem.contains("--tenant-cluster-allow-prefix"), "{error}");
+            open(server, Access::Kubeconfig, &[]).unwrap();
+        }
+        open("127.0.0.1:6443", Access::TenantsKubeconfig, &["127.0.0.1/32"]).unwrap();
+        open("10.0.0.1:6443", Access::TenantsKubeconfig, &[]).unwrap();
     }
 }

@@ -81,7 +81,7 @@ impl ControlPlane {
 
     /// Through Croft's own eyes.
     pub fn cluster(&self, credential: &Credential) -> Arc<dyn Cluster> {
-        KubeClusters.open(&Access::Kubeconfig(self.kubeconfig(credential))).expect("a good kubeconfig")
+        KubeClusters::default().open(&Access::Kubeconfig(self.kubeconfig(credential))).expect("a good kubeconfig")
     }
 
     fn write_files(&self) {

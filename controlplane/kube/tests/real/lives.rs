@@ -364,7 +364,7 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
 
 pub async fn faults_are_told_apart(plane: &ControlPlane) {
     let admin = plane.user(&["system:masters"], "admin");
-    let open = |text: String| KubeClusters.open(&Access::Kubeconfig(text)).unwrap();
+    let open = |text: String| KubeClusters::default().open(&Access::Kubeconfig(text)).unwrap();
     let wrong_ca = open(kubeconfig(&plane.server, &Authority::new("kubernetes-ca").pem, &admin));
     let fault = wrong_ca.probe().await.unwrap_err();
     assert!(matches!(&fault, Fault::Certificate { why, .. } if why.contains("CA of the kubeconfig")), "{fault}");

@@ -20,11 +20,13 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::memory::Memory;
 use crate::{Deps, Hub, Peer, PeerCertificate, Signer};
 
 pub struct Plane {
     pub store: Store,
     pub hub: Arc<Hub>,
+    pub clusters: Arc<Memory>,
     pub admin: String,
     pub calls: Arc<Mutex<Vec<(&'static str, tonic::Code)>>>,
     pub shutdown: CancellationToken,
@@ -43,6 +45,7 @@ impl Plane {
         };
         let store = Store::open(options).await.unwrap();
         let hub = Hub::new(clock.clone());
+        let clusters = Arc::<Memory>::default();
         let calls = Arc::<Mutex<Vec<_>>>::default();
         let noted = calls.clone();
         let shutdown = CancellationToken::new();
@@ -53,6 +56,7 @@ impl Plane {
             wake: Arc::new(Settler { store: store.clone(), hub: hub.clone() }),
             signer: Arc::new(Stamp),
             hub: hub.clone(),
+            clusters: Arc::new(clusters.clone()),
             identify: Arc::new(|extensions| Peer {
                 address: "192.0.2.1:4711".into(),
                 certificate: extensions.get::<PeerCertificate>().cloned(),
@@ -71,7 +75,7 @@ impl Plane {
         };
         let admin = store.token_reset_admin(&call, sha2::Digest::finalize(digest(secret)).into()).await.unwrap();
         let admin = croft_core::token::join(&admin.id, secret);
-        Self { store, hub, admin, calls, shutdown, routes, _directory: directory }
+        Self { store, hub, clusters, admin, calls, shutdown, routes, _directory: directory }
     }
 
     /// As whoever holds this token; empty: as nobody.
@@ -250,6 +254,8 @@ impl Wake for Settler {
     }
 
     fn hosts(&self) {}
+
+    fn clusters(&self) {}
 }
 
 struct Stamp;

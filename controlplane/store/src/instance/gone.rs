@@ -23,6 +23,7 @@ pub(super) async fn remove(conn: &mut AnyConnection, instances: &[&Instance]) ->
     let seeds: Vec<&str> = instances.iter().map(|instance| instance.intent.seed_digest.as_str()).collect();
     sql("DELETE FROM secrets
          WHERE NOT EXISTS (SELECT 1 FROM instances WHERE seed_digest = digest)
+           AND NOT EXISTS (SELECT 1 FROM clusters WHERE credential_digest = digest)
            AND digest IN ")
     .list(&seeds)
     .run(conn)
