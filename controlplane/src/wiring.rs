@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use croft_core::Clock;
 use croft_core::join::ports::Clusters;
+use croft_core::join::seed::Recipes;
 use croft_engine::{Engine, Hooks};
 use croft_rpc::{Deps, Hub, Identify, Peer, PeerCertificate};
 use croft_store::Store;
@@ -56,7 +57,8 @@ pub async fn assemble(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn C
     metrics.certificate("ca", authority.not_after());
     metrics.certificate("server", certificate.not_after());
     let hub = Hub::new(clock.clone());
-    let engine = spawn_engine(&store, &clock, &hub, &metrics, &clusters);
+    let recipes = Arc::new(Recipes::built_in());
+    let engine = spawn_engine(&store, &clock, &hub, &metrics, &clusters, &recipes);
     let shutdown = CancellationToken::new();
     let hold = Hold::new(directory.restored());
     let handle = Arc::new(engine.handle());
@@ -68,6 +70,7 @@ pub async fn assemble(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn C
         signer: authority.clone(),
         hub: hub.clone(),
         clusters,
+        recipes,
         identify: identify(clock.clone()),
         observe: {
             let metrics = metrics.clone();
@@ -121,6 +124,7 @@ fn spawn_engine(
     hub: &Arc<Hub>,
     metrics: &Arc<Metrics>,
     clusters: &Arc<dyn Clusters>,
+    recipes: &Arc<Recipes>,
 ) -> Engine {
     let sessions = hub.sessions();
     let (wake_host, wake_operations) = (hub.clone(), hub.clone());
@@ -129,7 +133,7 @@ fn spawn_engine(
         operations_changed: Arc::new(move || wake_operations.wake_operations()),
         meter: Arc::new(EngineMeter(metrics.clone())),
     };
-    Engine::spawn(store.clone(), clock.clone(), Arc::new(move || sessions.live()), hooks, clusters.clone())
+    Engine::spawn(store.clone(), clock.clone(), Arc::new(move || sessions.live()), hooks, clusters.clone(), recipes.clone())
 }
 
 /// A certificate that ended during a long connection speaks for nobody any more.

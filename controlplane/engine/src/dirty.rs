@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use croft_core::id::InstanceUid;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// How many are looked at in one commit.
 const BATCH: usize = 256;
@@ -14,6 +14,8 @@ const BATCH: usize = 256;
 pub struct Dirty {
     state: Mutex<State>,
     notify: Notify,
+    /// How often something was added, for others who look at instances.
+    touched: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +28,12 @@ impl Dirty {
     pub fn add(&self, uids: impl IntoIterator<Item = InstanceUid>) {
         self.lock().uids.extend(uids);
         self.notify.notify_one();
+        self.touched.send_modify(|times| *times = times.wrapping_add(1));
+    }
+
+    /// Changes whenever something happened to an instance.
+    pub fn touched(&self) -> watch::Receiver<u64> {
+        self.touched.subscribe()
     }
 
     pub fn look_at_everything(&self) {

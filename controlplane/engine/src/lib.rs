@@ -5,6 +5,7 @@
 //!   rpc ── wake ────► reconciler ──► store (one commit) ─┤
 //!   clock ── tick ──► leases ──┘                        └─► hooks.operations_changed (waiters look again)
 //!   clock ── tick ──► prober ──► each cluster ──► store
+//!   clock, wake ────► joiner ──► each cluster ◄─► store (step by step) ─► hooks.host_changed
 //! ```
 //! Level-triggered: a wake says "look", never "what". Whatever is lost with a killed process is found again by the
 //! look at everything unsettled that every start begins with.
@@ -15,6 +16,7 @@ mod dirty;
 mod fleet;
 mod hooks;
 mod janitor;
+mod joiner;
 mod leases;
 mod placer;
 mod reconciler;
@@ -32,6 +34,7 @@ use croft_core::audit::Call;
 use croft_core::device::Request;
 use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::join::ports::Clusters;
+use croft_core::join::seed::Recipes;
 use croft_core::placement::Verdict;
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
 use croft_core::{Clock, Result};
@@ -41,6 +44,7 @@ use tokio::task::JoinSet;
 use clusters::Handles;
 use clusters::prober::Prober;
 use dirty::Dirty;
+use joiner::{Joiner, Ports};
 pub use hooks::{Hooks, Meter, NoMeter};
 use janitor::Janitor;
 pub use leases::Leases;
@@ -57,6 +61,7 @@ pub struct Engine {
     dirty: Arc<Dirty>,
     leases: Arc<Leases>,
     prober: Prober,
+    joiner: Joiner,
     hooks: Hooks,
     tasks: JoinSet<()>,
 }
@@ -67,6 +72,7 @@ pub struct Handle {
     placer: Placer,
     dirty: Arc<Dirty>,
     prober: Prober,
+    joiner: Joiner,
     hooks: Hooks,
 }
 
@@ -79,6 +85,7 @@ impl Engine {
         live_hosts: LiveHosts,
         hooks: Hooks,
         clusters: Arc<dyn Clusters>,
+        recipes: Arc<Recipes>,
     ) -> Self {
         let dirty = Arc::new(Dirty::default());
         let mut tasks = JoinSet::new();
@@ -87,10 +94,15 @@ impl Engine {
         let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
         tasks.spawn(leases.clone().run());
         tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks.clone()));
-        let prober = Prober::new(store.clone(), Arc::new(Handles::new(clusters)));
+        let handles = Arc::new(Handles::new(clusters));
+        let prober = Prober::new(store.clone(), handles.clone());
         tasks.spawn(prober.clone().run());
+        let (held, hooked) = (dirty.clone(), hooks.clone());
+        let ports = Ports { store: store.clone(), clock: clock.clone(), handles, recipes, dirty: held, hooks: hooked };
+        let joiner = Joiner::new(ports);
+        tasks.spawn(joiner.clone().run());
         tasks.spawn(Janitor::new(store, clock).run());
-        Self { placer, dirty, leases, prober, hooks, tasks }
+        Self { placer, dirty, leases, prober, joiner, hooks, tasks }
     }
 
     #[must_use]
@@ -99,6 +111,7 @@ impl Engine {
             placer: self.placer.clone(),
             dirty: self.dirty.clone(),
             prober: self.prober.clone(),
+            joiner: self.joiner.clone(),
             hooks: self.hooks.clone(),
         }
     }
@@ -164,5 +177,6 @@ impl Wake for Handle {
 
     fn clusters(&self) {
         self.prober.wake();
+        self.joiner.wake();
     }
 }

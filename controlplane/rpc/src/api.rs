@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use croft_core::Clock;
 use croft_core::join::ports::Clusters;
+use croft_core::join::seed::Recipes;
 use croft_core::ports::{Admission, Wake};
 use croft_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ pub struct Deps {
     pub hub: Arc<Hub>,
     /// Where clusters are tried before they are registered.
     pub clusters: Arc<dyn Clusters>,
+    /// How guests join them.
+    pub recipes: Arc<Recipes>,
     pub identify: Identify,
     pub observe: Observe,
     /// Ends watches, sessions and tunnels, which would otherwise keep a graceful stop waiting for ever.

@@ -30,7 +30,7 @@ impl Task {
         let handle = match self.ports.handles.open(&self.ports.store, row).await {
             Ok(handle) => handle,
             Err(unusable) => {
-                let told = Told::new(told::CLUSTER_REFUSED, format!("{}: {}", row.name(), unusable.message));
+                let told = Told::new(unusable.reason.as_str(), format!("{}: {}", row.name(), unusable.message));
                 self.away(&instances, &told).await?;
                 return Ok(Outcome::Fault);
             }

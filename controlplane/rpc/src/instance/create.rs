@@ -24,7 +24,22 @@ pub async fn new_instance(api: &Api, call: &Call, request: v1::CreateInstanceReq
     api.see(&call.principal, &tenant, &request.parent).await?;
     let instance = request.instance.unwrap_or_default();
     let default_disk_gib = default_disk(api, &tenant, instance.spec.as_ref()).await?;
-    convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)
+    let new = convert::instance::into(tenant, &request.instance_id, instance, default_disk_gib)?;
+    check_recipe(api, &new)?;
+    Ok(new)
+}
+
+/// What no guest could join with is said now, not when its token would be made.
+fn check_recipe(api: &Api, new: &NewInstance) -> Result<()> {
+    let recipes = &api.deps.recipes;
+    match &new.spec.node {
+        Some(wish) if recipes.get(&wish.recipe).is_none() => {
+            let known: Vec<&str> = recipes.names().collect();
+            let what = format!("there is no join recipe `{}`; there are {}", wish.recipe, known.join(", "));
+            Err(Error::invalid("instance.spec.node.recipe", what))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The root disk of who names none is as large as the image needs it.

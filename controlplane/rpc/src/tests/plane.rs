@@ -57,6 +57,7 @@ impl Plane {
             signer: Arc::new(Stamp),
             hub: hub.clone(),
             clusters: Arc::new(clusters.clone()),
+            recipes: Arc::default(),
             identify: Arc::new(|extensions| Peer {
                 address: "192.0.2.1:4711".into(),
                 certificate: extensions.get::<PeerCertificate>().cloned(),

@@ -15,6 +15,7 @@ mod history;
 mod hosts;
 mod images;
 mod networks;
+mod nodes;
 mod observing;
 mod property;
 mod quotas;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use croft_core::Clock;
+use croft_core::cluster::{Cluster, Status};
+use croft_core::id::InstanceUid;
 use croft_core::instance::{Instance, Phase, Power, State};
 use croft_core::join::machine::{Held, Node, Phase as NodePhase, Token, held};
 use croft_core::join::node::Wish;
-use croft_core::meta::Labels;
+use croft_core::meta::{Labels, Meta};
 use croft_core::ports::NewInstance;
 use croft_store::{Command, Denied, NodeStep, Page, Stepped};
 
@@ -16,7 +18,7 @@ const CLUSTER: &str = "tenants/acme/clusters/prod";
 
 async fn bed() -> Bed {
     let bed = Bed::furnished().await;
-    bed.cluster(Some("acme"), "prod", &[]).await;
+    bed.registered(Some("acme"), "prod", &[]).await;
     bed
 }
 
@@ -33,6 +35,23 @@ fn joining(tenant: &str, id: &str, cluster: &str) -> NewInstance {
 }
 
 impl Bed {
+    /// Of a tenant, or the platform's for `shared`.
+    async fn registered(&self, owner: Option<&str>, id: &str, shared: &[&str]) {
+        let now = self.clock.now();
+        let cluster = Cluster {
+            meta: Meta::new(InstanceUid::new(now).to_string(), Labels::new(), Labels::new(), now),
+            tenant: owner.map(t),
+            id: id.to_owned(),
+            description: String::new(),
+            tenants: shared.iter().map(|tenant| t(tenant)).collect(),
+            credential_digest: String::new(),
+            node_server: String::new(),
+            cluster_dns: Vec::new(),
+            status: Status::default(),
+        };
+        self.store.cluster_create(&call(), cluster, None).await.unwrap();
+    }
+
     async fn joins(&self, id: &str) -> Instance {
         self.claim(call(), joining("acme", id, CLUSTER)).await.unwrap().1
     }
@@ -69,7 +88,7 @@ async fn an_instance_joins_a_cluster_that_its_tenant_may_join_and_no_other() {
     let bed = bed().await;
     bed.tenant("acme-ml", Some("acme")).await;
     bed.tenant("other", None).await;
-    bed.cluster(None, "shared", &["acme"]).await;
+    bed.registered(None, "shared", &["acme"]).await;
     let one = bed.joins("one").await;
     let node = one.node.clone().unwrap();
     assert_eq!((node.phase, node.token), (NodePhase::Waiting, None));
@@ -233,7 +252,7 @@ async fn a_step_is_bound_to_the_record_that_it_was_decided_on() {
     let revision = bed.store.revision().await.unwrap();
     assert_eq!(bed.store.instance_node_step(step.clone()).await.unwrap(), Stepped::Stale);
     assert_eq!(bed.store.revision().await.unwrap(), revision, "nothing was written");
-    let nobody = NodeStep { uid: croft_core::id::InstanceUid::new(bed.clock.now()), ..step };
+    let nobody = NodeStep { uid: InstanceUid::new(bed.clock.now()), ..step };
     assert_eq!(bed.store.instance_node_step(nobody).await.unwrap(), Stepped::Stale);
 }
 

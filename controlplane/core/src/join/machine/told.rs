@@ -1,7 +1,9 @@
-//! What people read of a node: the condition `Joined`, and why it is not True. Each word has a page in docs/errors.
+//! What people read of a node: the condition `Joined`, and why it is not True. Each word has a page in
+//! docs/errors.
 
 use super::{Node, Phase, Step};
 use crate::condition::{Condition, ConditionStatus};
+use crate::error::Reason;
 use crate::join::cluster::{Fault, Ready};
 
 pub const JOINED: &str = "Joined";
@@ -22,7 +24,6 @@ pub const MACHINE_OFF: &str = "MachineOff";
 pub const DRAINING: &str = "Draining";
 pub const DRAIN_BLOCKED: &str = "DrainBlocked";
 pub const NODE_LEFT: &str = "NodeLeft";
-pub const CLUSTER_UNREACHABLE: &str = "ClusterUnreachable";
 pub const CLUSTER_REFUSED: &str = "ClusterRefused";
 pub const RECIPE_MISSING: &str = "RecipeMissing";
 
@@ -43,7 +44,6 @@ pub const ALL: &[&str] = &[
     DRAINING,
     DRAIN_BLOCKED,
     NODE_LEFT,
-    CLUSTER_UNREACHABLE,
     CLUSTER_REFUSED,
     RECIPE_MISSING,
 ];
@@ -63,7 +63,7 @@ impl Told {
 
 #[must_use]
 pub fn condition(node: &Node) -> Condition {
-    let silent = matches!(node.reason.as_str(), NODE_SILENT | CLUSTER_UNREACHABLE | CLUSTER_REFUSED);
+    let silent = node.reason == NODE_SILENT || node.reason == Reason::ClusterUnreachable.as_str();
     let status = match (node.ready, node.phase) {
         (true, Phase::Joined) => ConditionStatus::True,
         (_, Phase::Joined) if silent => ConditionStatus::Unknown,
@@ -126,17 +126,16 @@ pub fn not_ready(ready: &Ready) -> Option<Told> {
 
 #[must_use]
 pub fn fault(fault: &Fault) -> Told {
-    match fault {
-        Fault::Unreachable { .. } | Fault::Timeout { .. } | Fault::Busy { .. } => {
-            Told::new(CLUSTER_UNREACHABLE, fault.to_string())
-        }
-        Fault::Certificate { .. }
+    let reason = match fault {
+        Fault::Refused { .. } | Fault::Conflict { .. } | Fault::NotFound { .. } => CLUSTER_REFUSED,
+        Fault::Unreachable { .. }
+        | Fault::Certificate { .. }
         | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
-        | Fault::Conflict { .. }
-        | Fault::NotFound { .. }
-        | Fault::Refused { .. } => Told::new(CLUSTER_REFUSED, fault.to_string()),
-    }
+        | Fault::Timeout { .. }
+        | Fault::Busy { .. } => fault.reason().as_str(),
+    };
+    Told::new(reason, fault.to_string())
 }
 
 #[cfg(test)]
