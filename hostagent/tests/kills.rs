@@ -102,9 +102,17 @@ async fn story(point: &'static str) -> (&'static str, usize) {
 
     let uid = Uuid::now_v7();
     let mut wish = desired(uid);
-    wish.seed_digest = plane.keep_blob(br#"{"meta-data": "local-hostname: web\n", "user-data": ""}"#);
+    let secret = br#"{"meta-data": "local-hostname: web\n", "user-data": "", "files": {"croft-join.env": "sesame"}}"#;
+    wish.seed_digest = plane.keep_blob(secret);
     plane.upsert(wish);
     until(point, &plane, uid, "runs", |seen| seen.phase() == Phase::Running && seen.power_generation == 1).await;
+    let without = plane.keep_blob(br#"{"meta-data": "local-hostname: web\n", "user-data": ""}"#);
+    plane.change(uid, |wish| wish.seed_digest = without);
+    fake::eventually("no secret is left", async || {
+        let holders = fake::files_with(&state, "sesame");
+        if holders.is_empty() { Ok(()) } else { Err(format!("{point}: {holders:?}")) }
+    })
+    .await;
     plane.change(uid, |wish| wish.reboot_generation = 1);
     until(point, &plane, uid, "rebooted", |seen| seen.reboot_generation == 1).await;
     plane.change(uid, |wish| wish.reset_generation = 1);
