@@ -39,6 +39,8 @@ pub struct Assembled {
 
 /// Runs on the plane's own runtime.
 pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Assembled> {
+    // Before anything is made: what is wrong in that folder is for the operator who starts the plane.
+    config.recipes()?;
     let directory = DataDir::make(&config.place.data_dir)?;
     let lock = directory.lock()?;
     directory.forget_addresses()?;

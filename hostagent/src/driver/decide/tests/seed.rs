@@ -1,4 +1,4 @@
-//! Row 13a and 14a: the seed is another one now.
+//! Rows 12b and 14a: the seed is another one now.
 
 use super::*;
 use crate::hypervisor::Seed;
