@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use croft_core::join::seed::Recipes;
 
 use crate::datadir::DataDir;
 use crate::logs;
@@ -101,6 +102,9 @@ pub struct Config {
     #[arg(long = "tenant-cluster-allow-prefix", env = "CROFT_TENANT_CLUSTER_ALLOW_PREFIX", value_name = "PREFIX",
           value_delimiter = ',', value_parser = croft_kube::prefix)]
     pub tenant_cluster_allow_prefixes: Vec<croft_kube::Prefix>,
+    /// A folder of recipes by which guests join Kubernetes clusters, NAME.sh each, besides the built-in ones.
+    #[arg(long, env = "CROFT_JOIN_RECIPES", value_name = "DIR")]
+    pub join_recipes: Option<PathBuf>,
     /// How long calls may take to finish after SIGTERM.
     #[arg(long, env = "CROFT_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 10)]
     pub shutdown_grace: u64,
@@ -121,8 +125,17 @@ impl Config {
             host_certificate_days: HOST_LIFE_DAYS,
             max_connections: 1024,
             tenant_cluster_allow_prefixes: Vec::new(),
+            join_recipes: None,
             shutdown_grace: 10,
         }
+    }
+
+    /// The built-in ones, and yours. Read once: a recipe that changes meanwhile is taken at the next start.
+    pub fn recipes(&self) -> Result<Recipes> {
+        let Some(folder) = &self.join_recipes else { return Ok(Recipes::built_in()) };
+        let recipes = Recipes::read(folder).context("--join-recipes")?;
+        tracing::info!(folder = %folder.display(), "recipes of joins: {}", recipes.names().collect::<Vec<_>>().join(", "));
+        Ok(recipes)
     }
 
     /// Yours if you brought one.
@@ -187,6 +200,18 @@ mod tests {
             let error = serve(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong[0]) || error.contains("--ca-"), "{error}");
         }
+    }
+
+    #[test]
+    fn recipes_are_read_at_the_start_and_a_bad_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = serve(&["--join-recipes", folder.path().to_str().unwrap()]).unwrap();
+        assert_eq!(config.recipes().unwrap(), Recipes::built_in());
+        std::fs::write(folder.path().join("flatcar.sh"), "#!/bin/sh\n").unwrap();
+        assert!(config.recipes().unwrap().get("flatcar").is_some());
+        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
+        let error = format!("{:#}", config.recipes().unwrap_err());
+        assert!(error.starts_with("--join-recipes: ") && error.contains("notes.txt"), "{error}");
     }
 
     #[test]

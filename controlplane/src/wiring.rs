@@ -41,6 +41,8 @@ pub struct Assembled {
 
 /// Runs on the plane's own runtime.
 pub async fn assemble(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn Clusters>) -> Result<Assembled> {
+    // Before anything is made: what is wrong in that folder is for the operator who starts the plane.
+    let recipes = Arc::new(config.recipes()?);
     let directory = DataDir::make(&config.place.data_dir)?;
     let lock = directory.lock()?;
     directory.forget_addresses()?;
@@ -57,7 +59,6 @@ pub async fn assemble(config: Config, clock: Arc<dyn Clock>, clusters: Arc<dyn C
     metrics.certificate("ca", authority.not_after());
     metrics.certificate("server", certificate.not_after());
     let hub = Hub::new(clock.clone());
-    let recipes = Arc::new(Recipes::built_in());
     let engine = spawn_engine(&store, &clock, &hub, &metrics, &clusters, &recipes);
     let shutdown = CancellationToken::new();
     let hold = Hold::new(directory.restored());

@@ -16,6 +16,9 @@ pub const POINTS: &[&str] = &[
     "agent.journal.after",
     "agent.fetch_seed.before",
     "agent.fetch_seed.after",
+    // Another seed is written to the volume, under a guest that runs; its journal follows.
+    "agent.seed_replace.before",
+    "agent.seed_replace.after",
     "agent.ensure_image.before",
     "agent.ensure_image.after",
     "agent.ensure_defined.before",

@@ -14,5 +14,6 @@ pub const ALL: &[&str] = &[
     "network.bridge",
     "network.tenant-nat",
     "numa.pin",
+    "seed.files",
     "seed.nocloud",
 ];

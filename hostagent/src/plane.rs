@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::hypervisor::Seed;
 use crate::reasons;
 
-/// Seeds are at most 64 KiB of user data and as much network configuration.
+/// Seeds are at most 64 KiB of user data, as much network configuration, and the files that a guest joins a cluster with.
 const LARGEST_SEED: usize = 1 << 20;
 
 /// For one seed, however it trickles in.
@@ -99,9 +99,5 @@ impl FetchError {
 /// For an instance without one: NoCloud needs at least an id.
 #[must_use]
 pub fn empty_seed(uid: uuid::Uuid) -> Seed {
-    Seed {
-        meta_data: format!("instance-id: {uid}\n"),
-        user_data: "#cloud-config\n{}\n".to_owned(),
-        network_config: None,
-    }
+    Seed { meta_data: format!("instance-id: {uid}\n"), user_data: "#cloud-config\n{}\n".to_owned(), ..Seed::default() }
 }

@@ -27,6 +27,8 @@ reasons! {
     PLANE_UNREACHABLE = "PlaneUnreachable";
     /// The seed that was fetched is not what its digest says, or is no seed.
     SEED_INVALID = "SeedInvalid";
+    /// The new seed does not fit where the old one lies, and the guest cannot be given another volume.
+    SEED_TOO_LARGE = "SeedTooLarge";
     /// The agent's own task for this instance panicked; it begins anew.
     AGENT_FAULT = "AgentFault";
     /// The machine is on its way down; nothing starts.

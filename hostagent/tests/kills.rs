@@ -91,6 +91,19 @@ async fn until(point: &str, plane: &Plane, uid: Uuid, what: &str, holds: impl Fn
     }
 }
 
+/// Not in what the guest reads, nor in the journal.
+async fn until_nowhere(point: &str, state: &Path, secret: &str) {
+    let began = std::time::Instant::now();
+    loop {
+        let holders = fake::files_with(state, secret);
+        if holders.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{point}: {holders:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn story(point: &'static str) -> (&'static str, usize) {
     let dir = tempfile::tempdir().expect("tempdir");
     let (plane, ca) = (Plane::new(), Ca::new("the plane's CA"));
@@ -102,9 +115,13 @@ async fn story(point: &'static str) -> (&'static str, usize) {
 
     let uid = Uuid::now_v7();
     let mut wish = desired(uid);
-    wish.seed_digest = plane.keep_blob(br#"{"meta-data": "local-hostname: web\n", "user-data": ""}"#);
+    let secret = br#"{"meta-data": "local-hostname: web\n", "user-data": "", "files": {"croft-join.env": "sesame"}}"#;
+    wish.seed_digest = plane.keep_blob(secret);
     plane.upsert(wish);
     until(point, &plane, uid, "runs", |seen| seen.phase() == Phase::Running && seen.power_generation == 1).await;
+    let without = plane.keep_blob(br#"{"meta-data": "local-hostname: web\n", "user-data": ""}"#);
+    plane.change(uid, |wish| wish.seed_digest = without);
+    until_nowhere(point, &state, "sesame").await;
     plane.change(uid, |wish| wish.reboot_generation = 1);
     until(point, &plane, uid, "rebooted", |seen| seen.reboot_generation == 1).await;
     plane.change(uid, |wish| wish.reset_generation = 1);

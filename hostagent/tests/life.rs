@@ -5,6 +5,7 @@ mod fake;
 use croft_hostagent::hypervisor::Hypervisor as _;
 use croft_hostagent::hypervisor::simulated::Fault;
 use croft_hostagent::reasons;
+use croft_proto::agent::v1::InstanceObservation;
 use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::v1::condition::Status;
 use croft_proto::v1::exit::Kind;
@@ -199,6 +200,48 @@ async fn seeds_are_fetched_once_checked_and_survive_without_the_plane() {
         running => Err(format!("{running:?}")),
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_seed_is_replaced_under_a_running_guest_and_the_old_one_is_nowhere() {
+    let host = Host::start().await;
+    let uid = Uuid::now_v7();
+    let secret = br##"{"meta-data": "", "user-data": "", "files": {"croft-join.env": "sesame"}}"##;
+    let (with, without) =
+        (host.plane.keep_blob(secret), host.plane.keep_blob(br##"{"meta-data": "", "user-data": ""}"##));
+    let mut wish = desired(uid);
+    wish.seed_digest.clone_from(&with);
+    host.plane.upsert(wish);
+    host.until(uid, Phase::Running).await;
+    let holders = || fake::files_with(host.directory.path(), "sesame");
+    assert_eq!(holders().len(), 2, "the guest and the journal: {:?}", holders());
+
+    // While the plane does not hand it out everything else goes on, and says why.
+    let blob = host.plane.lock().blobs.remove(&without).expect("kept");
+    host.plane.change(uid, |wish| {
+        wish.seed_digest.clone_from(&without);
+        wish.reset_generation = 1;
+    });
+    let waits = |seen: &InstanceObservation| seen.reset_generation == 1 && seen.reason == reasons::PLANE_UNREACHABLE;
+    assert_eq!(host.until_that(uid, "waits for its seed", waits).await.phase(), Phase::Running);
+    host.plane.lock().blobs.insert(without.clone(), blob);
+    host.pass_until(
+        "the secret is gone",
+        async || if holders().is_empty() { Ok(()) } else { Err(format!("{:?}", holders())) },
+    )
+    .await;
+    host.until_that(uid, "all is well", |seen| seen.phase() == Phase::Running && seen.reason.is_empty()).await;
+    assert_eq!(host.simulated.boots(uid), 2, "started and reset, and not for the seed");
+
+    // One that rests gets it, too, and loses it again.
+    host.plane.change(uid, stopped);
+    host.until(uid, Phase::Off).await;
+    host.plane.change(uid, |wish| wish.seed_digest.clone_from(&with));
+    eventually("the secret is there", async || if holders().len() == 2 { Ok(()) } else { Err("not yet".to_owned()) })
+        .await;
+    host.plane.change(uid, |wish| wish.seed_digest.clone_from(&without));
+    eventually("the secret is gone", async || if holders().is_empty() { Ok(()) } else { Err("not yet".to_owned()) })
+        .await;
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         instances: 0,
         devices: Default::default(),
         devices_seen: false,
+        seed_files: false,
     }
 }
 
@@ -52,6 +53,7 @@ fn request() -> impl Strategy<Value = Request> {
             host_selector: Default::default(),
             policy: if pack { Policy::Pack } else { Policy::Spread },
             devices: Default::default(),
+            joins: false,
         },
     )
 }
@@ -121,6 +123,7 @@ proptest! {
         let request = Request {
             vcpus, memory_mib: memory, disk_gib: disk, huge_page_kib: 0,
             cpu: Cpu::default(), host_selector: Default::default(), policy: Policy::Spread, devices: Default::default(),
+            joins: false,
         };
         // 16 CPUs; 2 cells × 512 pages of 2 MiB are not ordinary memory.
         let fits = vcpus <= 16 && memory + 128 <= 32 * 1024 - 2048 - 512 - 1024 && disk <= 1000 - 10 - 5;
@@ -138,13 +141,14 @@ fn small() -> Request {
         host_selector: Default::default(),
         policy: Policy::Spread,
         devices: Default::default(),
+        joins: false,
     }
 }
 
 #[test]
 fn each_refusal_names_its_predicate_and_a_fix() {
     let base = host("h1", 1, 2, 4096);
-    let cases: [(&str, HostView, Request, Predicate); 8] = [
+    let cases: [(&str, HostView, Request, Predicate); 9] = [
         ("silent", HostView { state: State::Unreachable, ..base.clone() }, small(), Predicate::HostState),
         ("cordoned", HostView { cordoned: true, ..base.clone() }, small(), Predicate::Cordon),
         (
@@ -153,6 +157,7 @@ fn each_refusal_names_its_predicate_and_a_fix() {
             Request { host_selector: [("zone".to_owned(), "b".to_owned())].into(), ..small() },
             Predicate::HostSelector,
         ),
+        ("agent too old to join", base.clone(), Request { joins: true, ..small() }, Predicate::AgentFeature),
         ("too large for ever", base.clone(), Request { vcpus: 5, ..small() }, Predicate::Size),
         ("memory", base.clone(), Request { memory_mib: 2048, ..small() }, Predicate::Memory),
         (

@@ -111,6 +111,7 @@ fn truth() -> Arc<Truth> {
         instances: 3,
         devices: DeviceViews::default(),
         devices_seen: true,
+        seed_files: false,
     };
     Arc::new(Truth {
         quotas: Some(vec![quota("acme", Some(50), 12), quota("free", None, 3)]),

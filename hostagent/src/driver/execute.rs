@@ -11,13 +11,12 @@ use crate::clock::Moment;
 use crate::crash;
 use crate::devices::Obstacle;
 use crate::hypervisor::{Error, HostDevice, OffReason, Power, Seed};
-use crate::journal::{self, KeptSeed, Reboot, Record, Run, Stop};
-use crate::plane::{FetchError, empty_seed};
+use crate::journal::{self, Reboot, Record, Run, Stop};
 use crate::reasons;
 
 /// Why an action did not get done.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Refused(Why),
     /// Worth another try.
     Failed(Why),
@@ -55,6 +54,7 @@ impl Driver {
             Action::Reset => self.reset(record).await,
             Action::Resume => self.resume().await,
             Action::Devices => self.devices(record).await,
+            Action::ReplaceSeed => self.replace_seed(record).await,
             Action::Remove => self.remove(record).await,
             Action::NoteRun => self.note_run(Began::Found).await,
             Action::NoteEnd(off) => self.note_end(off).await,
@@ -118,37 +118,6 @@ impl Driver {
         crash::point("agent.ensure_defined.after");
         // Only now nothing names them any more.
         Ok(self.shared.devices.give_back(self.entry.uid, &desired.devices, &wanted).await?)
-    }
-
-    /// Seed and image, in this order: the seed is small, and once it is journaled the plane is not needed any more.
-    async fn fetch(&self, desired: &DesiredInstance, record: &Record) -> Result<Seed, Failure> {
-        let seed = match &record.seed {
-            Some(kept) if kept.digest == desired.seed_digest => kept.seed.clone(),
-            _ if desired.seed_digest.is_empty() => empty_seed(self.entry.uid),
-            _ => self.fetch_seed(&desired.seed_digest).await?,
-        };
-        if let Some(image) = &desired.image {
-            crash::point("agent.ensure_image.before");
-            self.shared.images.ensure(image).await.map_err(|error| failure(&error))?;
-            crash::point("agent.ensure_image.after");
-        }
-        Ok(seed)
-    }
-
-    async fn fetch_seed(&self, digest: &str) -> Result<Seed, Failure> {
-        crash::point("agent.fetch_seed.before");
-        let seed = self.shared.plane.fetch_seed(digest).await.map_err(|error| {
-            let mut message = error.to_string();
-            if let FetchError::Status { status, .. } = &error {
-                message = format!("{message}: {}", status.message());
-            }
-            let why = Why::new(error.reason(), message);
-            if matches!(error, FetchError::Invalid { .. }) { Failure::Refused(why) } else { Failure::Failed(why) }
-        })?;
-        crash::point("agent.fetch_seed.after");
-        let kept = KeptSeed { digest: digest.to_owned(), seed: seed.clone() };
-        self.note(|record| record.seed = Some(kept)).await?;
-        Ok(seed)
     }
 
     /// Returns when intent is not what it was.
@@ -398,14 +367,14 @@ impl Driver {
         .await
     }
 
-    async fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+    pub(super) async fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
         self.entry.update(change).await.map_err(|error| match error {
             journal::Error::Killed => Failure::Overtaken,
             error => Failure::Failed(Why::new(reasons::JOURNAL_UNWRITABLE, format!("{:#}", anyhow::Error::new(error)))),
         })
     }
 
-    fn checked(&self, verb: &'static str, outcome: Result<(), Error>) -> Result<(), Failure> {
+    pub(super) fn checked(&self, verb: &'static str, outcome: Result<(), Error>) -> Result<(), Failure> {
         outcome.map_err(|error| {
             self.shared.metrics.hypervisor_error(verb);
             failure(&error)
@@ -417,7 +386,7 @@ impl Driver {
     }
 }
 
-fn failure(error: &Error) -> Failure {
+pub(super) fn failure(error: &Error) -> Failure {
     let why = Why::new(error.reason(), error.message());
     if matches!(error, Error::Refused { .. }) { Failure::Refused(why) } else { Failure::Failed(why) }
 }

@@ -31,6 +31,7 @@ mod execute;
 pub mod exit;
 mod guest;
 mod observe;
+mod seed;
 
 use decide::{Memory, Next, Seen, Starts, View};
 use guest::GuestWatch;

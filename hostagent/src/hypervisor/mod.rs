@@ -6,6 +6,7 @@
 //! Every verb is safe to repeat and says nothing about intent: the driver of each instance (`crate::driver`) decides what
 //! to call when. Uids are the instance's; a domain without Croft's mark is *foreign* and never an argument here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -71,6 +72,11 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// brings a definition of an older generation up to date. An existing disk is never made anew.
     async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice])
     -> Result<(), Error>;
+
+    /// Brings the seed that [`Hypervisor::ensure_defined`] made up to date, whether the domain runs or not: a guest that runs
+    /// reads the new one from now on, and nothing of the old one is left. Refused with SeedTooLarge where the new one does not
+    /// fit in the place of the old one, which a guest that runs cannot be given another of.
+    async fn replace_seed(&self, uid: Uuid, seed: &Seed) -> Result<(), Error>;
 
     /// Gives a running guest one device more, now and for later starts; nothing to do when it has one of that alias.
     async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error>;
@@ -181,7 +187,7 @@ pub struct ForeignDomain {
 }
 
 /// The texts of a NoCloud seed, as fetched by digest.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Seed {
     #[serde(rename = "meta-data")]
     pub meta_data: String,
@@ -189,6 +195,9 @@ pub struct Seed {
     pub user_data: String,
     #[serde(rename = "network-config", default)]
     pub network_config: Option<String>,
+    /// More files on the volume, by plain name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Seed {

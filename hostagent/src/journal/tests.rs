@@ -21,7 +21,7 @@ async fn what_was_updated_is_there_after_a_restart() {
     let opened = open(dir.path());
     let entry = opened.journal.entry(uid, Record::new(desired(1)));
     entry.persist().await.expect("persist");
-    let seed = Seed { meta_data: "m".to_owned(), user_data: "secret".to_owned(), network_config: None };
+    let seed = Seed { meta_data: "m".to_owned(), user_data: "secret".to_owned(), ..Seed::default() };
     let kept = Some(KeptSeed { digest: "sha256:0".to_owned(), seed });
     entry.update(|record| record.seed.clone_from(&kept)).await.expect("update");
     opened.host.update(|host| host.epoch = 5).await.expect("host");

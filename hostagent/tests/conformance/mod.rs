@@ -66,8 +66,16 @@ impl Bench<'_> {
 
     async fn define(&self, desired: &DesiredInstance) -> Result<(), Error> {
         let text = format!("instance-id: {}\n", self.uid);
-        let seed = Seed { meta_data: text, user_data: String::new(), network_config: None };
+        let seed = Seed { meta_data: text, ..Seed::default() };
         self.hypervisor.ensure_defined(desired, &seed, &[]).await
+    }
+
+    async fn replace_seed(&self) {
+        let files = [("vendor-data".to_owned(), "#!/bin/sh\n".to_owned())].into();
+        let seed = Seed { meta_data: format!("instance-id: {}\n", self.uid), files, ..Seed::default() };
+        for _ in 0..2 {
+            self.hypervisor.replace_seed(self.uid, &seed).await.expect("another seed");
+        }
     }
 
     async fn connect(&self) -> Result<(), Error> {
@@ -88,6 +96,7 @@ impl Bench<'_> {
         not_found(hypervisor.guest(uid).await.map(drop));
         not_found(self.connect().await);
         assert!(hypervisor.console(uid).await.is_err());
+        assert!(hypervisor.replace_seed(uid, &Seed::default()).await.is_err());
         assert_eq!(hypervisor.console_log(uid).await.expect("log"), [""; 0].map(std::path::PathBuf::from));
         for _ in 0..2 {
             hypervisor.remove(uid).await.expect("nothing of it is there");
@@ -130,6 +139,7 @@ impl Bench<'_> {
         }
         assert_eq!(self.seen().await.expect("seen").generation, desired.generation);
         self.rests().await;
+        self.replace_seed().await;
         self.is(Power::Off(OffReason::Unknown)).await;
 
         for _ in 0..2 {
@@ -138,6 +148,9 @@ impl Bench<'_> {
         }
         let told = async { while events.recv().await.expect("events") != Some(uid) {} };
         tokio::time::timeout(Duration::from_secs(30), told).await.expect("no event of it");
+
+        self.replace_seed().await;
+        self.is(Power::Running).await;
 
         // While it runs it is not removed, and a newer definition waits for the next start.
         let newer = DesiredInstance { generation: desired.generation + 1, ..desired.clone() };

@@ -204,7 +204,7 @@ pub fn config(dir: &Path) -> LibvirtConfig {
 }
 
 pub fn seed(user_data: &str) -> Seed {
-    Seed { meta_data: "instance-id: i\n".into(), user_data: user_data.into(), network_config: None }
+    Seed { meta_data: "instance-id: i\n".into(), user_data: user_data.into(), ..Seed::default() }
 }
 
 pub fn uid(desired: &DesiredInstance) -> Uuid {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use croft_hostagent::hypervisor::{Error, Hypervisor, OffReason, Power};
+use croft_hostagent::hypervisor::{Error, Hypervisor, OffReason, Power, Seed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lab::{Lab, NO_TENANT, open, run, seed, uid};
@@ -81,6 +81,32 @@ async fn from_nothing_to_nothing() {
     assert_eq!(run(&format!("find /var/log/libvirt /var/lib/libvirt -name '*{uid}*' -o -name '*{short}*'")), "");
     assert!(lab.said(uid).await.contains("tiny: ready"), "the console log stays");
     assert!(matches!(lab.libvirt.start(uid).await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_runs_sees_its_new_seed_and_nothing_of_the_old_one() {
+    let Some(lab) = Lab::new().await else { return };
+    let desired = lab.instance("node-1", NO_TENANT);
+    let uid = uid(&desired);
+    let ticket = [("croft-join.env".to_owned(), "CROFT_TOKEN='sesame'\n".to_owned())].into();
+    lab.libvirt.ensure_image(desired.image.as_ref().unwrap(), &|_, _| {}).await.unwrap();
+    lab.libvirt.ensure_defined(&desired, &Seed { files: ticket, ..seed("") }, &[]).await.unwrap();
+    lab.libvirt.start(uid).await.unwrap();
+    let mut shell = lab.shell(uid).await;
+    let look = "mount -t vfat -o ro /dev/vdb /mnt && cat /mnt/croft-join.env; cat /mnt/user-data; umount /mnt";
+    assert!(shell.run(look).await.text.contains("CROFT_TOKEN='sesame'"));
+    assert_eq!(shell.run("grep -c sesame /dev/vdb").await.text, "1");
+
+    lab.libvirt.replace_seed(uid, &seed("new")).await.unwrap();
+    let seen = shell.run(look).await.text;
+    assert!(seen.contains("No such file") && seen.ends_with("new"), "{seen}");
+    assert_eq!(shell.run("grep -c sesame /dev/vdb").await.text, "0");
+    assert_eq!(run(&format!("grep -c sesame {}/s/instances/{uid}/seed.img || true", lab.dir.display())).trim(), "0");
+    drop(shell);
+    // The emulator's locks and the file's owner are as they were.
+    lab.libvirt.destroy(uid).await.unwrap();
+    lab.libvirt.start(uid).await.unwrap();
+    lab.clear(&[uid]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use super::{HostView, Pin, Placement, Request, device};
 use crate::device::Assignment;
 use crate::host::{Cell, State};
+use crate::instance::seed::FILES_FEATURE;
 use crate::meta::selects;
 
 /// In the order in which they are asked: the cheap and the general ones first.
@@ -11,6 +12,7 @@ pub enum Predicate {
     HostState,
     Cordon,
     HostSelector,
+    AgentFeature,
     Size,
     Vcpus,
     Memory,
@@ -41,6 +43,7 @@ impl Predicate {
             Self::HostState => "HostState",
             Self::Cordon => "Cordon",
             Self::HostSelector => "HostSelector",
+            Self::AgentFeature => "AgentFeature",
             Self::Size => "Size",
             Self::Vcpus => "Vcpus",
             Self::Memory => "Memory",
@@ -152,6 +155,13 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             Predicate::HostSelector,
             format!("the host has no label {key}={value}"),
             format!("`croft host update {} --label {key}={value}`, or select less", host.id),
+        );
+    }
+    if request.joins && !host.seed_files {
+        return fails(
+            Predicate::AgentFeature,
+            format!("its agent lacks {FILES_FEATURE}, which a node of a cluster needs"),
+            "upgrade croft-hostagent there",
         );
     }
     Ok(())

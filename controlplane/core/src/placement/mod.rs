@@ -30,6 +30,8 @@ pub struct Request {
     pub host_selector: Labels,
     pub policy: Policy,
     pub devices: device::Wishes,
+    /// It becomes a node of a cluster: its seed has files.
+    pub joins: bool,
 }
 
 /// Without what its devices refer to: pools and models come from whoever knows them.
@@ -44,6 +46,7 @@ impl From<&Spec> for Request {
             host_selector: spec.host_selector.clone(),
             policy: spec.policy,
             devices: device::Wishes { requests: spec.devices.clone(), ..device::Wishes::default() },
+            joins: spec.node.is_some(),
         }
     }
 }

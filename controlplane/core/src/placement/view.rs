@@ -6,6 +6,7 @@ use super::device::{DeviceClaim, DeviceViews};
 use super::{Pin, Placement};
 use crate::host::{Capacity, Host, Resources, State};
 use crate::id::HostId;
+use crate::instance::seed::FILES_FEATURE;
 use crate::meta::Labels;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,8 @@ pub struct HostView {
     pub devices: DeviceViews,
     /// It has told of its devices since it started.
     pub devices_seen: bool,
+    /// Its agent can give a guest what it joins a cluster with.
+    pub seed_files: bool,
 }
 
 /// What one instance takes of a host; stored as its claim and given back as it was taken.
@@ -69,6 +72,7 @@ impl HostView {
             instances: 0,
             devices: DeviceViews::default(),
             devices_seen: false,
+            seed_files: host.features.iter().any(|feature| feature == FILES_FEATURE),
         }
     }
 

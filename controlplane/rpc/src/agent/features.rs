@@ -15,7 +15,10 @@ pub const BIOS: &str = "firmware.bios";
 /// Holds the devices that were assigned before it starts the VM, and gives them back clean.
 pub const DEVICES: &str = "devices.v1";
 
-pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS, DEVICES];
+/// Puts files beside the texts of a seed, and replaces them under a guest that runs.
+pub const SEED_FILES: &str = croft_core::instance::seed::FILES_FEATURE;
+
+pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS, DEVICES, SEED_FILES];
 
 #[cfg(test)]
 mod tests {

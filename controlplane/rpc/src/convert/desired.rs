@@ -64,6 +64,7 @@ fn required(instance: &Instance, image: &Image) -> Vec<String> {
         (features::NUMA_PINNING, pinned),
         // A kernel that is booted directly needs no firmware.
         (features::BIOS, !kernel && image.firmware == Firmware::Bios),
+        (features::SEED_FILES, instance.spec.node.is_some()),
         (features::DEVICES, instance.placement.as_ref().is_some_and(|placement| !placement.devices.is_empty())),
     ];
     needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature.to_owned()).collect()

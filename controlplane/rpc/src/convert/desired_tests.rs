@@ -6,6 +6,7 @@ use croft_core::device::{Assignment, Kind};
 use croft_core::id::{ImageUid, InstanceUid};
 use croft_core::image::{DiskImage, File, Format};
 use croft_core::instance::{CloudInit, Cpu, Disk, Instance, Intent, Interface, Power, Restart, Spec, State, Status};
+use croft_core::join::node::{DEFAULT_RECIPE, Wish};
 use croft_core::meta::{Labels, Meta};
 use croft_core::placement::{Pin, Placement, Policy};
 
@@ -110,11 +111,19 @@ fn a_plain_vm_needs_nothing_special_and_floats() {
 fn what_an_older_agent_would_not_understand_is_required() {
     let mut special = instance(&["default", "lan"]);
     special.spec.huge_page_kib = 2048;
+    special.spec.node = Some(Wish {
+        cluster: "clusters/prod".into(),
+        cluster_uid: String::new(),
+        recipe: DEFAULT_RECIPE.into(),
+        labels: Labels::new(),
+        taints: Vec::new(),
+    });
     special.placement.as_mut().unwrap().pins = vec![Pin { cell: 1, vcpus: 2, cpus: vec![4, 6], memory_mib: 2048 }];
     let desired = out(&special, &image(Firmware::Bios), &tenant(), &[lan()]).unwrap();
     let mut required = desired.required_features.clone();
     required.sort();
-    let mut all = vec![features::BRIDGE, features::HUGE_PAGES, features::NUMA_PINNING, features::BIOS];
+    let mut all =
+        vec![features::BRIDGE, features::HUGE_PAGES, features::NUMA_PINNING, features::BIOS, features::SEED_FILES];
     all.sort_unstable();
     assert_eq!(required, all);
     assert_eq!(desired.numa, [agent::NumaPin { cell: 1, cpus: vec![4, 6], memory_mib: 2048 }]);

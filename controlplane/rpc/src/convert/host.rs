@@ -187,6 +187,7 @@ mod tests {
             instances: 0,
             devices: DeviceViews::default(),
             devices_seen: false,
+            seed_files: false,
         };
         // Plain arithmetic, which panics in a test that overflows.
         assert!(host.free().vcpus > 0 && host.free().memory_mib < 0);

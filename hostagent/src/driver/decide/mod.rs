@@ -122,6 +122,8 @@ pub enum Action {
     Resume,
     /// Devices that are to leave the guest, or are to come to it.
     Devices,
+    /// The seed is another one now, also under a guest that runs.
+    ReplaceSeed,
     /// Remove, look, and only then write that it is gone.
     Remove,
     // Notes change the journal alone.
@@ -155,6 +157,7 @@ impl Action {
             | Self::Reset
             | Self::Resume
             | Self::Devices
+            | Self::ReplaceSeed
             | Self::Remove => false,
         }
     }
@@ -171,6 +174,7 @@ impl Action {
             Self::Reset => "reset",
             Self::Resume => "resume",
             Self::Devices => "devices",
+            Self::ReplaceSeed => "replace_seed",
             Self::Remove => "remove",
             Self::NoteRun => "note_run",
             Self::NoteEnd(_) => "note_end",

@@ -33,6 +33,10 @@ pub(super) fn running(view: &View<'_>, desired: &DesiredInstance) -> Decision {
     if record.done.power < desired.power_generation {
         return Decision { phase: Some(Phase::Running), why: Why::default(), next: Next::Act(Action::Settle) };
     }
+    // The old one may hold what nobody should read any more. While that cannot be done, the rest goes on.
+    if view.seed_is_stale(desired) && !view.is_held_back(Action::ReplaceSeed) {
+        return view.attempt(Action::ReplaceSeed, Phase::Running, Why::default(), None);
+    }
     if record.done.reset < desired.reset_generation {
         return view.attempt(Action::Reset, Phase::Running, Why::default(), None);
     }
@@ -48,6 +52,9 @@ pub(super) fn running(view: &View<'_>, desired: &DesiredInstance) -> Decision {
     }
     if super::devices::is_work(view, desired) {
         return view.attempt(Action::Devices, Phase::Running, Why::default(), None);
+    }
+    if view.seed_is_stale(desired) {
+        return view.attempt(Action::ReplaceSeed, Phase::Running, Why::default(), None);
     }
     rest(Phase::Running, Why::default())
 }
@@ -96,13 +103,7 @@ pub(super) fn paused(view: &View<'_>, desired: &DesiredInstance, reason: &str, m
 /// It does not run, and should, unless the restart policy lets it rest.
 pub(super) fn off(view: &View<'_>, desired: &DesiredInstance, domain: Option<&Domain>) -> Decision {
     let not_before = match verdict(view, desired) {
-        Verdict::Rest(why) if view.counters_lag(desired) => {
-            return Decision { phase: Some(Phase::Off), why, next: Next::Act(Action::Settle) };
-        }
-        Verdict::Rest(why) if super::devices::is_work(view, desired) => {
-            return view.attempt(Action::Devices, Phase::Off, why, None);
-        }
-        Verdict::Rest(why) => return rest(Phase::Off, why),
+        Verdict::Rest(why) => return view.at_rest(desired, why),
         Verdict::Start => None,
         Verdict::StartAt(at) => Some(at),
     };
@@ -114,7 +115,8 @@ pub(super) fn off(view: &View<'_>, desired: &DesiredInstance, domain: Option<&Do
         let message = format!("ended {} times in a row", view.record.streak);
         return wait(Phase::Starting, Why::new(reasons::RESTART_BACK_OFF, message), at);
     }
-    if domain.is_none() || view.memory.prepared != Some(desired.generation) {
+    let prepared = view.memory.prepared == Some(desired.generation) && !view.seed_is_stale(desired);
+    if domain.is_none() || !prepared {
         return view.attempt(Action::Prepare, Phase::Preparing, Why::default(), None);
     }
     view.attempt(Action::Start, Phase::Starting, Why::default(), None)

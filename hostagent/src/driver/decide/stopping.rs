@@ -3,7 +3,7 @@
 use croft_proto::agent::v1::DesiredInstance;
 use croft_proto::agent::v1::instance_observation::Phase;
 
-use super::{ASK_AGAIN, Action, Decision, Next, View, Why, rest, wait};
+use super::{ASK_AGAIN, Action, Decision, Next, Seen, View, Why, rest, wait};
 use crate::hypervisor::{Domain, Power};
 use crate::reasons;
 
@@ -29,13 +29,7 @@ pub(super) fn stopped(view: &View<'_>, desired: &DesiredInstance, domain: Option
         Some(Power::Running | Power::Paused { .. }) => ask(view, desired.power_generation),
         // Created stopped, or undefined by somebody: off means defined and not running.
         None => view.attempt(Action::Prepare, Phase::Preparing, Why::default(), None),
-        Some(Power::Off(_)) if view.counters_lag(desired) => {
-            Decision { phase: Some(Phase::Off), why: Why::default(), next: Next::Act(Action::Settle) }
-        }
-        Some(Power::Off(_)) if super::devices::is_work(view, desired) => {
-            view.attempt(Action::Devices, Phase::Off, Why::default(), None)
-        }
-        Some(Power::Off(_)) => rest(Phase::Off, Why::default()),
+        Some(Power::Off(_)) => view.at_rest(desired, Why::default()),
     }
 }
 
@@ -70,6 +64,28 @@ fn requested() -> Why {
 }
 
 impl View<'_> {
+    /// Off, and to stay so; `why`, when that is not what intent says.
+    pub(super) fn at_rest(&self, desired: &DesiredInstance, why: Why) -> Decision {
+        if self.counters_lag(desired) {
+            return Decision { phase: Some(Phase::Off), why, next: Next::Act(Action::Settle) };
+        }
+        let there = matches!(self.seen, Seen::Present(_));
+        let stale = there && self.seed_is_stale(desired);
+        if stale && !self.is_held_back(Action::ReplaceSeed) {
+            return self.attempt(Action::ReplaceSeed, Phase::Off, why, None);
+        }
+        if super::devices::is_work(self, desired) {
+            return self.attempt(Action::Devices, Phase::Off, why, None);
+        }
+        if stale { self.attempt(Action::ReplaceSeed, Phase::Off, why, None) } else { rest(Phase::Off, why) }
+    }
+
+    /// What lies on the seed's volume is not what should, as far as the journal knows.
+    pub(super) fn seed_is_stale(&self, desired: &DesiredInstance) -> bool {
+        let kept = self.record.seed.as_ref().map_or("", |kept| kept.digest.as_str());
+        !desired.seed_digest.is_empty() && kept != desired.seed_digest
+    }
+
     /// Does the plane still wait to hear that something was carried out?
     pub(super) fn counters_lag(&self, desired: &DesiredInstance) -> bool {
         let done = self.record.done;

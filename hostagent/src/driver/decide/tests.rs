@@ -9,6 +9,8 @@ use super::*;
 use crate::clock::{Moment, Wall};
 use crate::journal::{Corrupt, Done, End, Ended, Grave, Reboot, Run, Stop};
 
+mod seed;
+
 const BOOT: &str = "boot";
 const NOW: Steady = Steady(1_000_000_000);
 const TIMEOUT: i64 = 90;
@@ -471,6 +473,7 @@ prop_compose! {
         streak in 0..20_u32,
         grave in proptest::option::of((any::<bool>(), any::<bool>())),
         listed in prop_oneof![9 => Just(true), 1 => Just(false)],
+        seeds in (0..3_u8, 0..3_u8),
         feature in prop_oneof![9 => Just("boot.disk"), 1 => Just("gpu.mig")],
     ) -> Record {
         let kinds = [End::GuestPoweroff, End::Stopped, End::Killed, End::Crashed, End::HostShutdown];
@@ -478,8 +481,10 @@ prop_compose! {
         (wish.power, wish.restart) = (power, restart);
         (wish.power_generation, wish.reboot_generation, wish.reset_generation) = counters;
         wish.required_features = vec![feature.to_owned()];
+        wish.seed_digest = seed::digest(seeds.0);
         Record {
             listed,
+            seed: seed::kept(seeds.1),
             done: Done { power: done.0, reboot: done.1, reset: done.2 },
             stop: stop.and_then(|(seconds, power)| asked(seconds, power)),
             reboot: reboot.map(|(seconds, generation)| Reboot { asked: ago(seconds), generation }),
@@ -537,6 +542,9 @@ proptest! {
         prop_assert!(world.hypervisor_answers || decision.phase.is_none(), "claims to know: {:?}", decision.phase);
         prop_assert!(!(starts && world.starts == Starts::AwaitEpoch), "starts before the epoch is confirmed");
         prop_assert!(!(starts && (on || buried || desired.power != 1)), "starts what must not run, or does");
+        let stale = seed::is_stale(&world.record);
+        prop_assert!(!(starts && stale), "starts with another seed than it should");
+        prop_assert!(stale || action != Some(Action::ReplaceSeed), "replaces what is as it should be");
         prop_assert!(!(action == Some(Action::Remove) && (on || !buried)), "removes what runs or nobody buried");
         let may_pull = buried || desired.power == 2;
         prop_assert!(may_pull || !matches!(action, Some(Action::Destroy | Action::AskStop)), "stops unasked");

@@ -76,6 +76,13 @@ pub(in crate::driver) fn exponential(nth: u32, longest: Duration) -> Duration {
 }
 
 impl View<'_> {
+    /// It failed a moment ago, and is not due again.
+    pub(super) fn is_held_back(&self, action: Action) -> bool {
+        let intent = Intent::of(self.record);
+        let mut troubles = self.memory.troubles.iter().filter(|trouble| trouble.is_about(action, intent));
+        troubles.any(|trouble| trouble.until.left(self.now).is_some())
+    }
+
     /// Do it, unless it failed a moment ago. `deadline`: when to look again in any case.
     pub(super) fn attempt(&self, action: Action, phase: Phase, why: Why, deadline: Option<Steady>) -> Decision {
         let known = self.memory.troubles.iter().find(|trouble| trouble.is_about(action, Intent::of(self.record)));

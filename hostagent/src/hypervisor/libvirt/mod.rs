@@ -192,6 +192,11 @@ impl Hypervisor for Libvirt {
         self.make(desired, seed, devices).await
     }
 
+    async fn replace_seed(&self, uid: Uuid, seed: &Seed) -> Result<(), Error> {
+        let (path, texts) = (self.paths.seed(uid), seed.clone());
+        media::blocking("a seed", move || media::seed::replace(&path, &texts)).await.map_err(Error::from)
+    }
+
     async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error> {
         self.plug_in(uid, device).await
     }

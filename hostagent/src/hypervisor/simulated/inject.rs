@@ -153,6 +153,12 @@ impl Simulated {
         self.lock().domains.keys().copied().collect()
     }
 
+    /// What its guest reads of its seed's volume now; `None`: there is no such domain.
+    #[must_use]
+    pub fn seed(&self, uid: Uuid) -> Option<crate::hypervisor::Seed> {
+        self.lock().domains.get(&uid).map(|domain| domain.seed.clone())
+    }
+
     /// How often this domain was started, reset or rebooted, by its console.
     #[must_use]
     pub fn boots(&self, uid: Uuid) -> usize {

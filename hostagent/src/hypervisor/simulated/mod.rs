@@ -237,6 +237,14 @@ impl Hypervisor for Simulated {
         Ok(())
     }
 
+    async fn replace_seed(&self, uid: Uuid, seed: &Seed) -> Result<(), Error> {
+        self.faults.check("replace_seed")?;
+        self.change(uid, |domain| {
+            domain.seed = seed.clone();
+            Ok(())
+        })
+    }
+
     async fn attach(&self, uid: Uuid, device: &HostDevice) -> Result<(), Error> {
         self.faults.check("attach")?;
         let others = self.lock().clone();

@@ -59,6 +59,9 @@ pub(super) struct Domain {
     pub macs: Vec<String>,
     pub bridges: Vec<String>,
     pub hostname: String,
+    /// What the guest reads of it.
+    #[serde(default)]
+    pub seed: Seed,
     #[serde(default)]
     pub devices: Vec<HostDevice>,
     /// Does not let go of a device that it is asked to give up.
@@ -148,6 +151,7 @@ impl Domain {
                     _ => None,
                 })
                 .collect(),
+            seed: seed.clone(),
             hostname: hostname(seed).unwrap_or_else(|| desired.name.clone()),
             devices: devices.to_vec(),
             clings: false,
