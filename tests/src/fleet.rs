@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use croft_controlplane::{Config, Plane};
+use croft_core::join::node::{Effect, Taint};
+use croft_core::meta::{Labels, Meta};
 use croft_core::time::{Clock, ManualClock, SystemClock};
 use croft_core::{Timestamp, audit, host};
 use croft_hostagent::enrol::{self, Invitation};
@@ -17,6 +19,7 @@ use croft_proto::v1;
 use croft_store::{HostReport, Store};
 use uuid::Uuid;
 
+use crate::cluster::{Memory, Ticket};
 use crate::machine::Machine;
 use crate::{Api, api, eventually, process};
 
@@ -34,6 +37,8 @@ pub struct Fleet {
     address: String,
     plane: Option<Plane>,
     hosts: BTreeMap<String, Member>,
+    /// Every cluster that is registered is this one.
+    pub cluster: Memory,
 }
 
 #[derive(Debug)]
@@ -53,10 +58,11 @@ impl Fleet {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let address = format!("127.0.0.1:{}", process::free_port());
-        let plane = start_plane(directory.path(), &address, &clock).await;
+        let cluster = Memory::default();
+        let plane = start_plane(directory.path(), &address, &clock, &cluster).await;
         let read = |name: &str| std::fs::read_to_string(directory.path().join("plane").join(name)).expect(name);
         let api = Api::new(api::channel(&address, &read("ca.pem")), read("admin.token").trim());
-        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new() };
+        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new(), cluster };
         fleet.api.tenant("acme", None).await;
         fleet.api.tiny_image().await;
         fleet
@@ -219,7 +225,7 @@ impl Fleet {
     /// Starts what does not run, on the same files.
     pub async fn revive(&mut self) {
         if self.plane.is_none() {
-            self.plane = Some(start_plane(self.directory.path(), &self.address, &self.clock).await);
+            self.plane = Some(start_plane(self.directory.path(), &self.address, &self.clock, &self.cluster).await);
         }
         let dead: Vec<String> =
             self.hosts.iter().filter(|(_, member)| member.agent.is_none()).map(|(id, _)| id.clone()).collect();
@@ -230,6 +236,59 @@ impl Fleet {
             self.api.hosts.clone().list_hosts(v1::ListHostsRequest::default()).await.map(|_| ())
         })
         .await;
+    }
+
+    /// The cluster of tenant `acme`, by its name.
+    pub async fn register_cluster(&self, id: &str) -> String {
+        let now = self.clock.now();
+        let meta = Meta::new(Uuid::now_v7().to_string(), Labels::new(), Labels::new(), now);
+        let cluster = croft_core::cluster::Cluster {
+            meta,
+            tenant: Some("acme".into()),
+            id: id.to_owned(),
+            description: String::new(),
+            tenants: Vec::new(),
+            credential_digest: String::new(),
+            node_server: String::new(),
+            cluster_dns: vec!["10.96.0.10".parse().expect("an address")],
+            status: croft_core::cluster::Status::default(),
+        };
+        let call = audit::Call {
+            principal: croft_core::access::Principal::Local,
+            method: "/test/Cluster",
+            request_id: String::new(),
+            body_digest: [0; 32],
+            peer: String::new(),
+            validate_only: false,
+        };
+        let made = self.store().cluster_create(&call, cluster, Some("a kubeconfig".to_owned())).await;
+        made.expect("a cluster").into_inner().name()
+    }
+
+    /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own.
+    pub fn kubelets(&self, certificates: &mut BTreeMap<String, bool>) {
+        for (sim, uid) in self.hosts.values().flat_map(|member| member.sim.running().into_iter().map(|uid| (&member.sim, uid))) {
+            let Some(seed) = sim.seed(uid) else { continue };
+            let Some(run) = seed.files.get("croft-join.env") else {
+                // What it was told before is on its disk.
+                let known = certificates.keys().find(|name| name.ends_with(&uid.to_string()[28..])).cloned();
+                if let Some(name) = known {
+                    let whose = format!("croft://acme/{uid}");
+                    certificates.entry(name.clone()).and_modify(|has| self.cluster.kubelet(&name, &whose, None, has));
+                }
+                continue;
+            };
+            let value = |key: &str| {
+                let start = format!("{key}='");
+                let line = run.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('\''));
+                line.expect(key).to_owned()
+            };
+            let (name, token) = (value("CROFT_NODE_NAME"), value("CROFT_TOKEN"));
+            let (id, secret) = token.split_once('.').expect("a token");
+            let ticket = Ticket { id: id.to_owned(), secret: secret.to_owned(), taints: taints(&value("CROFT_TAINTS")) };
+            let has = certificates.entry(name.clone()).or_default();
+            self.cluster.kubelet(&name, &value("CROFT_PROVIDER_ID"), Some(&ticket), has);
+        }
     }
 
     /// What is counted equals what exists.
@@ -273,10 +332,25 @@ impl Fleet {
     }
 }
 
-async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>) -> Plane {
+async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>, cluster: &Memory) -> Plane {
     let mut config = Config::local(&directory.join("plane"));
     config.listen = address.parse().expect("an address");
-    Plane::start(config, clock.clone()).await.expect("a plane")
+    Plane::start_with(config, clock.clone(), Arc::new(cluster.clone())).await.expect("a plane")
+}
+
+/// `key=value:Effect`, as kubelets take them.
+fn taints(text: &str) -> Vec<Taint> {
+    let one = |text: &str| {
+        let (rest, effect) = text.rsplit_once(':').expect("an effect");
+        let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+        let effect = match effect {
+            "NoSchedule" => Effect::NoSchedule,
+            "NoExecute" => Effect::NoExecute,
+            _ => Effect::PreferNoSchedule,
+        };
+        Taint { key: key.to_owned(), value: value.to_owned(), effect }
+    };
+    text.split(',').map(one).collect()
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
@@ -323,6 +397,11 @@ impl Sim<'_> {
 
     pub async fn foreign(self) -> Vec<String> {
         self.0.foreign()
+    }
+
+    /// What lies on the volume of its seed, beside the texts for cloud-init.
+    pub fn seed_files(self, id: &str) -> BTreeMap<String, String> {
+        self.0.seed(uid(id)).map(|seed| seed.files.into_iter().collect()).unwrap_or_default()
     }
 
     pub async fn is_running(self, id: &str) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cell;
+pub mod cluster;
 pub mod eventually;
 pub mod fleet;
 pub mod lab;
