@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use croft_proto::v1::{
-    devices_client::DevicesClient, events_client::EventsClient, hosts_client::HostsClient, images_client::ImagesClient,
+    clusters_client::ClustersClient, devices_client::DevicesClient, events_client::EventsClient, hosts_client::HostsClient, images_client::ImagesClient,
     instances_client::InstancesClient, networks_client::NetworksClient, operations_client::OperationsClient,
     pools_client::PoolsClient, quotas_client::QuotasClient, tenants_client::TenantsClient, tokens_client::TokensClient,
 };
@@ -82,6 +82,7 @@ impl Plane {
         tenants: TenantsClient,
         quotas: QuotasClient,
         tokens: TokensClient,
+        clusters: ClustersClient,
         images: ImagesClient,
         networks: NetworksClient,
         hosts: HostsClient,

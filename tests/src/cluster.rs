@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use croft_core::Timestamp;
+use croft_core::Clock as _;
 use croft_core::join::cluster::{
     Access, Anchor, Answer, BadAccess, BootstrapToken, Change, Eviction, Fault, Node, NodeEvent, Pod, Policies, Probe,
     Ready, Signing, Stage,
@@ -12,6 +12,7 @@ use croft_core::join::cluster::{
 use croft_core::join::csr::{BOOTSTRAP_GROUP, CLIENT_SIGNER, Request, Subject};
 use croft_core::join::node::Taint;
 use croft_core::join::ports::{Asked, Cluster, Clusters};
+use croft_core::time::SystemClock;
 use tokio::sync::watch;
 
 /// Where a verb is cut off, by the place it has among those that change something.
@@ -180,15 +181,19 @@ impl State {
     /// Asks for one, or looks what became of it.
     fn certificate(&mut self, node: &str, token: &str) -> bool {
         let username = format!("system:bootstrap:{token}");
-        let mine = self.signings.values().find(|signing| signing.request.username == username);
-        match mine.map(|signing| signing.stage) {
-            Some(Stage::Issued) => true,
-            Some(Stage::Open | Stage::Approved) => false,
-            Some(Stage::Denied | Stage::Failed) | None => {
-                self.send(&username, &[BOOTSTRAP_GROUP, "system:authenticated"], node);
-                false
-            }
+        let name = format!("system:node:{node}");
+        let mine = |signing: &&Signing| {
+            let subject = signing.request.subject.as_ref();
+            signing.request.username == username && subject.is_some_and(|subject| subject.common_names.contains(&name))
+        };
+        let stages: Vec<Stage> = self.signings.values().filter(mine).map(|signing| signing.stage).collect();
+        if stages.contains(&Stage::Issued) {
+            return true;
         }
+        if !stages.contains(&Stage::Open) && !stages.contains(&Stage::Approved) {
+            self.send(&username, &[BOOTSTRAP_GROUP, "system:authenticated"], node);
+        }
+        false
     }
 
     /// A request for a client certificate, by whoever.
@@ -205,7 +210,7 @@ impl State {
             name: name.clone(),
             uid: name.clone(),
             resource_version: "1".to_owned(),
-            created: Some(Timestamp(0)),
+            created: Some(SystemClock.now()),
             stage: Stage::Open,
             request: Request {
                 signer: CLIENT_SIGNER.to_owned(),

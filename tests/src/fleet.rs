@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use croft_controlplane::{Config, Plane};
 use croft_core::join::node::{Effect, Taint};
+use croft_core::join::ports::Clusters;
 use croft_core::meta::{Labels, Meta};
 use croft_core::time::{Clock, ManualClock, SystemClock};
 use croft_core::{Timestamp, audit, host};
@@ -28,7 +29,6 @@ pub const FAULTS: &str = "simulated/faults.json";
 /// The machine refuses to define anything, as it refuses a disk that is too small.
 pub const REFUSE_DEFINE: &str = r#"{ "ensure_defined": "refuse: the story says no" }"#;
 
-#[derive(Debug)]
 pub struct Fleet {
     pub api: Api,
     directory: tempfile::TempDir,
@@ -37,8 +37,15 @@ pub struct Fleet {
     address: String,
     plane: Option<Plane>,
     hosts: BTreeMap<String, Member>,
-    /// Every cluster that is registered is this one.
+    /// Every cluster that is registered is this one, unless the story has real ones.
     pub cluster: Memory,
+    clusters: Arc<dyn Clusters>,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("address", &self.address).field("hosts", &self.hosts).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -53,16 +60,25 @@ struct Member {
 impl Fleet {
     /// A plane with the tenant `acme` and the image `images/tiny`.
     pub async fn start() -> Self {
+        let cluster = Memory::default();
+        Self::start_with(cluster.clone(), Arc::new(cluster)).await
+    }
+
+    /// One whose clusters are reached over the network.
+    pub async fn on(clusters: Arc<dyn Clusters>) -> Self {
+        Self::start_with(Memory::default(), clusters).await
+    }
+
+    async fn start_with(cluster: Memory, clusters: Arc<dyn Clusters>) -> Self {
         // A second story in this process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a directory");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let address = format!("127.0.0.1:{}", process::free_port());
-        let cluster = Memory::default();
-        let plane = start_plane(directory.path(), &address, &clock, &cluster).await;
+        let plane = start_plane(directory.path(), &address, &clock, &clusters).await;
         let read = |name: &str| std::fs::read_to_string(directory.path().join("plane").join(name)).expect(name);
         let api = Api::new(api::channel(&address, &read("ca.pem")), read("admin.token").trim());
-        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new(), cluster };
+        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new(), cluster, clusters };
         fleet.api.tenant("acme", None).await;
         fleet.api.tiny_image().await;
         fleet
@@ -225,7 +241,7 @@ impl Fleet {
     /// Starts what does not run, on the same files.
     pub async fn revive(&mut self) {
         if self.plane.is_none() {
-            self.plane = Some(start_plane(self.directory.path(), &self.address, &self.clock, &self.cluster).await);
+            self.plane = Some(start_plane(self.directory.path(), &self.address, &self.clock, &self.clusters).await);
         }
         let dead: Vec<String> =
             self.hosts.iter().filter(|(_, member)| member.agent.is_none()).map(|(id, _)| id.clone()).collect();
@@ -238,16 +254,21 @@ impl Fleet {
         .await;
     }
 
-    /// The cluster of tenant `acme`, by its name.
+    /// One that tenant `acme` may join, by its name.
     pub async fn register_cluster(&self, id: &str) -> String {
+        self.register_cluster_at(id, "a kubeconfig").await
+    }
+
+    /// The platform's would be at any address; a tenant's may not be at loopback.
+    pub async fn register_cluster_at(&self, id: &str, kubeconfig: &str) -> String {
         let now = self.clock.now();
         let meta = Meta::new(Uuid::now_v7().to_string(), Labels::new(), Labels::new(), now);
         let cluster = croft_core::cluster::Cluster {
             meta,
-            tenant: Some("acme".into()),
+            tenant: None,
             id: id.to_owned(),
             description: String::new(),
-            tenants: Vec::new(),
+            tenants: vec!["acme".into()],
             credential_digest: String::new(),
             node_server: String::new(),
             cluster_dns: vec!["10.96.0.10".parse().expect("an address")],
@@ -261,7 +282,7 @@ impl Fleet {
             peer: String::new(),
             validate_only: false,
         };
-        let made = self.store().cluster_create(&call, cluster, Some("a kubeconfig".to_owned())).await;
+        let made = self.store().cluster_create(&call, cluster, Some(kubeconfig.to_owned())).await;
         made.expect("a cluster").into_inner().name()
     }
 
@@ -332,10 +353,10 @@ impl Fleet {
     }
 }
 
-async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>, cluster: &Memory) -> Plane {
+async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>, clusters: &Arc<dyn Clusters>) -> Plane {
     let mut config = Config::local(&directory.join("plane"));
     config.listen = address.parse().expect("an address");
-    Plane::start_with(config, clock.clone(), Arc::new(cluster.clone())).await.expect("a plane")
+    Plane::start_with(config, clock.clone(), clusters.clone()).await.expect("a plane")
 }
 
 /// `key=value:Effect`, as kubelets take them.

@@ -12,7 +12,9 @@ fn every_reason_has_a_page_and_every_page_a_reason() {
     let refusals = croft_gpu::plan::Reason::ALL.iter().map(|reason| reason.word());
     let faults = croft_gpu::gpu::faults::ALL.iter().copied();
     let device = refusals.chain(faults).chain([croft_rpc::convert::device::OPERATOR_QUARANTINE]);
-    let all: std::collections::BTreeSet<&str> = plane.chain(agent).chain(backend).chain(media).chain(device).collect();
+    let nodes = croft_core::join::machine::told::ALL.iter().copied();
+    let all: std::collections::BTreeSet<&str> =
+        plane.chain(agent).chain(backend).chain(media).chain(device).chain(nodes).collect();
     let missing: Vec<_> = all.iter().filter(|reason| !pages.join(format!("{reason}.md")).is_file()).collect();
     assert!(missing.is_empty(), "no page in docs/errors for {missing:?}");
     for page in std::fs::read_dir(&pages).unwrap() {

@@ -1,13 +1,20 @@
 //! A store on files of its own and a clock to move, for the tests of what goes by itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use croft_core::access::Principal;
 use croft_core::audit::Call;
 use croft_core::host::{Capacity, Resources, State};
-use croft_core::id::HostId;
-use croft_core::instance::{Instance, Observed, Phase};
+use croft_core::id::{HostId, ImageUid, InstanceUid};
+use croft_core::instance::{
+    self, CloudInit, Cpu, Disk, Instance, Intent, Observed, Phase as GuestPhase, Power, Restart, Spec, Status,
+};
+use croft_core::join::machine::{Node, Phase};
+use croft_core::join::node::{self, Effect, Taint, Wish};
+use croft_core::meta::{Labels, Meta};
+use croft_core::placement::Policy;
 use croft_core::time::ManualClock;
 use croft_core::{Clock, Timestamp};
 use croft_store::{HostReport, Options, Store};
@@ -64,7 +71,7 @@ impl Bed {
     pub async fn off(&self, instance: &Instance) {
         let truth = Observed {
             generation: instance.meta.generation,
-            phase: Phase::Off,
+            phase: GuestPhase::Off,
             reason: String::new(),
             message: String::new(),
             conditions: Vec::new(),
@@ -90,5 +97,61 @@ impl Bed {
 
     pub fn set_back(&self, span: Duration) {
         self.clock.set(self.clock.now().minus(span));
+    }
+}
+
+/// Of tenant acme, on no host, to be a node with a label and a taint.
+pub fn joining(id: &str) -> Instance {
+    let now = Timestamp(1_800_000_000_000_000);
+    let uid = InstanceUid::new(now);
+    let taint = Taint { key: "spot".to_owned(), value: String::new(), effect: Effect::NoExecute };
+    Instance {
+        uid,
+        tenant: "acme".into(),
+        id: id.to_owned(),
+        meta: Meta::new(uid.to_string(), Labels::new(), Labels::new(), now),
+        spec: Spec {
+            vcpus: 2,
+            memory_mib: 1024,
+            image: "images/node".to_owned(),
+            image_uid: ImageUid::new(now),
+            disks: vec![Disk { size_gib: 10 }],
+            interfaces: Vec::new(),
+            cpu: Cpu::default(),
+            huge_page_kib: 0,
+            cloud_init: CloudInit::default(),
+            host_selector: Labels::new(),
+            policy: Policy::Spread,
+            devices: Vec::new(),
+            node: Some(Wish {
+                cluster: "clusters/prod".to_owned(),
+                cluster_uid: "c".to_owned(),
+                recipe: "kubelet".to_owned(),
+                labels: [("zone".to_owned(), "a".to_owned())].into(),
+                taints: vec![taint],
+            }),
+        },
+        intent: Intent {
+            power: Power::Running,
+            restart: Restart::OnFailure,
+            stop_timeout: Duration::from_secs(90),
+            power_generation: 1,
+            stop_timeout_once: None,
+            reboot_generation: 0,
+            reset_generation: 0,
+            delete_force: false,
+            detaching: BTreeMap::new(),
+            seed_digest: String::new(),
+        },
+        placement: None,
+        node: Some(Node::new(node::name(id, uid), Phase::Waiting, now)),
+        status: Status {
+            state: instance::State::Pending,
+            state_time: now,
+            reason: String::new(),
+            message: String::new(),
+            observed: None,
+            observed_time: None,
+        },
     }
 }

@@ -53,6 +53,7 @@ impl Store {
         let mut faults = Faults::new();
         check_file(&mut tx, self.inner.dialect.self_check(), &mut faults).await?;
         check_tree(&mut tx, &mut faults).await?;
+        check_nodes(&mut tx, &instances, &mut faults).await?;
         check_used(&mut tx, &mut faults).await?;
         check_charges(&mut tx, &instances, &mut faults).await?;
         check_claims(&mut tx, &instances, &mut faults).await?;
@@ -92,6 +93,20 @@ async fn check_tree(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()>
         let found: Vec<&String> = lineages.get(tenant).into_iter().flatten().collect();
         if expected != found {
             faults.push(format!("tenants/{tenant}: its ancestors are {expected:?}, the table says {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What joins a cluster has a record of its node, and is found by that cluster.
+async fn check_nodes(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+    let rows: Vec<(String, String)> =
+        sql("SELECT uid, cluster_uid FROM instances WHERE cluster_uid IS NOT NULL").all(conn).await?;
+    let found: BTreeMap<String, String> = rows.into_iter().collect();
+    for instance in instances {
+        let wished = instance.spec.node.as_ref().map(|wish| &wish.cluster_uid);
+        if wished != found.get(&instance.uid.to_string()) || wished.is_some() != instance.node.is_some() {
+            faults.push(format!("{}: its node, its wish and its cluster do not agree", instance.name()));
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use croft_proto::v1::{
 };
 
 use super::devices::Devices;
+use super::node::Node;
 use super::{explain, power};
 use crate::app::App;
 use crate::failure::Result;
@@ -25,7 +26,8 @@ use crate::{duration, keys, names, size};
     croft instance create db --image debian-13 --vcpus 8 --memory 32GiB --disk 100GiB \\\n    \
         --dedicated-cpus --single-numa-cell --huge-pages 1GiB --host-selector disk=nvme --explain\n  \
     croft instance create train --image debian-13 --vcpus 8 --memory 64GiB --gpu h100_sxm_80gb:2 --device pool=nic-vf\n  \
-    croft instance create infer --image debian-13 --vcpus 4 --memory 16GiB --gpu mig=2g.20gb")]
+    croft instance create infer --image debian-13 --vcpus 4 --memory 16GiB --gpu mig=2g.20gb\n  \
+    croft instance create node-1 --image k8s-node --vcpus 8 --memory 32GiB --cluster prod --node-labels zone=a --wait")]
 pub struct Create {
     /// 1 to 50 of a-z, 0-9 and -, beginning with a letter
     instance: String,
@@ -56,6 +58,8 @@ pub struct Create {
     networks: Vec<String>,
     #[command(flatten)]
     devices: Devices,
+    #[command(flatten)]
+    node: Node,
     /// Only hosts with this label; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     host_selector: Vec<(String, String)>,
@@ -131,13 +135,14 @@ pub async fn run(app: &App, mut create: Create) -> Result<()> {
     let name = super::name(app, &create.instance)?;
     let image = image::resolve(app, &create.image).await?;
     let devices = std::mem::take(&mut create.devices).requests(app).await?;
+    let node = std::mem::take(&mut create.node).wish(app).await?;
     let (explain, wait, change) = (create.explain, create.wait.clone(), create.change.clone());
     let request = v1::CreateInstanceRequest {
         parent: names::parent_of(&name),
         instance_id: names::id(&name).to_owned(),
         request_id: change.request_id(),
         validate_only: change.dry_run,
-        instance: Some(instance(create, image, devices)?),
+        instance: Some(instance(create, image, devices, node)?),
     };
     if explain {
         return explain::possible(app, request).await;
@@ -146,7 +151,12 @@ pub async fn run(app: &App, mut create: Create) -> Result<()> {
     power::finish(app, name, operation, &wait, &change, "created").await
 }
 
-fn instance(create: Create, image: String, devices: Vec<v1::DeviceRequest>) -> Result<v1::Instance> {
+fn instance(
+    create: Create,
+    image: String,
+    devices: Vec<v1::DeviceRequest>,
+    node: Option<v1::NodeWish>,
+) -> Result<v1::Instance> {
     let cloud_init = cloud_init(&create)?;
     let networks = create.networks.iter().map(|network| names::top("networks", network));
     let cpu = v1::Cpu { dedicated: create.dedicated_cpus, single_numa_cell: create.single_numa_cell };
@@ -165,6 +175,7 @@ fn instance(create: Create, image: String, devices: Vec<v1::DeviceRequest>) -> R
         host_selector: create.host_selector.into_iter().collect(),
         placement_policy: create.policy.map_or(PlacementPolicy::Unspecified, PolicyArg::policy).into(),
         devices,
+        node,
         ..v1::InstanceSpec::default()
     };
     Ok(v1::Instance { metadata: create.labels.metadata(), spec: Some(spec), ..v1::Instance::default() })
@@ -206,7 +217,7 @@ mod tests {
         else {
             panic!("another verb")
         };
-        instance(*create, "images/i".into(), Vec::new()).unwrap().spec.unwrap()
+        instance(*create, "images/i".into(), Vec::new(), None).unwrap().spec.unwrap()
     }
 
     #[test]

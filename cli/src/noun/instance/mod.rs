@@ -7,6 +7,7 @@ pub mod devices;
 pub mod explain;
 mod list;
 mod mirror;
+mod node;
 mod port_forward;
 mod power;
 mod ssh;
@@ -107,6 +108,9 @@ async fn show(app: &App, instance: &str) -> Result<()> {
     for condition in status.conditions.iter().filter(|condition| !condition.message.is_empty()) {
         let (kind, is) = (&condition.r#type, condition.status().as_str_name());
         output::line(&format!("  {kind} is {is} ({}): {}", condition.reason, condition.message))?;
+    }
+    if let Some(line) = node::sentence(&instance) {
+        output::line(&format!("  {line}"))?;
     }
     for given in &status.devices {
         output::line(&format!("  {}", devices::sentence(given)))?;

@@ -2,7 +2,7 @@
 
 use croft_proto::v1::{self, instance_spec::BootSource};
 
-use super::{devices, state};
+use super::{devices, node, state};
 use crate::output::cell::{self, Text};
 use crate::output::{Resource, age, named, table::Column};
 use crate::{names, size};
@@ -37,6 +37,7 @@ impl Resource for v1::Instance {
         Column::wide("DEVICES", |instance| {
             of_status(instance, |status| cell::few(&status.devices.iter().map(devices::word).collect::<Vec<_>>(), 4))
         }),
+        Column::wide("NODE", |instance| of_status(instance, |status| node::word(status).into())),
         Column::wide("RESTARTS", |instance| of_status(instance, |status| status.restart_count.into())),
         Column::wide("REASON", |instance| of_status(instance, |status| status.reason.as_str().into())),
         Column::wide("UID", |instance| cell::uid(instance.metadata.as_ref())),

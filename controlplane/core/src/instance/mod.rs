@@ -219,6 +219,9 @@ pub struct Address {
     pub ip: String,
     pub mac: String,
     pub source: String,
+    /// Its host gave it to the guest; without that, it is the guest's own word.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

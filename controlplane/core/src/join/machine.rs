@@ -168,6 +168,8 @@ pub struct SeenNode {
 pub struct Guest {
     /// It should run.
     pub wanted: bool,
+    /// It has a host that it may start on.
+    pub placed: bool,
     /// It is off: by its host's own word, or because it was fenced. Never because nobody is heard.
     pub off: bool,
     /// It is off, and nobody is about to start it.
@@ -187,6 +189,7 @@ impl Guest {
         let deleted = instance.meta.delete_time.is_some();
         Self {
             wanted: !deleted && instance.intent.power == Power::Running,
+            placed: instance.host().is_some(),
             off,
             rests: off && instance.status.state != State::Starting,
             forced: deleted && instance.intent.delete_force,

@@ -36,7 +36,8 @@ impl Task {
     }
 }
 
-fn ours(instance: &Instance, there: &croft_core::join::cluster::Node) -> bool {
+/// It says so itself.
+pub(super) fn ours(instance: &Instance, there: &croft_core::join::cluster::Node) -> bool {
     let whose = croft_core::join::node::provider_id(&instance.tenant, instance.uid);
     there.provider_id.as_deref() == Some(&whose)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Answer, Fault, Signing, Stage};
-use croft_core::join::csr::{Asker, BOOTSTRAP_GROUP, Denial, Record, Standing, judge};
+use croft_core::join::csr::{Asker, BOOTSTRAP_GROUP, Denial, Record, Request, Standing, judge};
 use croft_core::join::machine::{Phase, Step};
 use croft_store::{Denied, NodeStep};
 
@@ -18,10 +18,10 @@ use super::{Problem, record};
 const ISSUED_FOR: Duration = Duration::from_secs(600);
 /// For people who look with kubectl; the audit log has it for longer.
 const DENIED_FOR: Duration = Duration::from_secs(60);
+/// A kubelet may be quicker than its host's word of the address that it gave out.
+const LEASE_WITHIN: Duration = Duration::from_secs(120);
 /// A pass; whoever sends more waits for the next ones.
 const ANSWERS: usize = 200;
-/// Of addresses that its host gave to a guest. What a guest says of itself is no record.
-const BY_HOST: &str = "dhcp-lease";
 const WORDS: usize = 300;
 
 /// Whose a request is.
@@ -38,8 +38,9 @@ impl Task {
         let mut denied: BTreeMap<(String, &'static str), Denied> = BTreeMap::new();
         let mut to_deny = Vec::new();
         let mut answers = 0;
+        let there: BTreeSet<String> = on.nodes.keys().cloned().collect();
         for signing in on.handle.signings().await? {
-            let owner = owner(on, instances, &signing);
+            let owner = owner(&there, instances, &signing.request);
             if matches!(owner, Owner::Foreign) || answers >= ANSWERS {
                 continue;
             }
@@ -49,7 +50,9 @@ impl Task {
             }
             answers += 1;
             let instance = if let Owner::Of(instance) = owner { Some(instance) } else { None };
-            match judge(&signing.request, &record_of(instance)) {
+            let record = record_of(instance);
+            match judge(&signing.request, &record) {
+                Err(Denial::San(_)) if record.addresses.is_empty() && self.age(&signing) < LEASE_WITHIN => {}
                 Ok(()) => self.approve(on, instance, &signing).await?,
                 Err(denial) => {
                     note(&mut denied, on, instance, &signing, &denial);
@@ -95,13 +98,17 @@ impl Task {
         Ok(())
     }
 
+    fn age(&self, signing: &Signing) -> Duration {
+        signing.created.map_or(Duration::MAX, |created| self.now().since(created))
+    }
+
     /// Answered ones go when whoever asked has read the answer, or is no more.
     async fn clear(&self, on: &On, owner: &Owner<'_>, signing: &Signing) -> Result<(), Problem> {
         let gone = match owner {
             Owner::Of(instance) => record(instance)?.phase == Phase::Left,
             Owner::Nobody | Owner::Foreign => true,
         };
-        let age = signing.created.map_or(Duration::MAX, |created| self.now().since(created));
+        let age = self.age(signing);
         let kept = match signing.stage {
             Stage::Open | Stage::Approved => !gone,
             Stage::Issued => !gone && age < ISSUED_FOR,
@@ -114,22 +121,23 @@ impl Task {
     }
 }
 
-fn owner<'a>(on: &On, instances: &'a [Instance], signing: &Signing) -> Owner<'a> {
+/// `there`: the nodes of the cluster.
+fn owner<'a>(there: &BTreeSet<String>, instances: &'a [Instance], request: &Request) -> Owner<'a> {
     let node_of = |instance: &&Instance, name: &str| instance.node.as_ref().is_some_and(|node| node.name == name);
     let token_of = |instance: &&Instance, id: &str| {
         instance.node.as_ref().and_then(|node| node.token.as_ref()).is_some_and(|token| token.id == id)
     };
-    let found = match signing.request.asker() {
+    let found = match request.asker() {
         Asker::Token(id) => instances.iter().find(|instance| token_of(instance, id)),
         Asker::Node(name) => instances.iter().find(|instance| node_of(instance, name)),
         Asker::Other => return Owner::Foreign,
     };
-    match (found, signing.request.asker()) {
+    match (found, request.asker()) {
         (Some(instance), _) => Owner::Of(instance),
         // The group is Croft's own: nobody else answers for it.
-        (None, Asker::Token(_)) if signing.request.groups.contains(BOOTSTRAP_GROUP) => Owner::Nobody,
+        (None, Asker::Token(_)) if request.groups.contains(BOOTSTRAP_GROUP) => Owner::Nobody,
         // A node that is there under such a name is somebody else's; one that is not cannot come any more.
-        (None, Asker::Node(name)) if has_our_form(name) && !on.nodes.contains_key(name) => Owner::Nobody,
+        (None, Asker::Node(name)) if has_our_form(name) && !there.contains(name) => Owner::Nobody,
         (None, _) => Owner::Foreign,
     }
 }
@@ -150,9 +158,10 @@ fn record_of(instance: Option<&Instance>) -> Record {
         Phase::Joined | Phase::Missed => Standing::Joined,
         Phase::Waiting | Phase::Leaving | Phase::Left => Standing::Gone,
     };
+    // What a guest says of itself is no record.
     let addresses = instance.status.observed.iter().flat_map(|seen| &seen.addresses);
     let addresses: BTreeSet<IpAddr> =
-        addresses.filter(|address| address.source == BY_HOST).filter_map(|address| address.ip.parse().ok()).collect();
+        addresses.filter(|address| address.leased).filter_map(|address| address.ip.parse().ok()).collect();
     Record { node: node.name.clone(), addresses, standing }
 }
 

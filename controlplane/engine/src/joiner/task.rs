@@ -17,6 +17,8 @@ use super::token::jitter;
 const SOON: Duration = Duration::from_secs(1);
 /// While all is as it should be: renewals of certificates wait this long.
 const LATER: Duration = Duration::from_secs(10);
+/// While nobody joins this cluster.
+const IDLE: Duration = Duration::from_secs(60);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// Between two passes, however many touch whatever.
 const SPACING: Duration = Duration::from_millis(200);
@@ -41,12 +43,14 @@ pub(super) struct Task {
     pub uid: String,
     pub roster: Roster,
     looked: Looked,
+    /// Passes since somebody was here.
+    empty: u32,
     faults: u32,
 }
 
 impl Task {
     pub fn new(ports: Ports, uid: String) -> Self {
-        Self { ports, uid, roster: Roster::default(), looked: Looked::new(), faults: 0 }
+        Self { ports, uid, roster: Roster::default(), looked: Looked::new(), empty: 0, faults: 0 }
     }
 
     /// Until the cluster is gone; returns its uid.
@@ -88,7 +92,8 @@ impl Task {
             }
             Outcome::Quiet => {
                 self.faults = 0;
-                LATER
+                // The first one without anybody clears away what the last of them left.
+                if self.empty > 1 { IDLE } else { LATER }
             }
             Outcome::Moving => {
                 self.faults = 0;
@@ -108,6 +113,7 @@ impl Task {
 
     pub fn note(&mut self, instances: &[Instance]) {
         self.looked = looked(instances);
+        self.empty = if instances.is_empty() { self.empty.saturating_add(1) } else { 0 };
     }
 
     pub fn now(&self) -> Timestamp {

@@ -3,12 +3,13 @@
 use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::instance::Instance;
-use croft_core::join::cluster::{Fault, Ready};
+use croft_core::join::cluster::{Fault, Node as Live, Ready};
 use croft_core::join::machine::told::{self, Told};
 use croft_core::join::machine::{Guest, JOIN_DEADLINE, Node, Phase, Step};
 use croft_store::event::reason;
 use croft_store::{NodeNews, NodeStep};
 
+use super::enter::ours;
 use super::look::Look;
 use super::record;
 use super::task::{Outcome, Task};
@@ -23,10 +24,11 @@ impl Task {
     ) -> Result<Outcome> {
         let node = record(instance)?;
         let guest = Guest::of(instance);
-        let ready = node.phase == Phase::Joined && look.there.as_ref().is_some_and(|there| there.ready == Ready::Yes);
+        let there = look.there.as_ref().filter(|there| ours(instance, there));
+        let ready = node.phase == Phase::Joined && there.is_some_and(|there| there.ready == Ready::Yes);
         let mut after = node.clone();
         after.is_ready(ready, self.now());
-        let told = waits.or_else(|| self.stands(&after, guest, look, trouble));
+        let told = waits.or_else(|| self.stands(&after, guest, there, trouble));
         let outcome = moves(&after, guest, look, self.now().since(after.phase_time) < JOIN_DEADLINE);
         self.write(instance, after, told).await?;
         Ok(outcome)
@@ -50,8 +52,8 @@ impl Task {
     }
 
     /// What stands in the way of a node for which the machine has nothing to do.
-    fn stands(&self, node: &Node, guest: Guest, look: &Look, trouble: Option<&Fault>) -> Option<Told> {
-        match (node.phase, &look.there) {
+    fn stands(&self, node: &Node, guest: Guest, there: Option<&Live>, trouble: Option<&Fault>) -> Option<Told> {
+        match (node.phase, there) {
             (Phase::Booting, _) => match (&node.step, trouble) {
                 (Step::Denied(why), _) => Some(Told::new(told::CERTIFICATE_DENIED, why.clone())),
                 (_, Some(fault)) => Some(told::fault(fault)),

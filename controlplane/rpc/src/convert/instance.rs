@@ -264,7 +264,8 @@ pub fn state_out(state: State) -> v1::instance_status::State {
 }
 
 fn address_out(address: &Address) -> v1::Address {
-    v1::Address { ip: address.ip.clone(), mac: address.mac.clone(), source: address.source.clone() }
+    let Address { ip, mac, source, leased } = address.clone();
+    v1::Address { ip, mac, source, leased }
 }
 
 #[must_use]

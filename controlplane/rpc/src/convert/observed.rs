@@ -91,8 +91,8 @@ fn phase_into(phase: agent::instance_observation::Phase) -> Option<Phase> {
 }
 
 fn address_into(address: v1::Address) -> Address {
-    let v1::Address { ip, mac, source } = address;
-    Address { ip: clip(&ip, 64), mac: clip(&mac, 64), source: clip(&source, 64) }
+    let v1::Address { ip, mac, source, leased } = address;
+    Address { ip: clip(&ip, 64), mac: clip(&mac, 64), source: clip(&source, 64), leased }
 }
 
 fn exit_into(exit: v1::Exit) -> Option<Exit> {
@@ -127,7 +127,7 @@ mod tests {
             reason: "GuestCrashed".into(),
             message: "m".into(),
             conditions: vec![v1::Condition { r#type: "GuestReady".into(), ..Default::default() }],
-            addresses: vec![v1::Address { ip: "10.0.0.2".into(), mac: "02:00".into(), source: "dhcp-lease".into() }],
+            addresses: vec![v1::Address { ip: "10.0.0.2".into(), mac: "02:00".into(), source: "dhcp-lease".into(), leased: true }],
             exit: Some(exit_out(&exit)),
             start_time: Some(time::out(Timestamp(8))),
             restart_count: 2,

@@ -58,12 +58,19 @@ impl Libvirt {
             }
             false => Ok(None),
         };
+        let leases = self.connection.call(QUICK, "list leases", move |c| leases(c, uid)).await?;
+        let leased = of_interfaces(&macs, leases, FROM_LEASE);
         match said {
-            Ok(Some(addresses)) => Ok(Guest { addresses: of_interfaces(&macs, addresses, FROM_AGENT), agent: true }),
+            Ok(Some(addresses)) => {
+                let mut addresses = of_interfaces(&macs, addresses, FROM_AGENT);
+                mark(&mut addresses, &leased);
+                Ok(Guest { addresses, agent: true })
+            }
             // A slow agent is no reason to say nothing at all.
             Ok(None) | Err(Error::Unavailable(_)) => {
-                let leases = self.connection.call(QUICK, "list leases", move |c| leases(c, uid)).await?;
-                Ok(Guest { addresses: of_interfaces(&macs, leases, FROM_LEASE), agent: false })
+                let mut addresses = leased.clone();
+                mark(&mut addresses, &leased);
+                Ok(Guest { addresses, agent: false })
             }
             Err(e) => Err(e),
         }
@@ -145,12 +152,20 @@ fn of_interfaces(macs: &[String], found: Vec<GuestAddress>, source: &str) -> Vec
         let at = macs.iter().position(|mac| mac.eq_ignore_ascii_case(&address.mac));
         let (Some(at), Ok(ip)) = (at, address.ip.parse::<IpAddr>()) else { continue };
         let known = by_mac.entry(at).or_default();
-        let told = v1::Address { ip: ip.to_string(), mac: macs[at].clone(), source: source.into() };
+        let (ip_text, mac) = (ip.to_string(), macs[at].clone());
+        let told = v1::Address { ip: ip_text, mac, source: source.into(), ..v1::Address::default() };
         if useful(ip) && known.len() < MOST_ADDRESSES && !known.contains(&told) {
             known.push(told);
         }
     }
     by_mac.into_values().flatten().collect()
+}
+
+/// Which of them this host gave out itself, to the very interface.
+fn mark(addresses: &mut [v1::Address], leased: &[v1::Address]) {
+    for address in addresses {
+        address.leased = leased.iter().any(|lease| (&lease.ip, &lease.mac) == (&address.ip, &address.mac));
+    }
 }
 
 /// A link-local address tells nobody where to find the guest.
@@ -196,6 +211,16 @@ mod tests {
         ];
         let told: Vec<String> = of_interfaces(&macs, found, FROM_AGENT).into_iter().map(|a| a.ip).collect();
         assert_eq!(told, ["10.200.7.2", "192.168.1.9"]);
+    }
+
+    #[test]
+    fn an_address_that_the_guest_made_up_is_no_lease() {
+        let macs = ["02:00:00:00:00:01".to_owned()];
+        let address = |ip: &str| GuestAddress { mac: macs[0].clone(), ip: ip.into() };
+        let mut told = of_interfaces(&macs, vec![address("10.200.7.2"), address("10.96.0.1")], FROM_AGENT);
+        mark(&mut told, &of_interfaces(&macs, vec![address("10.200.7.2")], FROM_LEASE));
+        let leased: Vec<bool> = told.iter().map(|address| address.leased).collect();
+        assert_eq!(leased, [true, false]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn says(domain: &Domain) -> Guest {
         return Guest::default();
     }
     let source = if domain.silent { "dhcp-lease" } else { "guest-agent" };
-    let address = |mac: &String| v1::Address { ip: ip(mac), mac: mac.clone(), source: source.to_owned() };
+    let address = |mac: &String| v1::Address { ip: ip(mac), mac: mac.clone(), source: source.to_owned(), leased: true };
     Guest { addresses: domain.macs.iter().map(address).collect(), agent: !domain.silent }
 }
 

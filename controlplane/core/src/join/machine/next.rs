@@ -12,7 +12,7 @@ pub fn next(node: &Node, guest: Guest, provider_id: &str, seen: &Seen, now: Time
     // What is somebody else's is nothing to us.
     let seen = &Seen { node: seen.node.clone().filter(|_| foreign.is_none()), ..seen.clone() };
     match (node.phase, guest.wanted) {
-        (Phase::Waiting, true) => waiting(node, seen, now),
+        (Phase::Waiting, true) => waiting(node, guest, seen, now),
         (Phase::Booting, true) => booting(node, guest, seen, now),
         (Phase::Missed, true) => missed(node, seen),
         (Phase::Joined, true) => joined(node, guest, seen),
@@ -28,9 +28,13 @@ pub fn next(node: &Node, guest: Guest, provider_id: &str, seen: &Seen, now: Time
     }
 }
 
-fn waiting(node: &Node, seen: &Seen, now: Timestamp) -> Vec<Act> {
+fn waiting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
     if let Some(there) = &seen.node {
         return stale(node, there, seen, now);
+    }
+    if !guest.placed {
+        // A token is for a boot that may come any moment.
+        return if has_token(node, seen) { vec![Act::Forget] } else { Vec::new() };
     }
     if good(node, seen, now) {
         return vec![Act::Enter(Phase::Booting, Why::AsWanted)];

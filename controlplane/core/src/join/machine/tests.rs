@@ -21,7 +21,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let node = Node::new("n".into(), Phase::Waiting, START);
-        let guest = Guest { wanted: true, off: true, rests: true, forced: false, start_time: None };
+        let guest = Guest { wanted: true, placed: true, off: true, rests: true, forced: false, start_time: None };
         let (seen, now) = (Seen::default(), START);
         Self { node, seen, guest, seed_has_token: false, certificate: false, now }
     }
@@ -269,5 +269,16 @@ fn a_boot_that_waits_for_its_image_keeps_its_token_for_an_hour() {
     world.now = world.now.plus(JOIN_DEADLINE * 2);
     assert!(matches!(world.look()[..], [Act::Token(_)]), "it has not even started");
     world.guest.start_time = Some(START);
+    assert_eq!(world.look(), [Act::Forget]);
+}
+
+#[test]
+fn what_has_no_host_has_no_token_either() {
+    let mut world = World::new();
+    world.guest.placed = false;
+    assert_eq!(world.look(), []);
+    world.guest.placed = true;
+    world.pass();
+    world.guest.placed = false;
     assert_eq!(world.look(), [Act::Forget]);
 }

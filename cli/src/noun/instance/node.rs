@@ -1,0 +1,153 @@
+//! The node of a Kubernetes cluster that an instance becomes: the options of `create`, and how far it is.
+
+use clap::Args;
+use croft_proto::v1::{self, node_taint::Effect};
+use tonic::Code;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::flags::pair;
+use crate::names;
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct Node {
+    /// Make it a node of this Kubernetes cluster: the tenant's own of that name, else the platform's
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
+    /// Labels of the node
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = pair, requires = "cluster")]
+    node_labels: Vec<(String, String)>,
+    /// Taints of the node; EFFECT is NoSchedule, PreferNoSchedule or NoExecute
+    #[arg(long, value_name = "KEY=VALUE:EFFECT,…", value_delimiter = ',', value_parser = taint, requires = "cluster")]
+    node_taints: Vec<v1::NodeTaint>,
+    /// How the guest joins: kubelet, kubeadm, k3s, rke2, or one of the operators' [default: kubelet]
+    #[arg(long, value_name = "RECIPE", requires = "cluster")]
+    join_recipe: Option<String>,
+}
+
+impl Node {
+    pub async fn wish(self, app: &App) -> Result<Option<v1::NodeWish>> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
+        let cluster = resolve(app, cluster).await?;
+        Ok(Some(self.of(cluster)))
+    }
+
+    fn of(self, cluster: String) -> v1::NodeWish {
+        v1::NodeWish {
+            cluster,
+            recipe: self.join_recipe.unwrap_or_default(),
+            labels: self.node_labels.into_iter().collect(),
+            taints: self.node_taints,
+        }
+    }
+}
+
+/// The full name: a short one is the tenant's own cluster, if it has one of that name, else the platform's.
+async fn resolve(app: &App, cluster: &str) -> Result<String> {
+    if cluster.contains('/') {
+        return names::top("clusters", cluster).or_else(|_| names::within(|| app.tenant(), "clusters", cluster));
+    }
+    let platform = names::top("clusters", cluster)?;
+    let Some(tenant) = app.chosen.tenant_if_any()? else {
+        return Ok(platform);
+    };
+    let request = v1::GetClusterRequest { name: format!("{tenant}/clusters/{cluster}") };
+    match app.plane()?.call(request, async |plane, r| plane.clusters().get_cluster(r).await).await {
+        Ok(own) => Ok(own.name),
+        Err(Failure::Refused(status)) if status.code() == Code::NotFound => Ok(platform),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// `key=value:NoSchedule`, as kubectl takes it; the value may be left out.
+fn taint(text: &str) -> Result<v1::NodeTaint, String> {
+    let wrong = || format!("`{text}` is not KEY=VALUE:EFFECT, EFFECT one of NoSchedule, PreferNoSchedule, NoExecute");
+    let (rest, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let effect = match effect {
+        "NoSchedule" => Effect::NoSchedule,
+        "PreferNoSchedule" => Effect::PreferNoSchedule,
+        "NoExecute" => Effect::NoExecute,
+        _ => return Err(wrong()),
+    };
+    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+    if key.is_empty() {
+        return Err(wrong());
+    }
+    Ok(v1::NodeTaint { key: key.to_owned(), value: value.to_owned(), effect: effect.into() })
+}
+
+/// `JOINED`; empty for what joins nothing.
+pub fn word(status: &v1::InstanceStatus) -> &'static str {
+    status.node.as_ref().map_or("", |node| node.phase().as_str_name())
+}
+
+/// `node web-deadbeef of clusters/prod: LEAVING, DrainBlocked: …`
+pub fn sentence(instance: &v1::Instance) -> Option<String> {
+    let node = instance.status.as_ref()?.node.as_ref()?;
+    let wish = instance.spec.as_ref().and_then(|spec| spec.node.as_ref());
+    let cluster = wish.map_or("its cluster", |wish| wish.cluster.as_str());
+    let why: String = [node.reason.as_str(), node.message.as_str()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .enumerate()
+        .map(|(at, part)| if at == 0 { format!(", {part}") } else { format!(": {part}") })
+        .collect();
+    Some(format!("node {} of {cluster}: {}{why}", node.name, node.phase().as_str_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: Node,
+    }
+
+    fn parse(options: &str) -> Result<Node, clap::Error> {
+        Line::try_parse_from(format!("x {options}").split_whitespace()).map(|line| line.node)
+    }
+
+    #[test]
+    fn every_option_arrives() {
+        let node = parse("--cluster prod --node-labels zone=a,team=ml --node-taints gpu=yes:NoSchedule,spot:NoExecute --join-recipe k3s");
+        let wish = node.unwrap().of("clusters/prod".to_owned());
+        assert_eq!((wish.recipe.as_str(), wish.labels["team"].as_str()), ("k3s", "ml"));
+        let taints: Vec<_> =
+            wish.taints.iter().map(|taint| (taint.key.as_str(), taint.value.as_str(), taint.effect())).collect();
+        assert_eq!(taints, [("gpu", "yes", Effect::NoSchedule), ("spot", "", Effect::NoExecute)]);
+    }
+
+    #[test]
+    fn what_is_about_a_node_needs_a_cluster_and_taints_need_an_effect() {
+        assert!(parse("--node-labels a=b").is_err());
+        assert!(parse("--join-recipe k3s").is_err());
+        for wrong in ["gpu", "gpu=yes", "gpu=yes:Never", "=yes:NoSchedule"] {
+            assert!(parse(&format!("--cluster prod --node-taints {wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parse("").unwrap().cluster.is_none());
+    }
+
+    #[test]
+    fn how_far_it_is_reads_as_one_line() {
+        let node = v1::NodeStatus {
+            name: "web-deadbeef".into(),
+            phase: v1::node_status::Phase::Leaving.into(),
+            reason: "DrainBlocked".into(),
+            message: "1 pods are left".into(),
+            ..v1::NodeStatus::default()
+        };
+        let wish = v1::NodeWish { cluster: "clusters/prod".into(), ..v1::NodeWish::default() };
+        let instance = v1::Instance {
+            spec: Some(v1::InstanceSpec { node: Some(wish), ..v1::InstanceSpec::default() }),
+            status: Some(v1::InstanceStatus { node: Some(node), ..v1::InstanceStatus::default() }),
+            ..v1::Instance::default()
+        };
+        let line = "node web-deadbeef of clusters/prod: LEAVING, DrainBlocked: 1 pods are left";
+        assert_eq!(sentence(&instance).as_deref(), Some(line));
+        assert_eq!(sentence(&v1::Instance::default()), None);
+    }
+}
