@@ -1,5 +1,6 @@
 //! The programs of a join, run by a real shell in a guest that is a folder: what they write, when they ask for what, and that
 //! nothing secret is left once the node has its certificate. `tests/join/bin` stands in for what a guest has.
+#![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -118,6 +118,7 @@ pub fn host(devices: Vec<Device>) -> HostView {
         instances: 0,
         devices: DeviceViews(views),
         devices_seen: true,
+        seed_files: false,
     }
 }
 
@@ -195,5 +196,6 @@ pub fn plain(wishes: Wishes) -> placement::Request {
         host_selector: BTreeMap::new(),
         policy: placement::Policy::Spread,
         devices: wishes,
+        joins: false,
     }
 }
