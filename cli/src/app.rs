@@ -10,7 +10,7 @@ use crate::args::{Args, Global, Noun};
 use crate::config::{self, Config};
 use crate::failure::Result;
 use crate::noun::{
-    audit, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
+    audit, cluster, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
 };
 use crate::output::{self, Output};
 use crate::plane::Plane;
@@ -65,6 +65,7 @@ pub async fn run(args: Args) -> Result<()> {
         // These work without any context, also with one that is broken.
         Noun::Context(command) => context::run(&global, command),
         Noun::Completion { shell } => completion(shell),
+        Noun::Cluster(cluster::Command::Manifest) => cluster::print_manifest(),
         Noun::Version => version(&Output::new(global.output)),
         Noun::Instance(command) => instance::run(&App::new(global)?, command).await,
         Noun::Image(command) => image::run(&App::new(global)?, command).await,
@@ -75,6 +76,7 @@ pub async fn run(args: Args) -> Result<()> {
         Noun::Host(command) => host::run(&App::new(global)?, command).await,
         Noun::Gpu(command) => gpu::run(&App::new(global)?, command).await,
         Noun::Device(command) => device::run(&App::new(global)?, command).await,
+        Noun::Cluster(command) => cluster::run(&App::new(global)?, command).await,
         Noun::Pool(command) => pool::run(&App::new(global)?, command).await,
         Noun::Operation(command) => operation::run(&App::new(global)?, command).await,
         Noun::Event(command) => event::run(&App::new(global)?, command).await,

@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::apply;
 use crate::noun::{
-    audit, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
+    audit, cluster, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
 };
 use crate::output::Format;
 
@@ -84,6 +84,9 @@ pub enum Noun {
     /// Sets of interchangeable devices that tenants are granted
     #[command(subcommand)]
     Pool(pool::Command),
+    /// Kubernetes clusters whose nodes instances may become
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// The work behind a change
     #[command(subcommand)]
     Operation(operation::Command),
@@ -93,7 +96,7 @@ pub enum Noun {
     /// Who did what
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Bring tenants, quotas, networks, pools, images and instances to what files say
+    /// Bring tenants, quotas, networks, pools, images, clusters and instances to what files say
     Apply(apply::Apply),
     /// Planes that this machine knows
     #[command(subcommand)]

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use croft_proto::v1::{
-    clusters_client::ClustersClient, devices_client::DevicesClient, events_client::EventsClient, hosts_client::HostsClient, images_client::ImagesClient,
-    instances_client::InstancesClient, networks_client::NetworksClient, operations_client::OperationsClient,
-    pools_client::PoolsClient, quotas_client::QuotasClient, tenants_client::TenantsClient, tokens_client::TokensClient,
+    clusters_client::ClustersClient, devices_client::DevicesClient, events_client::EventsClient,
+    hosts_client::HostsClient, images_client::ImagesClient, instances_client::InstancesClient,
+    networks_client::NetworksClient, operations_client::OperationsClient, pools_client::PoolsClient,
+    quotas_client::QuotasClient, tenants_client::TenantsClient, tokens_client::TokensClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -82,12 +83,12 @@ impl Plane {
         tenants: TenantsClient,
         quotas: QuotasClient,
         tokens: TokensClient,
-        clusters: ClustersClient,
         images: ImagesClient,
         networks: NetworksClient,
         hosts: HostsClient,
         devices: DevicesClient,
         pools: PoolsClient,
+        clusters: ClustersClient,
         instances: InstancesClient,
         operations: OperationsClient,
         events: EventsClient,

@@ -161,6 +161,8 @@ fn is_output_only(kind: Kind, path: &str) -> bool {
         Kind::Tenant | Kind::Network | Kind::Pool => &[],
         Kind::Quota => &["used", "available"],
         Kind::Image => &["copies"],
+        // A credential is never read back, so it counts only where there is no cluster yet.
+        Kind::Cluster => &["status", "kubeconfig", "in_cluster"],
         Kind::Instance => &["status", "spec.cloud_init.user_data_digest"],
     };
     own.iter()

@@ -7,7 +7,7 @@ use super::kind::Kind;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::names;
-use crate::noun::image;
+use crate::noun::{cluster, image};
 use crate::output::proto_json;
 
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ pub(super) fn one(place: String, mut value: Value, full: impl Fn(Kind, &str) -> 
 }
 
 fn unknown_kind(word: &str) -> String {
-    format!("kind `{word}` is none of Tenant, Quota, Network, Pool, Image, Instance")
+    format!("kind `{word}` is none of Tenant, Quota, Network, Pool, Image, Cluster, Instance")
 }
 
 fn full_name(app: &App, kind: Kind, name: &str) -> Result<String> {
@@ -71,6 +71,10 @@ fn full_name(app: &App, kind: Kind, name: &str) -> Result<String> {
         Kind::Network => names::top("networks", name),
         Kind::Pool => names::top("pools", name),
         Kind::Instance => names::within(|| app.tenant(), "instances", name),
+        Kind::Cluster => {
+            let (parent, id) = cluster::owner(app, name, false)?;
+            Ok(if parent.is_empty() { format!("clusters/{id}") } else { format!("{parent}/clusters/{id}") })
+        }
         Kind::Image => {
             let (parent, id) = image::owner(app, name, false)?;
             Ok(if parent.is_empty() { format!("images/{id}") } else { format!("{parent}/images/{id}") })
@@ -96,13 +100,14 @@ impl Document {
         let mut needs = vec![names::parent_of(&self.name)];
         needs.extend(texts("/parent"));
         needs.extend(texts("/spec/image"));
+        needs.extend(texts("/spec/node/cluster"));
         for interface in self.declared.pointer("/spec/interfaces").and_then(Value::as_array).into_iter().flatten() {
             needs.extend(interface.get("network").and_then(Value::as_str).map(str::to_owned));
         }
         for device in self.declared.pointer("/spec/devices").and_then(Value::as_array).into_iter().flatten() {
             needs.extend(device.pointer("/pool/pool").and_then(Value::as_str).map(str::to_owned));
         }
-        for pointer in ["/grantedTenants", "/granted_tenants"] {
+        for pointer in ["/grantedTenants", "/granted_tenants", "/tenants"] {
             let granted = self.declared.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
             needs.extend(granted.filter_map(Value::as_str).map(str::to_owned));
         }
@@ -134,6 +139,8 @@ mod tests {
             ("pools/p", Kind::Pool),
             ("images/i", Kind::Image),
             ("tenants/acme/images/i", Kind::Image),
+            ("clusters/c", Kind::Cluster),
+            ("tenants/acme/clusters/c", Kind::Cluster),
             ("tenants/acme/instances/i", Kind::Instance),
         ] {
             assert_eq!(read_one(json!({ "name": name })).unwrap().kind, kind, "{name}");

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::labels::Mask;
 use crate::names;
-use crate::noun::{image, instance, network, pool, quota, tenant};
+use crate::noun::{cluster, image, instance, network, pool, quota, tenant};
 use crate::output::Named;
 use crate::output::proto_json;
 
@@ -22,6 +22,7 @@ pub enum Kind {
     Network,
     Pool,
     Image,
+    Cluster,
     Instance,
 }
 
@@ -47,7 +48,8 @@ impl Live {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Tenant, Self::Quota, Self::Network, Self::Pool, Self::Image, Self::Instance];
+    const ALL: [Self; 7] =
+        [Self::Tenant, Self::Quota, Self::Network, Self::Pool, Self::Image, Self::Cluster, Self::Instance];
 
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
@@ -59,6 +61,7 @@ impl Kind {
             ["networks", _] => Some(Self::Network),
             ["pools", _] => Some(Self::Pool),
             ["images", _] | ["tenants", _, "images", _] => Some(Self::Image),
+            ["clusters", _] | ["tenants", _, "clusters", _] => Some(Self::Cluster),
             ["tenants", _, "instances", _] => Some(Self::Instance),
             ["tenants", _, "quotas", ..] => Some(Self::Quota),
             _ => None,
@@ -72,6 +75,7 @@ impl Kind {
             Self::Network => "Network",
             Self::Pool => "Pool",
             Self::Image => "Image",
+            Self::Cluster => "Cluster",
             Self::Instance => "Instance",
         }
     }
@@ -83,6 +87,7 @@ impl Kind {
             Self::Network => v1::Network::MESSAGE,
             Self::Pool => v1::Pool::MESSAGE,
             Self::Image => v1::Image::MESSAGE,
+            Self::Cluster => v1::Cluster::MESSAGE,
             Self::Instance => v1::Instance::MESSAGE,
         }
     }
@@ -95,6 +100,7 @@ impl Kind {
             Self::Network => document.parse::<v1::Network>().map(drop),
             Self::Pool => document.parse::<v1::Pool>().map(drop),
             Self::Image => document.parse::<v1::Image>().map(drop),
+            Self::Cluster => document.parse::<v1::Cluster>().map(drop),
             Self::Instance => document.parse::<v1::Instance>().map(drop),
         }
     }
@@ -107,6 +113,7 @@ impl Kind {
             Self::Network => &["description", "granted_tenants", LABELS, ANNOTATIONS],
             Self::Pool => &["description", "match", LABELS, ANNOTATIONS],
             Self::Image => &[],
+            Self::Cluster => &["description", "tenants", "node_server", "cluster_dns", LABELS, ANNOTATIONS],
             Self::Instance => &[LABELS, ANNOTATIONS, "spec.restart", "spec.stop_timeout", POWER],
         }
     }
@@ -119,6 +126,7 @@ impl Kind {
             Self::Network => "bridge and VLAN are for ever: make another network",
             Self::Pool => "everything but its name may change",
             Self::Image => "an image never changes: register a new one",
+            Self::Cluster => "a new credential is given with `croft cluster update --kubeconfig`",
             Self::Instance => {
                 "the shape of a VM is fixed at creation: delete it and make it again (devices come and go with `croft instance \
                                attach` and `detach`)"
@@ -140,6 +148,7 @@ pub async fn read(app: &App, document: &Document) -> Result<Option<Live>> {
         Kind::Network => network::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Pool => pool::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Image => image::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
+        Kind::Cluster => cluster::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
         Kind::Instance => instance::get(app, name).await.and_then(|it| Live::of(&it, it.metadata.as_ref())),
     };
     match live {
@@ -182,6 +191,11 @@ pub async fn create(app: &App, document: &Document, validate_only: bool) -> Resu
             let image = Some(document.parse()?);
             let request = v1::CreateImageRequest { parent, image_id: id, image, request_id, validate_only };
             plane.call(request, async |plane, r| plane.images().create_image(r).await).await?;
+        }
+        Kind::Cluster => {
+            let cluster = Some(document.parse()?);
+            let request = v1::RegisterClusterRequest { parent, cluster_id: id, cluster, request_id, validate_only };
+            plane.call(request, async |plane, r| plane.clusters().register_cluster(r).await).await?;
         }
         Kind::Instance => {
             let instance = Some(document.parse()?);
@@ -228,6 +242,14 @@ pub async fn update(
             guard(&mut pool.metadata, live);
             let request = v1::UpdatePoolRequest { pool: Some(pool), update_mask, request_id, validate_only };
             plane.call(request, async |plane, r| plane.pools().update_pool(r).await).await?;
+        }
+        Kind::Cluster => {
+            let mut cluster: v1::Cluster = document.parse()?;
+            // What the update does not name is not sent, least of all a secret.
+            cluster.credential = None;
+            guard(&mut cluster.metadata, live);
+            let request = v1::UpdateClusterRequest { cluster: Some(cluster), update_mask, request_id, validate_only };
+            plane.call(request, async |plane, r| plane.clusters().update_cluster(r).await).await?;
         }
         // It has no mutable field, so nobody gets here with a difference.
         Kind::Image => {}

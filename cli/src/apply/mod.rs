@@ -20,7 +20,7 @@ use document::Document;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Documents are YAML or JSON: `kind` (Tenant, Quota, Network, Pool, Image or Instance), `name`, and the \
+    after_help = "Documents are YAML or JSON: `kind` (Tenant, Quota, Network, Pool, Image, Cluster or Instance), `name`, and the \
     fields as `-o yaml` shows them. Their order does not matter. See docs/cli.md.\n\n\
     Examples:\n  croft apply -f acme.yaml --wait\n  croft apply -f acme.yaml --dry-run\n  \
     croft instance get web -o yaml | croft apply -f -"

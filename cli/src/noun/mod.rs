@@ -1,6 +1,7 @@
 //! The nouns: each file holds a noun's verbs, what they take, and the columns of its table.
 
 pub mod audit;
+pub mod cluster;
 pub mod context;
 pub mod device;
 pub mod event;

@@ -12,6 +12,7 @@ pub mod agent;
 mod api;
 pub mod auth;
 mod caller;
+mod cluster;
 pub mod convert;
 mod device;
 mod event;
@@ -38,6 +39,7 @@ mod watch;
 
 use croft_proto::agent::v1::agent_server::AgentServer;
 use croft_proto::agent::v1::enrolment_server::EnrolmentServer;
+use croft_proto::v1::clusters_server::ClustersServer;
 use croft_proto::v1::devices_server::DevicesServer;
 use croft_proto::v1::events_server::EventsServer;
 use croft_proto::v1::hosts_server::HostsServer;
@@ -76,6 +78,7 @@ pub fn services(deps: Deps) -> Routes {
         .add_service(HostsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(DevicesServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(PoolsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(ClustersServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(InstancesServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(OperationsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(EventsServer::new(api.clone()).max_decoding_message_size(MESSAGE_MAX))

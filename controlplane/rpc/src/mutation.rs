@@ -227,6 +227,13 @@ mutation!(CreatePoolRequest, validate_only, |it| format!("pools/{}", it.pool_id)
 mutation!(UpdatePoolRequest, validate_only, |it| name_of(&it.pool, |pool| &pool.name));
 mutation!(DeletePoolRequest, validate_only, |it| it.name.clone());
 mutation!(SetHostLayoutRequest, validate_only, |it| name_of(&it.layout, |layout| &layout.name));
+mutation!(UpdateClusterRequest, validate_only, |it| name_of(&it.cluster, |cluster| &cluster.name));
+mutation!(DeleteClusterRequest, validate_only, |it| it.name.clone());
+
+mutation!(RegisterClusterRequest, validate_only, |it| match it.parent.as_str() {
+    "" => format!("clusters/{}", it.cluster_id),
+    parent => format!("{parent}/clusters/{}", it.cluster_id),
+});
 
 mutation!(CreateImageRequest, validate_only, |it| match it.parent.as_str() {
     "" => format!("images/{}", it.image_id),

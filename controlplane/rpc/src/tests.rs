@@ -2,6 +2,7 @@
 //! engine and hosts, are in the `tests` crate.
 
 mod agent;
+mod clusters;
 mod crowd;
 mod devices;
 mod labels;

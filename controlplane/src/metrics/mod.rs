@@ -4,6 +4,7 @@
 //! answer and counted in `croft_scrape_errors_total`, never reported as zero. docs/operations.md lists every name.
 
 mod buckets;
+mod clusters;
 mod codes;
 mod devices;
 pub mod http;

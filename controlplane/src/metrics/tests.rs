@@ -2,10 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use croft_core::cluster::{Cluster, Status};
+use croft_core::condition::{Condition, ConditionStatus};
 use croft_core::device::{Atom, Device, Gpu, Holder, Kind, Mode, Promise, Record, State as DeviceState};
 use croft_core::host::{Capacity, Resources, State as HostState};
 use croft_core::id::InstanceUid;
 use croft_core::instance::State;
+use croft_core::meta::Meta;
 use croft_core::placement::HostView;
 use croft_core::placement::device::DeviceViews;
 use croft_core::quota::Quota;
@@ -85,6 +88,40 @@ fn usb() -> Record {
     Record { quarantine: Some("wobbles".to_owned()), ..record(device("usb-0000:00:14.0-2", Kind::Usb)) }
 }
 
+/// Reached, with its rights not known.
+fn cluster() -> Cluster {
+    let reachable = Condition {
+        kind: "Reachable".to_owned(),
+        status: ConditionStatus::True,
+        reason: String::new(),
+        message: String::new(),
+        last_transition_time: Timestamp(0),
+    };
+    let policies =
+        Condition { kind: "PoliciesInstalled".to_owned(), status: ConditionStatus::False, ..reachable.clone() };
+    let rights =
+        Condition { kind: "RightsSufficient".to_owned(), status: ConditionStatus::Unknown, ..reachable.clone() };
+    let status = Status {
+        conditions: vec![reachable, policies, rights],
+        credential_expire_time: Some(Timestamp(2_100_000_000_000_000)),
+        answer_time: Some(Timestamp(2_000_000_000_500_000)),
+        nodes: 5,
+        nodes_ready: 4,
+        ..Status::default()
+    };
+    Cluster {
+        meta: Meta::new("u".to_owned(), BTreeMap::new(), BTreeMap::new(), Timestamp(0)),
+        tenant: Some("acme".into()),
+        id: "prod".to_owned(),
+        description: String::new(),
+        tenants: Vec::new(),
+        credential_digest: String::new(),
+        node_server: String::new(),
+        cluster_dns: Vec::new(),
+        status,
+    }
+}
+
 fn truth() -> Arc<Truth> {
     let quota = |tenant: &str, limit, used| Quota {
         tenant: tenant.into(),
@@ -118,6 +155,7 @@ fn truth() -> Arc<Truth> {
         hosts: Some(vec![host]),
         instances: Some(vec![("acme".into(), State::Running, 2), ("acme".into(), State::Stopped, 1)]),
         devices: Some(vec![l40s(), usb()]),
+        clusters: Some(vec![cluster()]),
     })
 }
 
@@ -179,21 +217,30 @@ fn what_is_counted_and_what_is_read_are_both_there() {
         ),
         r#"croft_gpu_framebuffer_bytes{host="h1",device="0000:41:00.0"} 51539607552"#,
         r#"croft_gpu_framebuffer_used_bytes{host="h1",device="0000:41:00.0"} 8589934592"#,
+        r#"croft_cluster_reachable{cluster="tenants/acme/clusters/prod"} 1"#,
+        r#"croft_cluster_condition{cluster="tenants/acme/clusters/prod",condition="PoliciesInstalled"} 0"#,
+        concat!(
+            r#"croft_cluster_expiry_timestamp_seconds{cluster="tenants/acme/clusters/prod","#,
+            r#"certificate="credential"} 2100000000"#
+        ),
+        r#"croft_cluster_answer_timestamp_seconds{cluster="tenants/acme/clusters/prod"} 2000000000"#,
+        r#"croft_cluster_nodes_ready{cluster="tenants/acme/clusters/prod"} 4"#,
         r#"croft_scrape_errors_total{family="hosts"} 0"#,
         concat!(r#"croft_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
     ] {
         assert_line(&text, line);
     }
     assert!(!text.contains(r#"croft_quota_limit{tenant="free""#), "unlimited is no number");
+    assert!(!text.contains("RightsSufficient"), "what is not known is no number");
     assert!(!text.contains(r#"croft_grpc_request_seconds_count{method="/croft.agent.v1.Agent/Session""#), "{text}");
 }
 
 #[test]
 fn what_could_not_be_read_is_missing_and_not_zero() {
-    let unread = Arc::new(Truth { hosts: None, instances: None, devices: None, ..(*truth()).clone() });
+    let unread = Arc::new(Truth { hosts: None, instances: None, devices: None, clusters: None, ..(*truth()).clone() });
     let text = Metrics::new().render(&unread, Format::Prometheus).unwrap();
     assert!(text.contains("croft_quota_used{"));
-    for family in ["croft_hosts", "croft_host_capacity", "croft_instances", "croft_device"] {
+    for family in ["croft_hosts", "croft_host_capacity", "croft_instances", "croft_device", "croft_cluster"] {
         assert!(!text.contains(family), "{family} in\n{text}");
     }
 }

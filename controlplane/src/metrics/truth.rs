@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use croft_core::cluster::Cluster;
 use croft_core::device::Record;
 use croft_core::host;
 use croft_core::host::Resources;
@@ -18,7 +19,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use tokio::time::{Instant, timeout};
 
-use super::{Metrics, devices};
+use super::{Metrics, clusters, devices};
 
 const FRESH: Duration = Duration::from_secs(1);
 /// Below every scrape timeout: what could be read in time is answered.
@@ -31,10 +32,11 @@ pub enum Read {
     Hosts,
     Instances,
     Devices,
+    Clusters,
 }
 
 impl Read {
-    pub(super) const ALL: [Self; 4] = [Self::Quotas, Self::Hosts, Self::Instances, Self::Devices];
+    pub(super) const ALL: [Self; 5] = [Self::Quotas, Self::Hosts, Self::Instances, Self::Devices, Self::Clusters];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +44,7 @@ impl Read {
             Self::Hosts => "hosts",
             Self::Instances => "instances",
             Self::Devices => "devices",
+            Self::Clusters => "clusters",
         }
     }
 }
@@ -53,6 +56,7 @@ pub struct Truth {
     pub hosts: Option<Vec<HostView>>,
     pub instances: Option<Vec<(TenantId, State, i64)>>,
     pub devices: Option<Vec<Record>>,
+    pub clusters: Option<Vec<Cluster>>,
 }
 
 /// Keeps the last read.
@@ -76,13 +80,14 @@ impl Reader {
             tracing::trace!(age = ?at.elapsed(), "scrape answered from memory");
             return truth.clone();
         }
-        let (quotas, hosts, instances, devices) = tokio::join!(
+        let (quotas, hosts, instances, devices, clusters) = tokio::join!(
             self.part(Read::Quotas, self.store.quota_all()),
             self.part(Read::Hosts, self.store.host_views()),
             self.part(Read::Instances, self.store.instances_by_state()),
             self.part(Read::Devices, self.store.device_all()),
+            self.part(Read::Clusters, self.store.cluster_all()),
         );
-        let truth = Arc::new(Truth { quotas, hosts, instances, devices });
+        let truth = Arc::new(Truth { quotas, hosts, instances, devices, clusters });
         *last = Some((Instant::now(), truth.clone()));
         truth
     }
@@ -115,6 +120,9 @@ impl Collector for Truth {
         }
         if let Some(devices) = &self.devices {
             devices::encode(&mut encoder, devices)?;
+        }
+        if let Some(known) = &self.clusters {
+            clusters::encode(&mut encoder, known)?;
         }
         Ok(())
     }

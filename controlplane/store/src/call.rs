@@ -59,6 +59,11 @@ struct Row {
 }
 
 impl Store {
+    /// Whether this call was made before, and done: what it was about may be gone by now.
+    pub async fn call_answered(&self, call: &Call) -> Result<bool> {
+        Ok(replay(&mut *self.reader().await?, call).await?.is_some())
+    }
+
     pub(crate) async fn mutate<T, F>(&self, call: &Call, about: About, work: F) -> Result<Done<T>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,

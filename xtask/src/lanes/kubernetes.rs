@@ -15,7 +15,8 @@ use crate::workspace::{Metadata, root};
 use crate::{kubernetes, packages};
 
 /// (package, test target): left out of the other lanes.
-pub(super) const TARGETS: &[(&str, &str)] = &[("croft-test-cluster", "control_plane")];
+pub(super) const TARGETS: &[(&str, &str)] =
+    &[("croft-test-cluster", "control_plane"), ("croft-controlplane", "clusters")];
 
 pub(super) const LANE: Lane = Lane {
     name: Name::Kubernetes,

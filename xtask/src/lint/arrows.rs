@@ -18,7 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("croft-engine", &["croft-core", "croft-store"]),
     ("croft-kube", &["croft-core"]),
     ("croft-rpc", &["croft-core", "croft-store", "croft-proto"]),
-    ("croft-controlplane", &["croft-core", "croft-store", "croft-engine", "croft-kube", "croft-rpc", "croft-proto"]),
+    (
+        "croft-controlplane",
+        &["croft-core", "croft-store", "croft-engine", "croft-kube", "croft-rpc", "croft-proto", "croft-test-cluster"],
+    ),
     ("croft-hostagent", &["croft-proto", "croft-gpu", "croft-gpu-sim", "croft-nvml-sim"]),
     ("croft-cli", &["croft-proto"]),
     (

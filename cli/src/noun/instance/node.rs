@@ -2,12 +2,11 @@
 
 use clap::Args;
 use croft_proto::v1::{self, node_taint::Effect};
-use tonic::Code;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::flags::pair;
-use crate::names;
+use crate::noun::cluster;
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct Node {
@@ -28,7 +27,7 @@ pub struct Node {
 impl Node {
     pub async fn wish(self, app: &App) -> Result<Option<v1::NodeWish>> {
         let Some(cluster) = &self.cluster else { return Ok(None) };
-        let cluster = resolve(app, cluster).await?;
+        let cluster = cluster::resolve(app, cluster).await?;
         Ok(Some(self.of(cluster)))
     }
 
@@ -39,23 +38,6 @@ impl Node {
             labels: self.node_labels.into_iter().collect(),
             taints: self.node_taints,
         }
-    }
-}
-
-/// The full name: a short one is the tenant's own cluster, if it has one of that name, else the platform's.
-async fn resolve(app: &App, cluster: &str) -> Result<String> {
-    if cluster.contains('/') {
-        return names::top("clusters", cluster).or_else(|_| names::within(|| app.tenant(), "clusters", cluster));
-    }
-    let platform = names::top("clusters", cluster)?;
-    let Some(tenant) = app.chosen.tenant_if_any()? else {
-        return Ok(platform);
-    };
-    let request = v1::GetClusterRequest { name: format!("{tenant}/clusters/{cluster}") };
-    match app.plane()?.call(request, async |plane, r| plane.clusters().get_cluster(r).await).await {
-        Ok(own) => Ok(own.name),
-        Err(Failure::Refused(status)) if status.code() == Code::NotFound => Ok(platform),
-        Err(failure) => Err(failure),
     }
 }
 

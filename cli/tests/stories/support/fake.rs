@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use croft_proto::v1::{
-    self, devices_server, events_server, hosts_server, images_server, instances_server, networks_server,
-    operations_server, pools_server, quotas_server, tenants_server, tokens_server,
+    self, clusters_server, devices_server, events_server, hosts_server, images_server, instances_server,
+    networks_server, operations_server, pools_server, quotas_server, tenants_server, tokens_server,
 };
 use futures::Stream;
 use prost::Message;
@@ -120,6 +120,7 @@ impl Fake {
             .add_service(networks_server::NetworksServer::new(self.clone()))
             .add_service(hosts_server::HostsServer::new(self.clone()))
             .add_service(devices_server::DevicesServer::new(self.clone()))
+            .add_service(clusters_server::ClustersServer::new(self.clone()))
             .add_service(pools_server::PoolsServer::new(self.clone()))
             .add_service(instances_server::InstancesServer::new(self.clone()))
             .add_service(operations_server::OperationsServer::new(self.clone()))
@@ -257,6 +258,19 @@ scripted!(
         create_pool(CreatePoolRequest) -> Pool;
         update_pool(UpdatePoolRequest) -> Pool;
         delete_pool(DeletePoolRequest) -> DeletePoolResponse;
+    }
+    stream {}
+    echo {}
+);
+
+scripted!(
+    clusters_server::Clusters,
+    unary {
+        get_cluster(GetClusterRequest) -> Cluster;
+        list_clusters(ListClustersRequest) -> ListClustersResponse;
+        register_cluster(RegisterClusterRequest) -> Cluster;
+        update_cluster(UpdateClusterRequest) -> Cluster;
+        delete_cluster(DeleteClusterRequest) -> DeleteClusterResponse;
     }
     stream {}
     echo {}

@@ -113,7 +113,8 @@ fn probed(status: &mut Status, probe: &Probe, now: Timestamp) {
     status.answer_time = Some(now);
     set(status, Kind::Reachable, Found::good(), now);
     set(status, Kind::CredentialValid, Found::good(), now);
-    set(status, Kind::RightsSufficient, rights(&probe.missing), now);
+    let found = rights(&status.server, &probe.missing);
+    set(status, Kind::RightsSufficient, found, now);
     set(status, Kind::PoliciesInstalled, policies(&probe.policies), now);
     let of_late = status.condition(Kind::CertificatesShortLived).is_some();
     match probe.certificates_are_short_lived() {
@@ -153,8 +154,8 @@ fn failed(status: &mut Status, fault: &Fault, now: Timestamp) {
     }
 }
 
-fn rights(missing: &[Right]) -> Found {
-    match missing_text(missing) {
+fn rights(server: &str, missing: &[Right]) -> Found {
+    match missing_text(server, missing) {
         None => Found::good(),
         Some(text) => Found::bad(Reason::ClusterRightsMissing, text),
     }
@@ -162,12 +163,12 @@ fn rights(missing: &[Right]) -> Found {
 
 /// `None`: nothing is missing.
 #[must_use]
-pub fn missing_text(missing: &[Right]) -> Option<String> {
+pub fn missing_text(server: &str, missing: &[Right]) -> Option<String> {
     if missing.is_empty() {
         return None;
     }
     let named = list(missing.iter().map(ToString::to_string));
-    Some(format!("it does not let Croft {named}; apply the RBAC that `croft cluster manifest` prints"))
+    Some(format!("{server} does not let Croft {named}; apply the RBAC that `croft cluster manifest` prints"))
 }
 
 fn policies(policies: &Policies) -> Found {

@@ -2,6 +2,8 @@
 //! ([`prober`]).
 
 pub(crate) mod prober;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

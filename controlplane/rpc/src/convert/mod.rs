@@ -2,6 +2,7 @@
 //!
 //! What comes in is checked for shape and every complaint names its field; what goes out cannot fail.
 
+pub mod cluster;
 pub mod desired;
 pub mod desired_device;
 pub mod device;

@@ -46,9 +46,13 @@ impl Memory {
     }
 }
 
-impl Clusters for Arc<Memory> {
+/// The port's side of it.
+#[derive(Debug)]
+pub struct Shared(pub Arc<Memory>);
+
+impl Clusters for Shared {
     fn open(&self, access: &Access) -> Result<Arc<dyn Cluster>, BadAccess> {
-        self.opened.lock().unwrap().push(format!("{access:?}"));
+        self.0.opened.lock().unwrap().push(format!("{access:?}"));
         let server = match access {
             Access::Kubeconfig(text) | Access::TenantsKubeconfig(text) => match text.split_once(' ') {
                 Some((server, _)) => server.to_owned(),
@@ -61,7 +65,7 @@ impl Clusters for Arc<Memory> {
         };
         // One CA for each first letter of a server's host.
         let ca_pins = vec![format!("sha256:{}", server.trim_start_matches("https://").get(..1).unwrap_or_default())];
-        Ok(Arc::new(One { memory: self.clone(), anchor: Anchor { server, ca: String::new(), ca_pins } }))
+        Ok(Arc::new(One { memory: self.0.clone(), anchor: Anchor { server, ca: String::new(), ca_pins } }))
     }
 }
 

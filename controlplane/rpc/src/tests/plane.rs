@@ -20,7 +20,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::memory::Memory;
+use super::memory::{Memory, Shared};
 use crate::{Deps, Hub, Peer, PeerCertificate, Signer};
 
 pub struct Plane {
@@ -56,7 +56,7 @@ impl Plane {
             wake: Arc::new(Settler { store: store.clone(), hub: hub.clone() }),
             signer: Arc::new(Stamp),
             hub: hub.clone(),
-            clusters: Arc::new(clusters.clone()),
+            clusters: Arc::new(Shared(clusters.clone())),
             recipes: Arc::default(),
             identify: Arc::new(|extensions| Peer {
                 address: "192.0.2.1:4711".into(),

@@ -7,6 +7,7 @@ mod boards;
 mod batches;
 mod calls;
 mod claims;
+mod clusters;
 mod commands;
 mod devices;
 mod fencing;
