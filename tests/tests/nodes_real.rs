@@ -68,8 +68,9 @@ async fn an_instance_becomes_a_node_of_a_real_cluster_and_leaves_nothing_behind(
     let node = plane.kubectl("kubelet", Credentials::Certificate(&identity));
     step("its certificate is issued, another one denied");
 
-    until("the node registers", || node.create(&object(&name, &told).to_string())).await;
-    ready(&node, &name).await;
+    let registers = object(&name, &told).to_string();
+    until("the node registers", || node.create(&registers)).await;
+    ready(&admin, &name).await;
     phase(&fleet, Phase::Joined).await;
     until("the condition Joined is True", || async {
         let status = fleet.api.get("acme", ID).await.map_err(|status| status.to_string())?.status.unwrap_or_default();
@@ -126,7 +127,7 @@ async fn an_instance_becomes_a_node_of_a_real_cluster_and_leaves_nothing_behind(
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
-    let again = node.create(&object(&name, &told).to_string()).await.unwrap_err();
+    let again = node.create(&registers).await.unwrap_err();
     assert!(again.contains("is not on the list of nodes that Croft runs"), "{again}");
     step("nothing of it is left, and its certificate makes no node");
     fleet.end().await;
@@ -188,10 +189,11 @@ fn object(name: &str, told: &BTreeMap<String, String>) -> Value {
         "spec": { "providerID": told["CROFT_PROVIDER_ID"], "taints": taints } })
 }
 
-async fn ready(node: &Kubectl, name: &str) {
+/// A kubelet may write its status; kubectl would read it first, which no kubelet may.
+async fn ready(admin: &Kubectl, name: &str) {
     let condition = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played by a test" });
     let patch = json!({ "status": { "conditions": [condition] } }).to_string();
-    node.run(&["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &patch]).await.unwrap();
+    admin.run(&["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &patch]).await.unwrap();
 }
 
 fn pod(node: &str) -> Value {

@@ -1,5 +1,7 @@
 //! What people read of an instance for which nothing can be done now.
 
+use std::time::Duration;
+
 use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::instance::Instance;
@@ -13,6 +15,9 @@ use super::enter::ours;
 use super::look::Look;
 use super::record;
 use super::task::{Outcome, Task};
+
+/// A kubelet asks for the certificate that it serves with when it has registered, and `kubectl logs` waits for it.
+const SERVES_WITHIN: Duration = Duration::from_secs(120);
 
 impl Task {
     pub(super) async fn tell(
@@ -29,7 +34,7 @@ impl Task {
         let mut after = node.clone();
         after.is_ready(ready, self.now());
         let told = waits.or_else(|| self.stands(&after, guest, there, trouble));
-        let outcome = moves(&after, guest, look, self.now().since(after.phase_time) < JOIN_DEADLINE);
+        let outcome = moves(&after, guest, look, self.now().since(after.phase_time));
         self.write(instance, after, told).await?;
         Ok(outcome)
     }
@@ -90,11 +95,11 @@ fn started(node: &Node) -> bool {
 }
 
 /// Whether the next pass should be soon.
-fn moves(node: &Node, guest: Guest, look: &Look, young: bool) -> Outcome {
+fn moves(node: &Node, guest: Guest, look: &Look, spent: Duration) -> Outcome {
     let dressed = look.seen.node.as_ref().is_none_or(|there| there.dressed);
     let moving = match node.phase {
         Phase::Waiting | Phase::Booting | Phase::Leaving => true,
-        Phase::Joined => !guest.wanted || !dressed || !node.ready && young,
+        Phase::Joined => !guest.wanted || !dressed || spent < SERVES_WITHIN || !node.ready && spent < JOIN_DEADLINE,
         Phase::Missed => !guest.wanted,
         Phase::Left => guest.wanted,
     };
