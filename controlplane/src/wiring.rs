@@ -134,7 +134,14 @@ fn spawn_engine(
         operations_changed: Arc::new(move || wake_operations.wake_operations()),
         meter: Arc::new(EngineMeter(metrics.clone())),
     };
-    Engine::spawn(store.clone(), clock.clone(), Arc::new(move || sessions.live()), hooks, clusters.clone(), recipes.clone())
+    Engine::spawn(
+        store.clone(),
+        clock.clone(),
+        Arc::new(move || sessions.live()),
+        hooks,
+        clusters.clone(),
+        recipes.clone(),
+    )
 }
 
 /// A certificate that ended during a long connection speaks for nobody any more.

@@ -78,7 +78,8 @@ impl Fleet {
         let plane = start_plane(directory.path(), &address, &clock, &clusters).await;
         let read = |name: &str| std::fs::read_to_string(directory.path().join("plane").join(name)).expect(name);
         let api = Api::new(api::channel(&address, &read("ca.pem")), read("admin.token").trim());
-        let fleet = Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new(), cluster, clusters };
+        let fleet =
+            Self { api, directory, clock, address, plane: Some(plane), hosts: BTreeMap::new(), cluster, clusters };
         fleet.api.tenant("acme", None).await;
         fleet.api.tiny_image().await;
         fleet
@@ -288,7 +289,9 @@ impl Fleet {
 
     /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own.
     pub fn kubelets(&self, certificates: &mut BTreeMap<String, bool>) {
-        for (sim, uid) in self.hosts.values().flat_map(|member| member.sim.running().into_iter().map(|uid| (&member.sim, uid))) {
+        for (sim, uid) in
+            self.hosts.values().flat_map(|member| member.sim.running().into_iter().map(|uid| (&member.sim, uid)))
+        {
             let Some(seed) = sim.seed(uid) else { continue };
             let Some(run) = seed.files.get("croft-join.env") else {
                 // What it was told before is on its disk.
@@ -306,7 +309,8 @@ impl Fleet {
             };
             let (name, token) = (value("CROFT_NODE_NAME"), value("CROFT_TOKEN"));
             let (id, secret) = token.split_once('.').expect("a token");
-            let ticket = Ticket { id: id.to_owned(), secret: secret.to_owned(), taints: taints(&value("CROFT_TAINTS")) };
+            let ticket =
+                Ticket { id: id.to_owned(), secret: secret.to_owned(), taints: taints(&value("CROFT_TAINTS")) };
             let has = certificates.entry(name.clone()).or_default();
             self.cluster.kubelet(&name, &value("CROFT_PROVIDER_ID"), Some(&ticket), has);
         }

@@ -71,7 +71,9 @@ impl Story {
 
     async fn ready(&mut self, id: &str) -> v1::Instance {
         let is = async |fleet: &Fleet| match fleet.api.get("acme", id).await {
-            Ok(instance) if joined(&instance).is_some_and(|condition| condition.status() == Status::True) => Ok(instance),
+            Ok(instance) if joined(&instance).is_some_and(|condition| condition.status() == Status::True) => {
+                Ok(instance)
+            }
             other => Err(format!("{other:?}")),
         };
         self.until(&format!("{id} is Ready"), is).await
@@ -142,7 +144,11 @@ async fn from_create_to_a_ready_node_and_out_again() {
         let node = state.nodes[&name].clone();
         let ours = node.labels.get(TENANT_LABEL).is_some_and(|tenant| tenant == "acme") && node.has_taint(TENANT_TAINT);
         let asked = node.labels.get("zone").is_some_and(|zone| zone == "a");
-        if ours && asked && !node.has_taint(UNINITIALISED_TAINT) && state.tokens.is_empty() { Ok(()) } else { Err(node) }
+        if ours && asked && !node.has_taint(UNINITIALISED_TAINT) && state.tokens.is_empty() {
+            Ok(())
+        } else {
+            Err(node)
+        }
     };
     story.until("the node is dressed, and its token gone", dressed).await;
 
@@ -235,14 +241,20 @@ async fn a_cluster_that_is_away_is_named_and_holds_nobody_up_for_ever() {
     let named = async |fleet: &Fleet| {
         let status = fleet.api.get("acme", "late").await.unwrap().status.unwrap();
         let says = status.message.contains("connection refused");
-        if status.state() == State::Pending && status.reason == "CLUSTER_UNREACHABLE" && says { Ok(()) } else { Err(status) }
+        if status.state() == State::Pending && status.reason == "CLUSTER_UNREACHABLE" && says {
+            Ok(())
+        } else {
+            Err(status)
+        }
     };
     story.until("what it waits for is told", named).await;
     story.fleet.api.delete("acme", "late").await.unwrap();
-    story.until("it never was there", async |fleet: &Fleet| match fleet.api.state("acme", "late").await {
-        None => Ok(()),
-        state => Err(state),
-    }).await;
+    story
+        .until("it never was there", async |fleet: &Fleet| match fleet.api.state("acme", "late").await {
+            None => Ok(()),
+            state => Err(state),
+        })
+        .await;
 
     story.fleet.cluster.state().away = false;
     story.fleet.api.create_as(story.request("web")).await.unwrap();
@@ -252,9 +264,11 @@ async fn a_cluster_that_is_away_is_named_and_holds_nobody_up_for_ever() {
     story.phase("web", Phase::Leaving).await;
     assert!(story.fleet.sim("h1").is_running(&uid).await);
     story.fleet.advance(Duration::from_secs(601)).await;
-    story.until("it is stopped all the same", async |fleet: &Fleet| {
-        if fleet.sim("h1").is_running(&uid).await { Err("it runs") } else { Ok(()) }
-    }).await;
+    story
+        .until("it is stopped all the same", async |fleet: &Fleet| {
+            if fleet.sim("h1").is_running(&uid).await { Err("it runs") } else { Ok(()) }
+        })
+        .await;
     story.fleet.api.done(&stop).await.expect("stopped");
     story.phase("web", Phase::Leaving).await;
     story.fleet.cluster.state().away = false;
@@ -266,16 +280,15 @@ async fn a_cluster_that_is_away_is_named_and_holds_nobody_up_for_ever() {
     story.ready("web").await;
     story.fleet.api.done(&start).await.expect("started");
     story.fleet.cluster.state().away = true;
-    let request = v1::DeleteInstanceRequest {
-        name: "tenants/acme/instances/web".to_owned(),
-        force: true,
-        ..Default::default()
-    };
+    let request =
+        v1::DeleteInstanceRequest { name: "tenants/acme/instances/web".to_owned(), force: true, ..Default::default() };
     story.fleet.api.instances.clone().delete_instance(request).await.unwrap();
-    story.until("it is gone", async |fleet: &Fleet| match fleet.api.state("acme", "web").await {
-        None => Ok(()),
-        state => Err(state),
-    }).await;
+    story
+        .until("it is gone", async |fleet: &Fleet| match fleet.api.state("acme", "web").await {
+            None => Ok(()),
+            state => Err(state),
+        })
+        .await;
     assert!(story.events("web").await.contains(&"NodeLeftBehind".to_owned()));
     story.end().await;
 }

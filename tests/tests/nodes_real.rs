@@ -75,7 +75,11 @@ async fn an_instance_becomes_a_node_of_a_real_cluster_and_leaves_nothing_behind(
     until("the condition Joined is True", || async {
         let status = fleet.api.get("acme", ID).await.map_err(|status| status.to_string())?.status.unwrap_or_default();
         let joined = status.conditions.iter().find(|condition| condition.r#type == "Joined").cloned();
-        if joined.as_ref().is_some_and(|joined| joined.status() == Status::True) { Ok(()) } else { Err(format!("{joined:?}")) }
+        if joined.as_ref().is_some_and(|joined| joined.status() == Status::True) {
+            Ok(())
+        } else {
+            Err(format!("{joined:?}"))
+        }
     })
     .await;
     fleet.api.done(&operation).await.expect("the create is done");
@@ -83,8 +87,10 @@ async fn an_instance_becomes_a_node_of_a_real_cluster_and_leaves_nothing_behind(
     until("it is dressed", || async {
         let seen = admin.get(&["node", &name]).await?;
         let label = &seen["metadata"]["labels"]["node-restriction.kubernetes.io/croft-tenant"];
-        let taints: Vec<&str> = seen["spec"]["taints"].as_array().into_iter().flatten().filter_map(|t| t["key"].as_str()).collect();
-        let dressed = label == "acme" && taints.contains(&"croft.dev/tenant") && !taints.contains(&"croft.dev/uninitialised");
+        let taints: Vec<&str> =
+            seen["spec"]["taints"].as_array().into_iter().flatten().filter_map(|t| t["key"].as_str()).collect();
+        let dressed =
+            label == "acme" && taints.contains(&"croft.dev/tenant") && !taints.contains(&"croft.dev/uninitialised");
         if dressed { Ok(()) } else { Err(format!("{label} {taints:?}")) }
     })
     .await;
@@ -191,7 +197,8 @@ fn object(name: &str, told: &BTreeMap<String, String>) -> Value {
 
 /// A kubelet may write its status; kubectl would read it first, which no kubelet may.
 async fn ready(admin: &Kubectl, name: &str) {
-    let condition = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played by a test" });
+    let condition =
+        json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played by a test" });
     let patch = json!({ "status": { "conditions": [condition] } }).to_string();
     admin.run(&["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &patch]).await.unwrap();
 }

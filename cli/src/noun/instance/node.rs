@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn every_option_arrives() {
-        let node = parse("--cluster prod --node-labels zone=a,team=ml --node-taints gpu=yes:NoSchedule,spot:NoExecute --join-recipe k3s");
+        let node = parse(
+            "--cluster prod --node-labels zone=a,team=ml --node-taints gpu=yes:NoSchedule,spot:NoExecute --join-recipe k3s",
+        );
         let wish = node.unwrap().of("clusters/prod".to_owned());
         assert_eq!((wish.recipe.as_str(), wish.labels["team"].as_str()), ("k3s", "ml"));
         let taints: Vec<_> =

@@ -383,7 +383,8 @@ pub fn waits_for_node(instance: &Instance) -> Option<String> {
     let node = instance.node.as_ref()?;
     let condition = told::condition(node);
     let message = if node.message.is_empty() { String::new() } else { format!(": {}", node.message) };
-    matches!(joins(instance), Joins::NotYet).then(|| format!("its node is not ready yet: {}{message}", condition.reason))
+    matches!(joins(instance), Joins::NotYet)
+        .then(|| format!("its node is not ready yet: {}{message}", condition.reason))
 }
 
 fn requested(instance: &Instance, device: &str) -> bool {

@@ -88,8 +88,7 @@ fn capacity(instance: &Instance) -> [(&'static str, String); 4] {
 
 /// Those that a kubelet registers with: a Node is nobody else's from its first moment.
 pub(super) fn first_taints(instance: &Instance, wish: &Wish) -> Vec<Taint> {
-    let tenant =
-        Taint { key: TENANT_TAINT.to_owned(), value: instance.tenant.to_string(), effect: Effect::NoSchedule };
+    let tenant = Taint { key: TENANT_TAINT.to_owned(), value: instance.tenant.to_string(), effect: Effect::NoSchedule };
     std::iter::once(tenant).chain(wish.taints.clone()).collect()
 }
 

@@ -13,7 +13,13 @@ use super::task::Task;
 use super::{Problem, record};
 
 impl Task {
-    pub(super) async fn enter(&mut self, on: &On, instance: &Instance, phase: Phase, why: &Why) -> Result<Did, Problem> {
+    pub(super) async fn enter(
+        &mut self,
+        on: &On,
+        instance: &Instance,
+        phase: Phase,
+        why: &Why,
+    ) -> Result<Did, Problem> {
         let node = record(instance)?;
         if node.phase == phase {
             return Ok(Did::Waits(stays(node, why)));

@@ -21,7 +21,9 @@ pub(super) async fn look(
     there: Option<Node>,
 ) -> Result<Look, Fault> {
     let token = match &record.token {
-        Some(token) if matches!(record.phase, Phase::Waiting | Phase::Booting) => cluster.token_exists(&token.id).await?,
+        Some(token) if matches!(record.phase, Phase::Waiting | Phase::Booting) => {
+            cluster.token_exists(&token.id).await?
+        }
         _ => false,
     };
     let drains = record.phase == Phase::Leaving || record.lost;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use croft_core::Result;
 use croft_core::cluster::Cluster as Row;
 use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node};
 use croft_core::join::machine::told::{self, Told};
 use croft_core::join::ports::Cluster;
-use croft_core::Result;
 
 use super::roster::names;
 use super::task::{Outcome, Task};
@@ -48,9 +48,15 @@ impl Task {
         }
     }
 
-    async fn over(&mut self, row: &Row, handle: Arc<dyn Cluster>, instances: Vec<Instance>) -> Result<Outcome, Problem> {
+    async fn over(
+        &mut self,
+        row: &Row,
+        handle: Arc<dyn Cluster>,
+        instances: Vec<Instance>,
+    ) -> Result<Outcome, Problem> {
         self.roster.publish(handle.as_ref(), names(&instances)).await?;
-        let nodes: BTreeMap<String, Node> = handle.nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
+        let nodes: BTreeMap<String, Node> =
+            handle.nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
         let on = On { row: row.clone(), handle, nodes };
         // A right that lacks here must not keep others from leaving.
         let mut trouble = match self.answer_requests(&on, &instances).await {

@@ -65,7 +65,11 @@ impl Task {
                 Err(error) => Err(error),
             };
             let outcome = outcome.unwrap_or_else(|error| {
-                tracing::warn!(cluster = self.uid, cause = cause(&error), "a pass over the nodes of a cluster broke off");
+                tracing::warn!(
+                    cluster = self.uid,
+                    cause = cause(&error),
+                    "a pass over the nodes of a cluster broke off"
+                );
                 Outcome::Fault
             });
             let next = Instant::now() + self.pause(outcome).max(began.elapsed() * SHARE);

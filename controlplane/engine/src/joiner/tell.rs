@@ -68,7 +68,10 @@ impl Task {
             (Phase::Missed, _) => Some(told::missed(node, guest.start_time.is_some() || started(node))),
             (Phase::Joined, None) => Some(Told::new(
                 told::NODE_MISSING,
-                format!("somebody deleted node {} in the cluster; stop and start the instance to join again", node.name),
+                format!(
+                    "somebody deleted node {} in the cluster; stop and start the instance to join again",
+                    node.name
+                ),
             )),
             (Phase::Joined, Some(_)) if guest.rests => Some(Told::new(
                 told::MACHINE_OFF,
@@ -85,7 +88,10 @@ impl Task {
         if was_ready || self.now().since(node.phase_time) <= JOIN_DEADLINE {
             return told;
         }
-        Told::new(told::NODE_NEVER_READY, format!("not Ready {} min after it registered: {}", JOIN_DEADLINE.as_secs() / 60, told.message))
+        Told::new(
+            told::NODE_NEVER_READY,
+            format!("not Ready {} min after it registered: {}", JOIN_DEADLINE.as_secs() / 60, told.message),
+        )
     }
 }
 

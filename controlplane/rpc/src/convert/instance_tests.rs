@@ -168,7 +168,12 @@ fn the_status_is_what_the_host_last_said() {
         reason: String::new(),
         message: String::new(),
         conditions: vec![condition],
-        addresses: vec![Address { ip: "10.200.0.2".into(), mac: "02:00".into(), source: "dhcp-lease".into(), leased: true }],
+        addresses: vec![Address {
+            ip: "10.200.0.2".into(),
+            mac: "02:00".into(),
+            source: "dhcp-lease".into(),
+            leased: true,
+        }],
         exit: Some(Exit { kind: ExitKind::Crashed, message: "panic".into(), time: Timestamp(3) }),
         start_time: Some(Timestamp(5)),
         restart_count: 1,

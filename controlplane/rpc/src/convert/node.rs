@@ -25,7 +25,8 @@ pub fn into(wish: v1::NodeWish, violations: &mut Violations) -> Wish {
     let recipe = if recipe.is_empty() { DEFAULT_RECIPE.to_owned() } else { recipe };
     violations.check_slug(&recipe, RECIPE_MAX, &format!("{FIELD}.recipe"));
     check_labels(&format!("{FIELD}.labels"), &labels, violations);
-    let taints: Vec<Taint> = taints.into_iter().enumerate().map(|(at, taint)| taint_into(at, taint, violations)).collect();
+    let taints: Vec<Taint> =
+        taints.into_iter().enumerate().map(|(at, taint)| taint_into(at, taint, violations)).collect();
     check_taints(&format!("{FIELD}.taints"), &taints, violations);
     Wish { cluster, cluster_uid: String::new(), recipe, labels, taints }
 }

@@ -127,7 +127,12 @@ mod tests {
             reason: "GuestCrashed".into(),
             message: "m".into(),
             conditions: vec![v1::Condition { r#type: "GuestReady".into(), ..Default::default() }],
-            addresses: vec![v1::Address { ip: "10.0.0.2".into(), mac: "02:00".into(), source: "dhcp-lease".into(), leased: true }],
+            addresses: vec![v1::Address {
+                ip: "10.0.0.2".into(),
+                mac: "02:00".into(),
+                source: "dhcp-lease".into(),
+                leased: true,
+            }],
             exit: Some(exit_out(&exit)),
             start_time: Some(time::out(Timestamp(8))),
             restart_count: 2,

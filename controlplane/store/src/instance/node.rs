@@ -134,11 +134,7 @@ async fn replace_seed(tx: &mut Tx, instance: &mut Instance, seed: &Seed) -> Resu
     }
     let sealed = tx.inner.keys.seal(new, bytes)?;
     secret::put_all(&mut tx.conn, &[&sealed], tx.now).await?;
-    sql("UPDATE instances SET seed_digest = $2 WHERE uid = $1")
-        .bind(instance.uid)
-        .bind(new)
-        .run(&mut tx.conn)
-        .await?;
+    sql("UPDATE instances SET seed_digest = $2 WHERE uid = $1").bind(instance.uid).bind(new).run(&mut tx.conn).await?;
     sql("DELETE FROM secrets
          WHERE digest = $1
            AND NOT EXISTS (SELECT 1 FROM instances WHERE seed_digest = $1)")

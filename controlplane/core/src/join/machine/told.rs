@@ -106,7 +106,9 @@ pub fn missed(node: &Node, started: bool) -> Told {
         Step::Denied(why) => Told::new(CERTIFICATE_DENIED, format!("its kubelet's request was denied: {why}; {again}")),
         Step::Granted => Told::new(
             NODE_NOT_REGISTERED,
-            format!("its kubelet has a certificate, and made no Node {name}: the guest's console log says why; {again}"),
+            format!(
+                "its kubelet has a certificate, and made no Node {name}: the guest's console log says why; {again}"
+            ),
         ),
     }
 }
