@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use croft_core::Clock;
 use croft_core::join::ports::Clusters;
 use croft_core::join::seed::Recipes;
-use croft_engine::{Engine, Hooks};
+use croft_engine::{Console, Engine, Hooks};
 use croft_rpc::{Deps, Hub, Identify, Peer, PeerCertificate};
 use croft_store::Store;
 use tokio::net::TcpListener;
@@ -29,6 +29,9 @@ use crate::{bootstrap, metrics, serve};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
+/// Of a guest's console, when its join failed.
+const CONSOLE_TAIL: usize = 64 * 1024;
+const CONSOLE_WITHIN: Duration = Duration::from_secs(15);
 /// A database that does not answer a trivial question in this time serves nobody.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -132,6 +135,7 @@ fn spawn_engine(
     let hooks = Hooks {
         host_changed: Arc::new(move |host| wake_host.wake_host(host)),
         operations_changed: Arc::new(move || wake_operations.wake_operations()),
+        console: console(hub.clone()),
         meter: Arc::new(EngineMeter(metrics.clone())),
     };
     Engine::spawn(
@@ -142,6 +146,20 @@ fn spawn_engine(
         clusters.clone(),
         recipes.clone(),
     )
+}
+
+/// For the engine, which tells why a guest did not become a node.
+fn console(hub: Arc<Hub>) -> Console {
+    Arc::new(move |instance| {
+        let hub = hub.clone();
+        Box::pin(async move {
+            let asked = croft_rpc::console_tail(&hub, &instance, CONSOLE_TAIL);
+            match tokio::time::timeout(CONSOLE_WITHIN, asked).await {
+                Ok(Ok(tail)) => String::from_utf8_lossy(&tail).into_owned(),
+                Ok(Err(_)) | Err(_) => String::new(),
+            }
+        })
+    })
 }
 
 /// A certificate that ended during a long connection speaks for nobody any more.

@@ -424,6 +424,14 @@ impl Sim<'_> {
         self.0.foreign()
     }
 
+    /// A guest writes this to its console.
+    pub fn writes(self, id: &str, text: &str) {
+        use std::io::Write as _;
+        let path = self.0.console_directory().join(format!("{}.log", uid(id)));
+        let mut log = std::fs::OpenOptions::new().append(true).open(path).expect("it has booted");
+        log.write_all(text.as_bytes()).expect("written");
+    }
+
     /// What lies on the volume of its seed, beside the texts for cloud-init.
     pub fn seed_files(self, id: &str) -> BTreeMap<String, String> {
         self.0.seed(uid(id)).map(|seed| seed.files.into_iter().collect()).unwrap_or_default()

@@ -347,12 +347,15 @@ async fn a_kubelet_that_never_comes_fails_the_create_and_says_at_which_step() {
         state => Err(state),
     };
     story.until("it runs", runs).await;
+    let uid = uid_of(&story.fleet.api.get("acme", "web").await.unwrap());
+    story.fleet.sim("h1").writes(&uid, "password: hunter2\r\ncroft-join: no kubelet in the PATH\r\n");
     story.fleet.advance(Duration::from_secs(1300)).await;
     let missed = story.phase("web", Phase::Missed).await;
     let condition = joined(&missed).expect("a condition").clone();
     assert_eq!((condition.status(), condition.reason.as_str()), (Status::False, "NoCertificateRequest"));
     let error = story.fleet.api.done(&create).await.expect_err("it failed");
     assert!(error.message.contains("never asked the cluster for a certificate"), "{}", error.message);
+    assert!(error.message.ends_with("the guest said last: no kubelet in the PATH"), "{}", error.message);
     assert!(story.fleet.cluster.state().tokens.is_empty(), "a token lives only while it may be used");
     // It came after all, by a certificate of its own.
     let name = node_of(&missed);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use croft_core::id::HostId;
-use croft_core::instance::State;
+use croft_core::instance::{Instance, State};
+use croft_core::ports::BoxFuture;
 
 /// Where the engine knocks after a commit.
 #[derive(Clone)]
@@ -14,8 +15,13 @@ pub struct Hooks {
     pub host_changed: Arc<dyn Fn(&HostId) + Send + Sync>,
     /// Some operation may be done.
     pub operations_changed: Arc<dyn Fn() + Send + Sync>,
+    /// The end of what a guest wrote to its console; empty where its host cannot be asked now.
+    pub console: Console,
     pub meter: Arc<dyn Meter>,
 }
+
+/// Asks an instance's host.
+pub type Console = Arc<dyn Fn(Instance) -> BoxFuture<'static, String> + Send + Sync>;
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +33,12 @@ impl Hooks {
     /// Tells nobody: for tests of the engine alone.
     #[must_use]
     pub fn silent() -> Self {
-        Self { host_changed: Arc::new(|_| {}), operations_changed: Arc::new(|| {}), meter: Arc::new(NoMeter) }
+        Self {
+            host_changed: Arc::new(|_| {}),
+            operations_changed: Arc::new(|| {}),
+            console: Arc::new(|_| Box::pin(async { String::new() })),
+            meter: Arc::new(NoMeter),
+        }
     }
 }
 

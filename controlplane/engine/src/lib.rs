@@ -44,7 +44,7 @@ use tokio::task::JoinSet;
 use clusters::Handles;
 use clusters::prober::Prober;
 use dirty::Dirty;
-pub use hooks::{Hooks, Meter, NoMeter};
+pub use hooks::{Console, Hooks, Meter, NoMeter};
 use janitor::Janitor;
 use joiner::{Joiner, Ports};
 pub use leases::Leases;

@@ -58,6 +58,7 @@ pub use api::Deps;
 pub use caller::{Identify, Peer, PeerCertificate};
 pub use hub::{Hub, Sessions};
 pub use metrics::Observe;
+pub use tunnel::console_tail;
 
 use api::Api;
 

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
-use crate::api::Api;
+use crate::hub::Hub;
 use crate::random;
 use crate::status::{clip, status};
 
@@ -96,12 +96,12 @@ pub enum Needs {
 }
 
 /// Asks the instance's host, and waits until its agent has dialled.
-pub async fn open(api: &Api, instance: &Instance, needs: Needs, target: open_tunnel::Target) -> Result<Pipe> {
+pub async fn open(hub: &Hub, instance: &Instance, needs: Needs, target: open_tunnel::Target) -> Result<Pipe> {
     let host = ready(instance, needs)?;
     let session = random::secret()?;
-    let mut announced = api.deps.hub.tunnels.announce(&session, host);
+    let mut announced = hub.tunnels.announce(&session, host);
     let request = OpenTunnel { session, instance_uid: instance.uid.to_string(), target: Some(target) };
-    api.deps.hub.sessions().ask(host, request)?;
+    hub.sessions().ask(host, request)?;
     match tokio::time::timeout(PATIENCE, &mut announced.dialled).await {
         Ok(Ok(pipe)) => Ok(pipe),
         Ok(Err(_)) | Err(_) => Err(Error::Unavailable {
@@ -129,6 +129,23 @@ fn ready(instance: &Instance, needs: Needs) -> Result<&HostId> {
             not_running(&format!("is {}, not running", state.as_str()))
         }
     }
+}
+
+/// The end of what a guest wrote to its console, at most so many bytes of it.
+pub async fn console_tail(hub: &Hub, instance: &Instance, bytes: usize) -> Result<Vec<u8>> {
+    let tail_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let target = open_tunnel::Target::ConsoleLog(open_tunnel::ConsoleLog { tail_bytes });
+    let pipe = open(hub, instance, Needs::Host, target).await?;
+    let mut kept = splice(pipe, stream::pending(), |data| data).boxed();
+    let mut tail = Vec::new();
+    // One that breaks off has said something all the same.
+    while let Some(Ok(data)) = kept.next().await {
+        tail.extend(data);
+        if tail.len() >= bytes {
+            break;
+        }
+    }
+    Ok(tail)
 }
 
 /// Carries bytes both ways: `inbound` to the agent, and what comes back as the returned stream.

@@ -35,7 +35,10 @@ impl Task {
         after.is_ready(ready, self.now());
         let told = waits.or_else(|| self.stands(&after, guest, there, trouble));
         let outcome = moves(&after, guest, look, self.now().since(after.phase_time));
-        self.write(instance, after, told).await?;
+        // What was said when it was missed stands.
+        if node.phase != Phase::Missed {
+            self.write(instance, after, told).await?;
+        }
         Ok(outcome)
     }
 
@@ -64,8 +67,6 @@ impl Task {
                 (_, Some(fault)) => Some(told::fault(fault)),
                 _ => None,
             },
-            // As it was found when the time was over: what is written is not written again in other words.
-            (Phase::Missed, _) => Some(told::missed(node, guest.start_time.is_some() || started(node))),
             (Phase::Joined, None) => Some(Told::new(
                 told::NODE_MISSING,
                 format!(
@@ -78,7 +79,7 @@ impl Task {
                 "its machine is off: the node is out of service, and its pods go elsewhere",
             )),
             (Phase::Joined, Some(there)) => told::not_ready(&there.ready).map(|told| self.never(node, told)),
-            (Phase::Waiting | Phase::Leaving | Phase::Left, _) => None,
+            (Phase::Waiting | Phase::Missed | Phase::Leaving | Phase::Left, _) => None,
         }
     }
 
@@ -93,11 +94,6 @@ impl Task {
             format!("not Ready {} min after it registered: {}", JOIN_DEADLINE.as_secs() / 60, told.message),
         )
     }
-}
-
-/// Said so when it was missed.
-fn started(node: &Node) -> bool {
-    node.reason != told::GUEST_NOT_STARTED
 }
 
 /// Whether the next pass should be soon.

@@ -74,7 +74,7 @@ pub async fn open(api: &Api, caller: &Caller, name: &str, needs: Needs, target: 
 /// The place comes first: nobody looks into a guest, and no host is asked, for a caller who is refused after all.
 async fn enter(api: &Api, caller: &Caller, instance: &Instance, needs: Needs, target: Target) -> Result<Opened> {
     let place = api.crowd.enter(caller)?;
-    Ok(Opened { pipe: tunnel::open(api, instance, needs, target).await?, place })
+    Ok(Opened { pipe: tunnel::open(&api.deps.hub, instance, needs, target).await?, place })
 }
 
 /// The log it belongs into: the instance's tenant's, or the caller's own when there is no such instance.

@@ -347,7 +347,7 @@ pub fn report(cpus: i32) -> HostReport {
         },
         foreign: Some(Resources::default()),
         info: serde_json::json!({"agentVersion": "1"}),
-        features: vec!["nocloud".to_owned()],
+        features: vec!["nocloud".to_owned(), "seed.files".to_owned()],
         conditions: Vec::new(),
         boot_id: "boot-1".to_owned(),
     }
