@@ -19,7 +19,7 @@ pub fn encode(encoder: &mut DescriptorEncoder<'_>, clusters: &[Cluster]) -> fmt:
     gauges(encoder, "croft_cluster_condition", help, conditions)?;
     let help = "When the API server's certificate, the CA and Croft's credential end, as a Unix time; no series: not known, \
                 or never.";
-    let ends: [(&str, fn(&Cluster) -> Option<Timestamp>); 3] = [
+    let ends: [(&str, End); 3] = [
         ("serving", |cluster| cluster.status.serving_expire_time),
         ("ca", |cluster| cluster.status.ca_expire_time),
         ("credential", |cluster| cluster.status.credential_expire_time),
@@ -39,6 +39,8 @@ pub fn encode(encoder: &mut DescriptorEncoder<'_>, clusters: &[Cluster]) -> fmt:
     let ready = each(clusters, |cluster| Some(cluster.status.nodes_ready));
     gauges(encoder, "croft_cluster_nodes_ready", "Nodes of a cluster that were ready when last seen.", ready)
 }
+
+type End = fn(&Cluster) -> Option<Timestamp>;
 
 /// One series for each cluster of which the value is known.
 fn each(

@@ -47,7 +47,7 @@ mod tx;
 
 pub use call::Done;
 pub use change::Changes;
-pub use cluster::{ClusterChange, ClusterScope, NewCredential};
+pub use cluster::{ClusterScope, NewCredential};
 pub use device::DeviceFilter;
 pub use device::report::DeviceReport;
 pub use host::desired::{Desired, Tombstone};

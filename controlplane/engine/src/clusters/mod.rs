@@ -55,7 +55,11 @@ impl Handles {
         let access = store.cluster_access(cluster).await.map_err(|error| {
             // Its cause is for the log, not for a condition.
             tracing::error!(cluster = cluster.name(), ?error, "the credential of a cluster cannot be read");
-            Unusable { reason: error.reason(), message: "its credential cannot be read; register it again".to_owned() }
+            let message = "its credential cannot be read; give the cluster a new one".to_owned();
+            match error.reason() {
+                Reason::Unavailable => Unusable { reason: Reason::Unavailable, message: error.to_string() },
+                _ => Unusable { reason: Reason::ClusterCredentialRefused, message },
+            }
         })?;
         let handle = self.clusters.open(&access).map_err(|bad| Unusable {
             reason: Reason::ClusterCredentialRefused,

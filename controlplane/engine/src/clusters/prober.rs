@@ -10,7 +10,7 @@ use std::time::Duration;
 use croft_core::cluster::{Cluster, Status, health};
 use croft_core::join::cluster::Ready;
 use croft_core::join::ports;
-use croft_core::{Result, Timestamp};
+use croft_core::{Reason, Result, Timestamp};
 use croft_store::Store;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -129,6 +129,8 @@ impl Prober {
     async fn look(&self, cluster: &Cluster) -> Result<()> {
         let handle = match self.handles.open(&self.store, cluster).await {
             Ok(handle) => handle,
+            // Our database's trouble says nothing of the cluster.
+            Err(Unusable { reason: Reason::Unavailable, .. }) => return Ok(()),
             Err(Unusable { reason, message }) => {
                 return self.tell(cluster, |before, now| health::unusable(before, reason, message, now)).await;
             }

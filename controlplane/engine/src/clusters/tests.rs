@@ -17,7 +17,7 @@ use croft_core::join::cluster::{
 };
 use croft_core::join::ports::Asked;
 use croft_core::meta::{Labels, Meta};
-use croft_store::{ClusterChange, NewCredential, Page};
+use croft_store::{NewCredential, Page};
 use tokio::sync::Notify;
 
 use super::prober::Prober;
@@ -203,8 +203,8 @@ impl Scene {
 
     async fn replace(&self, id: &str, kubeconfig: &str) -> Cluster {
         let credential = NewCredential { kubeconfig: Some(kubeconfig.to_owned()), status: Status::default() };
-        let update = ClusterChange { change: Box::new(|_| Ok(())), credential: Some(credential) };
-        self.bed.store.cluster_update(&call(), None, id, "", update).await.unwrap().into_inner()
+        let done = self.bed.store.cluster_update(&call(), None, id, "", Some(credential), |_| Ok(())).await;
+        done.unwrap().into_inner()
     }
 
     async fn get(&self, id: &str) -> Cluster {
@@ -261,7 +261,7 @@ async fn a_handle_is_opened_once_and_anew_for_a_new_credential() {
     assert_eq!(unusable.reason, Reason::ClusterCredentialRefused);
     assert!(unusable.message.contains("users: is none of ours any more"), "{unusable:?}");
     let lost = open(&cluster).await.unwrap_err();
-    assert_eq!(lost.reason, Reason::Internal, "its secret went with its digest");
+    assert_eq!(lost.reason, Reason::ClusterCredentialRefused, "its secret went with its digest");
 }
 
 #[tokio::test]

@@ -105,8 +105,8 @@ mod tests {
         assert_eq!(error.field, "in_cluster");
     }
 
-    #[test]
-    fn a_tenants_server_is_not_at_the_planes_own_address() {
+    #[tokio::test]
+    async fn a_tenants_server_is_not_at_the_planes_own_address() {
         let ca = rcgen::generate_simple_self_signed(["kubernetes".to_owned()]).unwrap();
         let ca = STANDARD.encode(ca.cert.pem());
         let open = |server: &str, of: fn(String) -> Access, allowed: &[&str]| {

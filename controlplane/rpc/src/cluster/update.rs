@@ -5,7 +5,7 @@ use croft_core::cluster::Cluster;
 use croft_core::validate::Violations;
 use croft_core::{Error, Result};
 use croft_proto::v1;
-use croft_store::{ClusterChange, NewCredential};
+use croft_store::NewCredential;
 
 use super::owned;
 use super::trial::trial;
@@ -78,8 +78,8 @@ pub async fn update(api: Api, call: Call, request: v1::UpdateClusterRequest) -> 
         sent.write(&chosen, &mut cluster.meta);
         Ok::<(), Error>(())
     };
-    let update = ClusterChange { change: Box::new(change), credential };
-    let done = api.store().cluster_update(&call, before.tenant.as_ref(), &before.id, &etag, update).await?;
+    let (tenant, id) = (before.tenant.as_ref(), &before.id);
+    let done = api.store().cluster_update(&call, tenant, id, &etag, credential, change).await?;
     api.deps.wake.clusters();
     Ok(out(&done.into_inner()))
 }

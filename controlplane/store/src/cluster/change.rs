@@ -22,20 +22,6 @@ use crate::tx::Tx;
 /// Of these is said how many more there are.
 const NAMED: usize = 3;
 
-/// What an update does. The closure has the cluster of the very moment; of what it does, description, tenants, how nodes
-/// reach it, labels and annotations count.
-pub struct ClusterChange {
-    pub change: Box<dyn FnOnce(&mut Cluster) -> Result<()> + Send>,
-    /// Takes the place of the old one. `None`: it stays.
-    pub credential: Option<NewCredential>,
-}
-
-impl fmt::Debug for ClusterChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterChange").field("credential", &self.credential).finish_non_exhaustive()
-    }
-}
-
 /// A credential that was tried on the cluster, with what was seen by it.
 pub struct NewCredential {
     /// The text of a kubeconfig; `None`: the plane's own service account.
@@ -191,14 +177,17 @@ impl Store {
         Ok(Done::Replayed(self.cluster_by_uid(&then.meta.uid).await?.unwrap_or(then)))
     }
 
-    /// Tenants that may join no more keep what joined. A credential of another cluster is refused while there are nodes.
+    /// Of what `change` does, description, tenants, how nodes reach it, labels and annotations count; tenants that may join no
+    /// more keep what joined. `credential`: takes the place of the old one; of another cluster it is refused while there are
+    /// nodes.
     pub async fn cluster_update(
         &self,
         call: &Call,
         tenant: Option<&TenantId>,
         id: &str,
         etag: &str,
-        update: ClusterChange,
+        credential: Option<NewCredential>,
+        change: impl FnOnce(&mut Cluster) -> Result<()> + Send + 'static,
     ) -> Result<Done<Cluster>> {
         let (name, etag) = (name(tenant, id), etag.to_owned());
         let about = About { tenant: tenant.cloned(), target: name.clone() };
@@ -207,10 +196,10 @@ impl Store {
                 Box::pin(async move {
                     let mut cluster = require(&mut tx.conn, &name).await?;
                     cluster.meta.check_etag(&etag, &name)?;
-                    (update.change)(&mut cluster)?;
+                    change(&mut cluster)?;
                     check_tenants(&mut tx.conn, &cluster).await?;
                     let before = cluster.credential_digest.clone();
-                    if let Some(new) = update.credential {
+                    if let Some(new) = credential {
                         check_same(&mut tx.conn, &cluster, &new).await?;
                         write_credential(tx, &mut cluster, new.kubeconfig).await?;
                         super::told::turn(tx, &cluster, &new.status);

@@ -20,7 +20,7 @@ use crate::open::Store;
 use crate::page::Page;
 use crate::sql::sql;
 
-pub use change::{ClusterChange, NewCredential};
+pub use change::NewCredential;
 pub use scope::ClusterScope;
 
 #[derive(sqlx::FromRow)]

@@ -1,11 +1,12 @@
 //! Clusters: who may join, what becomes of the credential, what is told of them.
 
+use croft_core::audit::Call;
 use croft_core::cluster::{Cluster, Status, health};
 use croft_core::id::ImageUid;
 use croft_core::join::cluster::{Access, Anchor, Fault, Policies, Probe};
 use croft_core::meta::{Labels, Meta};
-use croft_core::{Clock, Error, Reason};
-use croft_store::{ClusterChange, ClusterScope, NewCredential, Options, Page, Store};
+use croft_core::{Clock, Error, Reason, Result};
+use croft_store::{ClusterScope, NewCredential, Options, Page, Store};
 use sqlx::Connection as _;
 
 use crate::bed::{Bed, call, dry, refused, t};
@@ -52,12 +53,13 @@ async fn register(bed: &Bed, id: &str, tenant: Option<&str>, tenants: &[&str], s
     bed.store.cluster_create(&call(), new, Some(secret.to_owned())).await.unwrap().into_inner()
 }
 
-fn change(credential: Option<NewCredential>) -> ClusterChange {
+async fn update(bed: &Bed, call: &Call, cluster: &Cluster, new: NewCredential) -> Result<Cluster> {
     let change = |cluster: &mut Cluster| {
         cluster.description = "changed".to_owned();
         Ok(())
     };
-    ClusterChange { change: Box::new(change), credential }
+    let done = bed.store.cluster_update(call, cluster.tenant.as_ref(), &cluster.id, "", Some(new), change).await?;
+    Ok(done.into_inner())
 }
 
 /// As if an instance were to become a node of it; the claim writes this column.
@@ -133,16 +135,12 @@ async fn a_credential_lives_and_dies_with_its_cluster() {
     bed.store.cluster_delete(&call(), None, "prod", "").await.unwrap();
     assert_eq!(bed.store.cluster_access(&own).await.unwrap(), Access::TenantsKubeconfig(SECRET.to_owned()));
     bed.consistent().await;
-    let status = seen(&bed, "sha256:2");
-    let new = NewCredential { kubeconfig: Some("another".to_owned()), status: status.clone() };
-    assert!(!format!("{:?}", change(Some(new))).contains("another"));
-    let new = NewCredential { kubeconfig: Some("another".to_owned()), status };
-    let tried = bed.store.cluster_update(&dry(), Some(&t("acme")), "own", "", change(Some(new))).await.unwrap();
-    assert_eq!(tried.into_inner().status.ca_pins, ["sha256:2"]);
+    let another = || NewCredential { kubeconfig: Some("another".to_owned()), status: seen(&bed, "sha256:2") };
+    assert!(!format!("{:?}", another()).contains("another"));
+    assert_eq!(update(&bed, &dry(), &own, another()).await.unwrap().status.ca_pins, ["sha256:2"]);
     assert_eq!(bed.store.cluster_get(Some(&t("acme")), "own").await.unwrap(), Some(own.clone()), "dry");
-    let new = NewCredential { kubeconfig: Some("another".to_owned()), status: seen(&bed, "sha256:2") };
-    let changed = bed.store.cluster_update(&call(), Some(&t("acme")), "own", "", change(Some(new))).await.unwrap();
-    let changed = changed.into_inner();
+    let changed = update(&bed, &call(), &own, another()).await.unwrap();
+    assert_eq!(changed.description, "changed");
     assert_eq!(bed.store.cluster_access(&changed).await.unwrap(), Access::TenantsKubeconfig("another".to_owned()));
     let gone = refused(bed.store.cluster_access(&own).await);
     assert_eq!(gone.reason(), Reason::Internal, "the old one is no more");
@@ -166,14 +164,14 @@ async fn a_cluster_with_nodes_stays_and_stays_the_same() {
 
     let with = |ca: &str| {
         let status = Status { ca_pins: vec!["sha256:9".to_owned(), ca.to_owned()], ..seen(&bed, ca) };
-        change(Some(NewCredential { kubeconfig: Some(format!("of {ca}")), status }))
+        NewCredential { kubeconfig: Some(format!("of {ca}")), status }
     };
-    let other = refused(bed.store.cluster_update(&call(), None, "prod", "", with("sha256:2")).await);
+    let other = refused(update(&bed, &call(), &cluster, with("sha256:2")).await);
     assert_eq!(other.reason(), Reason::ClusterInUse);
     assert!(other.to_string().contains("of another cluster"), "{other}");
-    bed.store.cluster_update(&call(), None, "prod", "", with("sha256:1")).await.unwrap();
+    update(&bed, &call(), &cluster, with("sha256:1")).await.unwrap();
     bed.delete(&instance).await;
-    bed.store.cluster_update(&call(), None, "prod", "", with("sha256:2")).await.unwrap();
+    update(&bed, &call(), &cluster, with("sha256:2")).await.unwrap();
     bed.store.cluster_delete(&call(), None, "prod", "").await.unwrap();
     bed.consistent().await;
 }
