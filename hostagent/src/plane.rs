@@ -82,7 +82,9 @@ impl Plane {
         if found != digest {
             return Err(invalid(format!("what was fetched is {found}")));
         }
-        serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))
+        // Where it is wrong, and nothing of what stands there: it may be secret.
+        let at = |error: serde_json::Error| invalid(format!("line {}, column {}", error.line(), error.column()));
+        serde_json::from_slice(&bytes).map_err(at)
     }
 }
 
