@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::instance::{Instance, Phase as GuestPhase, Power, State};
+use crate::join::keep::HeldBack;
 
 /// How long a token lives; made good again while the boot goes on.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
@@ -71,6 +72,15 @@ pub struct Node {
     /// What stands in the way, in one word and in one sentence; empty: nothing.
     pub reason: String,
     pub message: String,
+    /// When its machine was restarted because it was not well; of the last day, oldest first.
+    #[serde(default)]
+    pub repairs: Vec<Timestamp>,
+    /// Why it is not restarted although it is not well.
+    #[serde(default)]
+    pub held_back: Option<HeldBack>,
+    /// Which of its machine's faults the events of its Node have; empty: none of now.
+    #[serde(default)]
+    pub tiding: String,
 }
 
 impl Node {
@@ -89,6 +99,9 @@ impl Node {
             ready_time: now,
             reason: String::new(),
             message: String::new(),
+            repairs: Vec::new(),
+            held_back: None,
+            tiding: String::new(),
         }
     }
 
@@ -97,6 +110,7 @@ impl Node {
             return;
         }
         (self.phase, self.phase_time) = (phase, now);
+        self.held_back = None;
         match phase {
             Phase::Booting => (self.step, self.lost, self.released) = (Step::Nothing, false, false),
             Phase::Waiting | Phase::Joined => self.released = false,

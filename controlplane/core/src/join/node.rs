@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceUid, TenantId};
+use crate::join::keep::Repair;
 use crate::meta::{Labels, is_label_text};
 use crate::validate::{Violations, is_dns_name};
 
@@ -42,7 +43,7 @@ pub fn provider_id(tenant: &TenantId, uid: InstanceUid) -> String {
     format!("croft://{tenant}/{uid}")
 }
 
-/// What a user asks of the node that a guest becomes; fixed at creation.
+/// What a user asks of the node that a guest becomes; fixed at creation, but for the repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     /// By resource name, as the user said it.
@@ -52,6 +53,9 @@ pub struct Wish {
     pub recipe: String,
     pub labels: Labels,
     pub taints: Vec<Taint>,
+    /// What may be done about it when it is not well.
+    #[serde(default)]
+    pub repair: Repair,
 }
 
 /// The recipe of those who name none.

@@ -5,6 +5,7 @@ use super::{Node, Phase, Step};
 use crate::condition::{Condition, ConditionStatus};
 use crate::error::Reason;
 use crate::join::cluster::{Fault, Ready};
+use crate::join::keep::HeldBack;
 
 pub const JOINED: &str = "Joined";
 
@@ -74,9 +75,20 @@ pub fn condition(node: &Node) -> Condition {
         kind: JOINED.to_owned(),
         status,
         reason: reason.to_owned(),
-        message: node.message.clone(),
+        message: message(node),
         last_transition_time: node.ready_time,
     }
+}
+
+/// What stands in the way, and why nothing is done about it.
+#[must_use]
+pub fn message(node: &Node) -> String {
+    let held_back = node.held_back.map(HeldBack::words);
+    [Some(node.message.clone()).filter(|said| !said.is_empty()), held_back]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// In a phase where nothing stands in the way.

@@ -1,0 +1,246 @@
+//! Keeping nodes well: which machine is restarted in place because its node is not well, and when that would do more harm than
+//! good. Pure; looks at all nodes of a cluster at once, since what many of them have is no machine's fault.
+//!
+//! ```text
+//!  Ready ──► not Ready, and its VM runs ── 10 min ──► restarted ── 20 min ──► again ── 40 min ──► … six times in a day
+//!  no Node in time (MISSED) ── 10 min ──┘   └─ at most a tenth of the cluster at once, nobody while more than 40 % are not well
+//! ```
+//! *Not seen* is never *not well*: time counts only while the cluster answered for the node ([`Sight`]) and the host said that
+//! the guest runs. A silent host, a guest that is off, a Node that somebody deleted: none of them is restarted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::{Guest, JOIN_DEADLINE, Node, Phase, told};
+use crate::Timestamp;
+use crate::id::InstanceUid;
+use crate::instance::{Instance, Phase as GuestPhase, State};
+
+/// A reboot of the guest's own, with all that a large machine tests at its start, is over by then.
+pub const UNWELL_AFTER: Duration = Duration::from_secs(600);
+/// What a restarted machine gets to be Ready again; doubled with each restart of the last day.
+pub const PATIENCE: Duration = JOIN_DEADLINE;
+pub const PER_DAY: usize = 6;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of a cluster's nodes: how many may be in a restart at once, and how many may be not well before nobody is restarted. One is
+/// always allowed, or a small cluster would never be looked after.
+const AT_ONCE_PERCENT: usize = 10;
+const UNWELL_PERCENT: usize = 40;
+
+/// The highest remedy that a user allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Repair {
+    #[default]
+    None,
+    /// The reset button: the guest boots again from its disk.
+    Restart,
+}
+
+/// Since when the cluster has answered for each node without a gap. One that is not here is not seen.
+pub type Sight = BTreeMap<InstanceUid, Timestamp>;
+
+/// What is done about a node that is not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Restart,
+    HeldBack(HeldBack),
+}
+
+/// Why a node that is not well is not restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum HeldBack {
+    /// Too many nodes of the cluster are not well.
+    Storm,
+    /// Others are in a restart.
+    Turn,
+    /// It had all restarts of a day.
+    Spent,
+}
+
+impl HeldBack {
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::Storm => format!(
+                "not restarted: more than {UNWELL_PERCENT} % of the nodes that Croft has in this cluster are not well, so \
+                 something else is wrong"
+            ),
+            Self::Turn => "not restarted yet: it waits until others of its cluster are back".to_owned(),
+            Self::Spent => format!("not restarted any more: {PER_DAY} times within a day did not help"),
+        }
+    }
+}
+
+/// Of a node and its machine, what matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    pub uid: InstanceUid,
+    pub node: &'a Node,
+    pub repair: Repair,
+    /// It should run.
+    pub wanted: bool,
+    /// Its host is heard from and says that the guest runs, and that everything it was told is done.
+    pub runs: bool,
+    /// It is off, and nobody is about to start it.
+    pub rests: bool,
+    /// Since when `runs` is as it is, at the latest.
+    pub since: Timestamp,
+}
+
+impl<'a> Kept<'a> {
+    /// `None`: it is to be no node.
+    #[must_use]
+    pub fn of(instance: &'a Instance) -> Option<Self> {
+        let (node, wish) = (instance.node.as_ref()?, instance.spec.node.as_ref()?);
+        let (status, intent) = (&instance.status, &instance.intent);
+        let caught_up = |seen: &crate::instance::Observed| {
+            seen.phase == GuestPhase::Running
+                && seen.power_generation >= intent.power_generation
+                && seen.reboot_generation >= intent.reboot_generation
+                && seen.reset_generation >= intent.reset_generation
+        };
+        let guest = Guest::of(instance);
+        Some(Self {
+            uid: instance.uid,
+            node,
+            repair: wish.repair,
+            wanted: guest.wanted,
+            runs: status.state == State::Running && status.observed.as_ref().is_some_and(caught_up),
+            rests: guest.rests,
+            since: status.state_time,
+        })
+    }
+
+    /// Whether it is one of the cluster's nodes, well or not. A Node that somebody deleted is his matter, a guest that powered
+    /// itself off is off.
+    fn counts(&self, now: Timestamp) -> bool {
+        let there = match self.node.phase {
+            Phase::Joined => self.node.reason != told::NODE_MISSING,
+            Phase::Missed => true,
+            // It was restarted because it had missed it.
+            Phase::Booting => is_in_repair(self.node, now),
+            Phase::Waiting | Phase::Leaving | Phase::Left => false,
+        };
+        self.wanted && !self.rests && there
+    }
+
+    /// Since when; whether for long enough or not. One that is new has the time that a join may take.
+    fn unwell_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let node = self.node;
+        match node.phase {
+            Phase::Joined if node.ready => None,
+            Phase::Joined if was_ready(node) => Some(node.ready_time),
+            Phase::Joined => (now.since(node.phase_time) > JOIN_DEADLINE).then_some(node.phase_time),
+            Phase::Missed | Phase::Booting => Some(node.phase_time),
+            Phase::Waiting | Phase::Leaving | Phase::Left => None,
+        }
+    }
+
+    /// Since when it could have been restarted, if that is long enough.
+    fn due_since(&self, sight: &Sight, now: Timestamp) -> Option<Timestamp> {
+        let seen = *sight.get(&self.uid)?;
+        let said = match self.node.phase {
+            Phase::Joined => {
+                [told::NODE_NOT_READY, told::NODE_SILENT, told::NODE_NEVER_READY].contains(&self.node.reason.as_str())
+            }
+            phase => phase == Phase::Missed,
+        };
+        if self.repair == Repair::None || !self.counts(now) || !self.runs || !said {
+            return None;
+        }
+        let since = self.unwell_since(now)?.max(seen).max(self.since);
+        (now.since(since) >= UNWELL_AFTER).then_some(since)
+    }
+}
+
+/// What is done about each that is not well; nothing is said of the others, and of those who have their time still.
+#[must_use]
+pub fn look(fleet: &[Kept<'_>], sight: &Sight, now: Timestamp) -> BTreeMap<InstanceUid, Verdict> {
+    let nodes: Vec<&Kept<'_>> = fleet.iter().filter(|one| one.counts(now)).collect();
+    let share = |percent: usize| (nodes.len() * percent / 100).max(1);
+    let unwell = nodes.iter().filter(|one| one.unwell_since(now).is_some()).count();
+    let mut in_repair = nodes.iter().filter(|one| is_in_repair(one.node, now)).count();
+    let times = |one: &Kept<'_>| recent(one.node, now).count();
+    let mut due: Vec<_> = nodes.iter().filter_map(|one| Some((times(one), one.due_since(sight, now)?, *one))).collect();
+    // One whom a restart does not help does not take the turns of others.
+    due.sort_unstable_by_key(|(times, since, one)| (*times, *since, one.uid));
+    let mut verdicts = BTreeMap::new();
+    for (times, _, one) in due {
+        let verdict = match times {
+            PER_DAY.. => Verdict::HeldBack(HeldBack::Spent),
+            _ if has_time(one.node, times, now) => continue,
+            _ if unwell > share(UNWELL_PERCENT) => Verdict::HeldBack(HeldBack::Storm),
+            _ if in_repair >= share(AT_ONCE_PERCENT) => Verdict::HeldBack(HeldBack::Turn),
+            _ => {
+                in_repair += 1;
+                Verdict::Restart
+            }
+        };
+        verdicts.insert(one.uid, verdict);
+    }
+    verdicts
+}
+
+/// Presses the button. One that missed its join gets another go, with a token.
+pub fn restart(instance: &mut Instance, now: Timestamp) {
+    let Some(node) = &mut instance.node else { return };
+    note(node, now);
+    instance.intent.reset_generation += 1;
+    instance.meta.generation += 1;
+}
+
+fn note(node: &mut Node, now: Timestamp) {
+    node.repairs.retain(|time| now.since(*time) < DAY);
+    node.repairs.push(now);
+    node.held_back = None;
+    if node.phase == Phase::Missed {
+        node.enter(Phase::Booting, now);
+        (node.reason, node.message) = (String::new(), String::new());
+    }
+}
+
+/// For people, of a node that is about to be restarted.
+#[must_use]
+pub fn words(node: &Node, now: Timestamp) -> String {
+    let (name, times) = (&node.name, recent(node, now).count() + 1);
+    let since = match node.phase {
+        Phase::Joined if was_ready(node) => node.ready_time,
+        _ => node.phase_time,
+    };
+    let minutes = now.since(since).as_secs() / 60;
+    let why = match (node.reason.as_str(), node.message.as_str()) {
+        (reason, "") => reason.to_owned(),
+        (reason, message) => format!("{reason}: {message}"),
+    };
+    format!(
+        "node {name} has not been well for {minutes} min ({why}), and its VM runs: it is restarted in place, time {times} of \
+         {PER_DAY} in a day"
+    )
+}
+
+/// It was restarted, and has its time to come back.
+#[must_use]
+pub fn is_in_repair(node: &Node, now: Timestamp) -> bool {
+    !node.ready && node.repairs.last().is_some_and(|last| now.since(*last) < PATIENCE)
+}
+
+/// It was Ready since it registered.
+fn was_ready(node: &Node) -> bool {
+    node.ready_time > node.phase_time
+}
+
+fn recent(node: &Node, now: Timestamp) -> impl Iterator<Item = &Timestamp> {
+    node.repairs.iter().filter(move |time| now.since(**time) < DAY)
+}
+
+fn has_time(node: &Node, times: usize, now: Timestamp) -> bool {
+    let doublings = u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    node.repairs.last().is_some_and(|last| times > 0 && now.since(*last) < PATIENCE.saturating_mul(1 << doublings))
+}
+
+#[cfg(test)]
+mod tests;
