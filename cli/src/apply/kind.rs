@@ -114,7 +114,7 @@ impl Kind {
             Self::Pool => &["description", "match", LABELS, ANNOTATIONS],
             Self::Image => &[],
             Self::Cluster => &["description", "tenants", "node_server", "cluster_dns", LABELS, ANNOTATIONS],
-            Self::Instance => &[LABELS, ANNOTATIONS, "spec.restart", "spec.stop_timeout", POWER],
+            Self::Instance => &[LABELS, ANNOTATIONS, "spec.restart", "spec.stop_timeout", "spec.node.repair", POWER],
         }
     }
 

@@ -129,6 +129,7 @@ pub fn joining(id: &str) -> Instance {
                 recipe: "kubelet".to_owned(),
                 labels: [("zone".to_owned(), "a".to_owned())].into(),
                 taints: vec![taint],
+                repair: croft_core::join::keep::Repair::None,
             }),
         },
         intent: Intent {

@@ -41,6 +41,8 @@ pub mod reason {
     pub const NODE_JOINED: &str = "NodeJoined";
     pub const NODE_READY: &str = "NodeReady";
     pub const NODE_MISSED: &str = "NodeMissed";
+    pub const NODE_RESTARTED: &str = "NodeRestarted";
+    pub const NODE_REPAIR_HELD_BACK: &str = "NodeRepairHeldBack";
     pub const NODE_LEAVING: &str = "NodeLeaving";
     pub const NODE_LEFT: &str = "NodeLeft";
     pub const NODE_LEFT_BEHIND: &str = "NodeLeftBehind";
@@ -80,6 +82,8 @@ pub mod reason {
         NODE_JOINED,
         NODE_READY,
         NODE_MISSED,
+        NODE_RESTARTED,
+        NODE_REPAIR_HELD_BACK,
         NODE_LEAVING,
         NODE_LEFT,
         NODE_LEFT_BEHIND,

@@ -1,6 +1,7 @@
 //! The node of a Kubernetes cluster that an instance becomes: the options of `create`, and how far it is.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use croft_proto::v1::node_wish::Repair;
 use croft_proto::v1::{self, node_taint::Effect};
 
 use crate::app::App;
@@ -22,6 +23,25 @@ pub struct Node {
     /// How the guest joins: kubelet, kubeadm, k3s, rke2, or one of the operators' [default: kubelet]
     #[arg(long, value_name = "RECIPE", requires = "cluster")]
     join_recipe: Option<String>,
+    /// What to do when the node is not well while its VM runs [default: none]
+    #[arg(long, value_enum, requires = "cluster")]
+    node_repair: Option<RepairArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RepairArg {
+    None,
+    /// Reset the VM, at most six times in a day
+    Restart,
+}
+
+impl RepairArg {
+    pub fn repair(self) -> Repair {
+        match self {
+            Self::None => Repair::None,
+            Self::Restart => Repair::Restart,
+        }
+    }
 }
 
 impl Node {
@@ -37,6 +57,7 @@ impl Node {
             recipe: self.join_recipe.unwrap_or_default(),
             labels: self.node_labels.into_iter().collect(),
             taints: self.node_taints,
+            repair: self.node_repair.map_or(Repair::Unspecified, RepairArg::repair).into(),
         }
     }
 }
@@ -74,7 +95,11 @@ pub fn sentence(instance: &v1::Instance) -> Option<String> {
         .enumerate()
         .map(|(at, part)| if at == 0 { format!(", {part}") } else { format!(": {part}") })
         .collect();
-    Some(format!("node {} of {cluster}: {}{why}", node.name, node.phase().as_str_name()))
+    let restarts = match node.repair_times.len() {
+        0 => String::new(),
+        times => format!("; restarted {times}x in a day because it was not well"),
+    };
+    Some(format!("node {} of {cluster}: {}{why}{restarts}", node.name, node.phase().as_str_name()))
 }
 
 #[cfg(test)]
@@ -96,7 +121,7 @@ mod tests {
     #[test]
     fn every_option_arrives() {
         let node = parse(
-            "--cluster prod --node-labels zone=a,team=ml --node-taints gpu=yes:NoSchedule,spot:NoExecute --join-recipe k3s",
+            "--cluster prod --node-labels zone=a,team=ml --node-taints gpu=yes:NoSchedule,spot:NoExecute --join-recipe k3s --node-repair restart",
         );
         let wish = node.unwrap().of("clusters/prod".to_owned());
         assert_eq!((wish.recipe.as_str(), wish.labels["team"].as_str()), ("k3s", "ml"));

@@ -6,6 +6,7 @@ use clap::Args;
 use croft_proto::v1;
 
 use super::create::RestartArg;
+use super::node::RepairArg;
 use crate::app::App;
 use crate::duration;
 use crate::failure::Result;
@@ -22,6 +23,9 @@ pub struct Update {
     /// How long a stop waits for the guest
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     stop_timeout: Option<Duration>,
+    /// What to do when its node is not well while the VM runs
+    #[arg(long, value_enum)]
+    node_repair: Option<RepairArg>,
     #[command(flatten)]
     labels: LabelEdits,
     #[command(flatten)]
@@ -39,6 +43,10 @@ pub async fn run(app: &App, update: Update) -> Result<()> {
     if let Some(timeout) = update.stop_timeout {
         spec.stop_timeout = Some(duration::to_proto(timeout));
         mask.add("spec.stop_timeout");
+    }
+    if let Some(repair) = update.node_repair {
+        spec.node.get_or_insert_default().repair = repair.repair().into();
+        mask.add("spec.node.repair");
     }
     update.labels.apply(&mut instance.metadata, &mut mask);
     let request = v1::UpdateInstanceRequest {

@@ -53,7 +53,7 @@ impl Task {
                 }
             }
             if !moved {
-                return Ok(self.tell(&instance, &look, waits, trouble).await?);
+                return self.tell(on, &instance, &look, waits, trouble).await;
             }
             there = on.handle.node(&node.name).await?;
         }

@@ -13,6 +13,7 @@ mod act;
 mod away;
 mod dress;
 mod enter;
+mod keep;
 mod look;
 mod pass;
 mod roster;
@@ -58,12 +59,17 @@ impl Ports {
         match self.store.instance_node_step(step).await? {
             Stepped::Stale => Ok(None),
             Stepped::Done(instance) => {
-                self.dirty.add([instance.uid]);
-                if let Some(host) = instance.host() {
-                    (self.hooks.host_changed)(host);
-                }
+                self.written(&instance);
                 Ok(Some(instance))
             }
+        }
+    }
+
+    /// Those who wait for it look.
+    fn written(&self, instance: &Instance) {
+        self.dirty.add([instance.uid]);
+        if let Some(host) = instance.host() {
+            (self.hooks.host_changed)(host);
         }
     }
 }

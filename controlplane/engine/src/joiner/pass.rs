@@ -31,6 +31,7 @@ impl Task {
             Ok(handle) => handle,
             Err(unusable) => {
                 let told = Told::new(unusable.reason.as_str(), format!("{}: {}", row.name(), unusable.message));
+                self.watch.blind();
                 self.away(&instances, &told).await?;
                 return Ok(Outcome::Fault);
             }
@@ -39,6 +40,7 @@ impl Task {
             Ok(outcome) => Ok(outcome),
             Err(Problem::Store(error)) => Err(error),
             Err(Problem::Cluster(fault)) => {
+                self.watch.blind();
                 tracing::warn!(cluster = row.name(), %fault, "the nodes of a cluster are not looked after now");
                 // As they are by now: some of them may have moved before it failed.
                 let instances = self.ports.store.instance_nodes(&self.uid).await?;
@@ -66,7 +68,9 @@ impl Task {
         };
         let mut outcome = Outcome::Quiet;
         for uid in instances.iter().map(|instance| instance.uid) {
-            match self.one(&on, uid, trouble.as_ref()).await {
+            let done = self.one(&on, uid, trouble.as_ref()).await;
+            self.sees(uid, done.is_ok());
+            match done {
                 Ok(Outcome::Quiet) => {}
                 Ok(moves) => outcome = moves,
                 // One that the cluster refuses something for holds up none of the others.
@@ -77,6 +81,7 @@ impl Task {
                 Err(problem) => return Err(problem),
             }
         }
+        self.keep(&instances).await?;
         match trouble {
             Some(fault) => {
                 tracing::warn!(cluster = row.name(), %fault, "a cluster did not do what a node needs");
@@ -103,7 +108,7 @@ impl Task {
 }
 
 /// Whether the server is well, and it was this one thing that it did not do.
-fn is_of_one(fault: &Fault) -> bool {
+pub(super) fn is_of_one(fault: &Fault) -> bool {
     match fault {
         Fault::Forbidden { .. } | Fault::Conflict { .. } | Fault::NotFound { .. } | Fault::Refused { .. } => true,
         Fault::Unreachable { .. }

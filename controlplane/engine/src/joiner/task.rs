@@ -10,6 +10,7 @@ use croft_core::{Error, Timestamp};
 use tokio::time::Instant;
 
 use super::Ports;
+use super::keep::Watch;
 use super::roster::Roster;
 use super::token::jitter;
 
@@ -42,6 +43,7 @@ pub(super) struct Task {
     /// Of the cluster.
     pub uid: String,
     pub roster: Roster,
+    pub watch: Watch,
     looked: Looked,
     /// Passes since somebody was here.
     empty: u32,
@@ -50,7 +52,15 @@ pub(super) struct Task {
 
 impl Task {
     pub fn new(ports: Ports, uid: String) -> Self {
-        Self { ports, uid, roster: Roster::default(), looked: Looked::new(), empty: 0, faults: 0 }
+        Self {
+            ports,
+            uid,
+            roster: Roster::default(),
+            watch: Watch::default(),
+            looked: Looked::new(),
+            empty: 0,
+            faults: 0,
+        }
     }
 
     /// Until the cluster is gone; returns its uid.

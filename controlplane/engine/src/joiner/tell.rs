@@ -6,6 +6,7 @@ use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node as Live, Ready};
+use croft_core::join::keep::HeldBack;
 use croft_core::join::machine::told::{self, Told};
 use croft_core::join::machine::{Guest, JOIN_DEADLINE, Node, Phase, Step};
 use croft_store::event::reason;
@@ -13,8 +14,9 @@ use croft_store::{NodeNews, NodeStep};
 
 use super::enter::ours;
 use super::look::Look;
-use super::record;
+use super::pass::On;
 use super::task::{Outcome, Task};
+use super::{Problem, record};
 
 /// A kubelet asks for the certificate that it serves with when it has registered, and `kubectl logs` waits for it.
 const SERVES_WITHIN: Duration = Duration::from_secs(120);
@@ -22,35 +24,38 @@ const SERVES_WITHIN: Duration = Duration::from_secs(120);
 impl Task {
     pub(super) async fn tell(
         &mut self,
+        on: &On,
         instance: &Instance,
         look: &Look,
         waits: Option<Told>,
         trouble: Option<&Fault>,
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome, Problem> {
         let node = record(instance)?;
         let guest = Guest::of(instance);
         let there = look.there.as_ref().filter(|there| ours(instance, there));
         let ready = node.phase == Phase::Joined && there.is_some_and(|there| there.ready == Ready::Yes);
         let mut after = node.clone();
         after.is_ready(ready, self.now());
+        after.held_back = self.watch.held_back(instance.uid).filter(|_| !ready);
+        after.tiding = self.tidings(on.handle.as_ref(), instance, there).await?;
         let told = waits.or_else(|| self.stands(&after, guest, there, trouble));
         let outcome = moves(&after, guest, look, self.now().since(after.phase_time));
-        // What was said when it was missed stands.
         if node.phase != Phase::Missed {
-            self.write(instance, after, told).await?;
+            (after.reason, after.message) = said(told);
         }
+        self.write(instance, after).await?;
         Ok(outcome)
     }
 
     /// The same, where there was no look at the cluster.
     pub(super) async fn say(&self, instance: &Instance, told: &Told) -> Result<()> {
-        self.write(instance, record(instance)?.clone(), Some(told.clone())).await
+        let mut after = record(instance)?.clone();
+        (after.reason, after.message) = said(Some(told.clone()));
+        self.write(instance, after).await
     }
 
-    async fn write(&self, instance: &Instance, mut after: Node, told: Option<Told>) -> Result<()> {
+    async fn write(&self, instance: &Instance, after: Node) -> Result<()> {
         let node = record(instance)?;
-        let told = told.unwrap_or(Told::new("", ""));
-        (after.reason, after.message) = (told.reason.to_owned(), told.message);
         if after == *node {
             return Ok(());
         }
@@ -108,6 +113,10 @@ fn moves(node: &Node, guest: Guest, look: &Look, spent: Duration) -> Outcome {
     if moving { Outcome::Moving } else { Outcome::Quiet }
 }
 
+fn said(told: Option<Told>) -> (String, String) {
+    told.map(|told| (told.reason.to_owned(), told.message)).unwrap_or_default()
+}
+
 /// What is worth an event: once, not each time that it shows.
 fn news(before: &Node, after: &Node) -> Option<NodeNews> {
     let warning = |reason| Some(NodeNews { reason, message: after.message.clone(), severity: Severity::Warning });
@@ -115,6 +124,11 @@ fn news(before: &Node, after: &Node) -> Option<NodeNews> {
     if after.ready && !before.ready && first {
         let message = format!("node {} is Ready", after.name);
         return Some(NodeNews { reason: reason::NODE_READY, message, severity: Severity::Info });
+    }
+    // That others have their turn first is told in the condition only.
+    if let Some(why) = after.held_back.filter(|why| before.held_back != Some(*why) && *why != HeldBack::Turn) {
+        let message = format!("node {} is not well ({}), and {}", after.name, after.reason, why.words());
+        return Some(NodeNews { reason: reason::NODE_REPAIR_HELD_BACK, message, severity: Severity::Warning });
     }
     if before.reason == after.reason {
         return None;

@@ -117,6 +117,7 @@ fn what_an_older_agent_would_not_understand_is_required() {
         recipe: DEFAULT_RECIPE.into(),
         labels: Labels::new(),
         taints: Vec::new(),
+        repair: croft_core::join::keep::Repair::None,
     });
     special.placement.as_mut().unwrap().pins = vec![Pin { cell: 1, vcpus: 2, cpus: vec![4, 6], memory_mib: 2048 }];
     let desired = out(&special, &image(Firmware::Bios), &tenant(), &[lan()]).unwrap();

@@ -1,5 +1,6 @@
 //! The node that a guest becomes: what a user asks of it, and how far it is.
 
+use croft_core::join::keep::Repair;
 use croft_core::join::machine::{Phase, told};
 use croft_core::join::node::{DEFAULT_RECIPE, Effect, Taint, Wish, check_labels, check_taints};
 use croft_core::join::{machine, node};
@@ -16,7 +17,8 @@ const RECIPE_MAX: usize = 40;
 
 /// Which recipes there are is the plane's to say, whether the cluster may be joined the claim's.
 pub fn into(wish: v1::NodeWish, violations: &mut Violations) -> Wish {
-    let v1::NodeWish { cluster, recipe, labels, taints } = wish;
+    let repair = repair_into(Some(wish.repair), violations).unwrap_or_default();
+    let v1::NodeWish { cluster, recipe, labels, taints, repair: _ } = wish;
     if name::cluster("", &cluster).is_err() {
         let what = "name a cluster: clusters/… or tenants/…/clusters/…";
         let said = if cluster.is_empty() { what.to_owned() } else { format!("`{cluster}`: {what}") };
@@ -28,7 +30,27 @@ pub fn into(wish: v1::NodeWish, violations: &mut Violations) -> Wish {
     let taints: Vec<Taint> =
         taints.into_iter().enumerate().map(|(at, taint)| taint_into(at, taint, violations)).collect();
     check_taints(&format!("{FIELD}.taints"), &taints, violations);
-    Wish { cluster, cluster_uid: String::new(), recipe, labels, taints }
+    Wish { cluster, cluster_uid: String::new(), recipe, labels, taints, repair }
+}
+
+/// `None`: it is not said.
+pub fn repair_into(repair: Option<i32>, violations: &mut Violations) -> Option<Repair> {
+    match v1::node_wish::Repair::try_from(repair?) {
+        Ok(v1::node_wish::Repair::Unspecified) => None,
+        Ok(v1::node_wish::Repair::None) => Some(Repair::None),
+        Ok(v1::node_wish::Repair::Restart) => Some(Repair::Restart),
+        Err(_) => {
+            violations.add(format!("{FIELD}.repair"), "NONE or RESTART");
+            None
+        }
+    }
+}
+
+fn repair_out(repair: Repair) -> v1::node_wish::Repair {
+    match repair {
+        Repair::None => v1::node_wish::Repair::None,
+        Repair::Restart => v1::node_wish::Repair::Restart,
+    }
 }
 
 fn taint_into(at: usize, taint: v1::NodeTaint, violations: &mut Violations) -> Taint {
@@ -60,6 +82,7 @@ pub fn out(wish: &node::Wish) -> v1::NodeWish {
         recipe: wish.recipe.clone(),
         labels: wish.labels.clone(),
         taints: wish.taints.iter().map(taint).collect(),
+        repair: repair_out(wish.repair).into(),
     }
 }
 
@@ -78,7 +101,8 @@ pub fn status_out(node: &machine::Node) -> v1::NodeStatus {
         phase: phase.into(),
         phase_time: Some(time::out(node.phase_time)),
         reason: node.reason.clone(),
-        message: node.message.clone(),
+        message: told::message(node),
+        repair_times: node.repairs.iter().map(|at| time::out(*at)).collect(),
     }
 }
 
@@ -106,6 +130,7 @@ mod tests {
             recipe: String::new(),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             taints: vec![taint("gpu", WireEffect::NoSchedule), taint("gpu", WireEffect::NoExecute)],
+            repair: v1::node_wish::Repair::Restart.into(),
         };
         let mut violations = Violations::new();
         let kept = into(wish.clone(), &mut violations);
@@ -120,12 +145,14 @@ mod tests {
             recipe: "../kubelet".into(),
             labels: [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into(),
             taints: vec![taint("gpu", WireEffect::Unspecified), taint("croft.dev/tenant", WireEffect::NoSchedule)],
+            repair: 7,
         };
         let mut violations = Violations::new();
         into(wish, &mut violations);
         let croft_core::Error::Invalid(violations) = violations.finish().unwrap_err() else { panic!("invalid") };
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         let expected = [
+            "instance.spec.node.repair",
             "instance.spec.node.cluster",
             "instance.spec.node.recipe",
             "instance.spec.node.labels[node-role.kubernetes.io/control-plane]",

@@ -1,10 +1,11 @@
-//! UpdateInstance: labels, annotations, restart policy and stop timeout. The shape of a VM never changes, and whether it
-//! runs is asked for by Start and Stop, which have an operation to wait for.
+//! UpdateInstance: labels, annotations, restart policy, stop timeout and the repair of a node. The shape of a VM never changes,
+//! and whether it runs is asked for by Start and Stop, which have an operation to wait for.
 
 use croft_core::audit::Call;
 use croft_core::instance::Instance;
+use croft_core::join::keep::Repair;
 use croft_core::validate::Violations;
-use croft_core::{Result, name};
+use croft_core::{Error, Result, name};
 use croft_proto::v1;
 
 use crate::api::Api;
@@ -12,11 +13,12 @@ use crate::convert::instance::{DEVICES, out, restart_into, stop_timeout_into};
 use crate::convert::{meta, node, request};
 use crate::mask::Fields;
 
+const REPAIR: &str = "spec.node.repair";
 const ANEW: &str = "the shape of a VM is fixed when it is created; create another one";
 
 const FIELDS: Fields = Fields {
     noun: "instance",
-    mutable: &["metadata.labels", "metadata.annotations", "spec.restart", "spec.stop_timeout"],
+    mutable: &["metadata.labels", "metadata.annotations", "spec.restart", "spec.stop_timeout", REPAIR],
     immutable: &[
         ("name", "it is what the instance is known by"),
         ("spec.power", "use StartInstance or StopInstance"),
@@ -31,7 +33,10 @@ const FIELDS: Fields = Fields {
         ("spec.host_selector", ANEW),
         ("spec.placement_policy", ANEW),
         ("spec.runtime", ANEW),
-        ("spec.node", ANEW),
+        ("spec.node.cluster", ANEW),
+        ("spec.node.recipe", ANEW),
+        ("spec.node.labels", ANEW),
+        ("spec.node.taints", ANEW),
         ("spec.devices", "use AttachDevice or DetachDevice"),
     ],
     output_only: &["status"],
@@ -46,6 +51,7 @@ pub async fn update(api: Api, call: Call, request: v1::UpdateInstanceRequest) ->
     let sent = meta::into("instance", wire.metadata, &mut violations);
     let restart = restart_into(spec.restart, &mut violations);
     let stop_timeout = stop_timeout_into(spec.stop_timeout, &mut violations);
+    let repair = node::repair_into(spec.node.as_ref().map(|wish| wish.repair), &mut violations);
     violations.finish()?;
     api.see(&call.principal, &tenant, &wire.name).await?;
 
@@ -61,6 +67,9 @@ pub async fn update(api: Api, call: Call, request: v1::UpdateInstanceRequest) ->
         if chosen.writes("spec.stop_timeout", stop_timeout.is_some()) {
             instance.intent.stop_timeout = stop_timeout.unwrap_or(croft_core::instance::DEFAULT_STOP_TIMEOUT);
         }
+        if chosen.writes(REPAIR, repair.is_some()) {
+            repair_to(instance, repair)?;
+        }
         sent.write(&chosen, &mut instance.meta);
         Ok(())
     };
@@ -69,6 +78,18 @@ pub async fn update(api: Api, call: Call, request: v1::UpdateInstanceRequest) ->
         api.deps.wake.host(host);
     }
     Ok(out(&instance))
+}
+
+/// Also of what is no node, as long as it is not said what it should be.
+fn repair_to(instance: &mut Instance, repair: Option<Repair>) -> Result<()> {
+    match (&mut instance.spec.node, repair) {
+        (Some(wish), repair) => wish.repair = repair.unwrap_or_default(),
+        (None, None) => {}
+        (None, Some(_)) => {
+            return Err(Error::invalid("instance.spec.node.repair", "it joins no cluster, and that never changes"));
+        }
+    }
+    Ok(())
 }
 
 /// A whole object is sent by somebody who read it, changed something and writes it back: what cannot change must be as
@@ -87,10 +108,10 @@ fn check_unchanged(sent: &v1::InstanceSpec, now: v1::InstanceSpec) -> Result<()>
         ("spec.host_selector", sent.host_selector.is_empty() || sent.host_selector == now.host_selector),
         ("spec.placement_policy", sent.placement_policy == 0 || sent.placement_policy == now.placement_policy),
         ("spec.runtime", sent.runtime == 0 || sent.runtime == now.runtime),
-        ("spec.node", sent.node.is_none() || kept(sent.node.as_ref()) == now.node),
         ("spec.devices", sent.devices.is_empty() || spread(&sent.devices) == now.devices),
     ];
-    match same_or_out.into_iter().find(|(_, holds)| !holds) {
+    let node = same_node(sent.node.as_ref(), now.node.as_ref());
+    match same_or_out.into_iter().chain(node).find(|(_, holds)| !holds) {
         None => Ok(()),
         Some((field, _)) => Err(FIELDS.unwritable(field)),
     }
@@ -103,9 +124,19 @@ fn spread(sent: &[v1::DeviceRequest]) -> Vec<v1::DeviceRequest> {
     requests.iter().map(request::out).collect()
 }
 
-/// The same for the node: a recipe that was not named has a name.
-fn kept(sent: Option<&v1::NodeWish>) -> Option<v1::NodeWish> {
-    sent.map(|wish| node::out(&node::into(wish.clone(), &mut Violations::new())))
+/// The same for the node: a recipe that was not named has a name. Its repair may change.
+fn same_node(sent: Option<&v1::NodeWish>, now: Option<&v1::NodeWish>) -> Vec<(&'static str, bool)> {
+    let Some(sent) = sent.map(|wish| node::out(&node::into(wish.clone(), &mut Violations::new()))) else {
+        return Vec::new();
+    };
+    let none = v1::NodeWish { recipe: sent.recipe.clone(), ..v1::NodeWish::default() };
+    let now = now.unwrap_or(&none);
+    vec![
+        ("spec.node.cluster", sent.cluster == now.cluster),
+        ("spec.node.recipe", sent.recipe == now.recipe),
+        ("spec.node.labels", sent.labels == now.labels),
+        ("spec.node.taints", sent.taints == now.taints),
+    ]
 }
 
 /// User data is never given out, so it may be missing, or be the same as its digest says.

@@ -5,6 +5,7 @@ pub(crate) mod charged;
 pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod gone;
+pub(crate) mod keep;
 pub(crate) mod list;
 pub(crate) mod node;
 pub(crate) mod observe;
@@ -149,7 +150,7 @@ pub(crate) async fn write(conn: &mut AnyConnection, instance: &Instance, settled
     Ok(())
 }
 
-/// The devices that it asks for; nothing else of a shape changes.
+/// The devices that it asks for, and what may be done about its node; nothing else of a shape changes.
 pub(crate) async fn write_spec(conn: &mut AnyConnection, instance: &Instance) -> Result<()> {
     sql("UPDATE instances SET spec = $2 WHERE uid = $1")
         .bind(instance.uid)

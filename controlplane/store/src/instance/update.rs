@@ -11,7 +11,7 @@ use crate::open::Store;
 use crate::sql::sql;
 
 impl Store {
-    /// Of what `change` does, labels, annotations and intent count.
+    /// Of what `change` does, labels, annotations, intent and the repair of a node count.
     pub async fn instance_update(
         &self,
         call: &Call,
@@ -31,10 +31,14 @@ impl Store {
                     if instance.meta.delete_time.is_some() {
                         return Err(deleting(name));
                     }
+                    let spec = instance.spec.clone();
                     change(&mut instance)?;
                     instance.meta.generation += 1;
                     instance.meta.update_time = tx.now;
                     super::write(&mut tx.conn, &instance, Settled::No).await?;
+                    if instance.spec != spec {
+                        super::write_spec(&mut tx.conn, &instance).await?;
+                    }
                     sql("DELETE FROM instance_labels WHERE instance_uid = $1")
                         .bind(instance.uid)
                         .run(&mut tx.conn)

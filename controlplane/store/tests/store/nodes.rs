@@ -30,6 +30,7 @@ fn joining(tenant: &str, id: &str, cluster: &str) -> NewInstance {
         recipe: "kubelet".to_owned(),
         labels: Labels::new(),
         taints: Vec::new(),
+        repair: croft_core::join::keep::Repair::None,
     });
     new
 }
