@@ -86,8 +86,8 @@ pub struct Kept<'a> {
     /// Its host is heard from and says that the guest runs, and that everything it was told is done.
     pub runs: bool,
     /// It is off, and nobody is about to start it.
-    pub rests: bool,
-    /// Since when `runs` is as it is, at the latest.
+    pub off: bool,
+    /// Since when `runs` is as it is, and nothing was asked of it by its user.
     pub since: Timestamp,
 }
 
@@ -110,8 +110,8 @@ impl<'a> Kept<'a> {
             repair: wish.repair,
             wanted: guest.wanted,
             runs: status.state == State::Running && status.observed.as_ref().is_some_and(caught_up),
-            rests: guest.rests,
-            since: status.state_time,
+            off: guest.off,
+            since: status.state_time.max(instance.meta.update_time),
         })
     }
 
@@ -125,7 +125,7 @@ impl<'a> Kept<'a> {
             Phase::Booting => is_in_repair(self.node, now),
             Phase::Waiting | Phase::Leaving | Phase::Left => false,
         };
-        self.wanted && !self.rests && there
+        self.wanted && !self.off && there
     }
 
     /// Since when; whether for long enough or not. One that is new has the time that a join may take.

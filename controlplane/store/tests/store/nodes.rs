@@ -14,6 +14,8 @@ use croft_store::{Command, Denied, NodeStep, Page, Stepped};
 
 use crate::bed::{Bed, call, h, refused, seen, small, t};
 
+mod repair;
+
 const CLUSTER: &str = "tenants/acme/clusters/prod";
 
 async fn bed() -> Bed {

@@ -18,7 +18,7 @@ struct Machine {
     node: Node,
     repair: Repair,
     runs: bool,
-    rests: bool,
+    off: bool,
     since: Timestamp,
     /// Minutes in which it was seen to be not well on a host that said that it runs; counted apart from the code.
     bad: u64,
@@ -44,7 +44,7 @@ impl World {
                 node,
                 repair: Repair::Restart,
                 runs: true,
-                rests: false,
+                off: false,
                 since: START,
                 bad: 0,
                 restarts: Vec::new(),
@@ -79,7 +79,7 @@ impl World {
                 repair: one.repair,
                 wanted: true,
                 runs: one.runs,
-                rests: one.rests,
+                off: one.off,
                 since: one.since,
             }
         };
@@ -106,7 +106,7 @@ impl World {
                 machine.node.enter(Phase::Missed, self.now);
                 machine.node.reason = told::NO_CERTIFICATE_REQUEST.into();
             }
-            let bad = self.answers && machine.runs && !machine.rests && !machine.node.ready;
+            let bad = self.answers && machine.runs && !machine.off && !machine.node.ready;
             machine.bad = if bad { machine.bad + 1 } else { 0 };
         }
         let due = self.look().into_iter().filter(|(_, verdict)| *verdict == Verdict::Restart);
@@ -131,7 +131,7 @@ enum Happens {
     Heals(usize),
     Missed(usize),
     Flips(usize),
-    Rests(usize),
+    Off(usize),
     ClusterFlips,
 }
 
@@ -142,7 +142,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => (0..25usize).prop_map(Happens::Heals),
         1 => (0..25usize).prop_map(Happens::Missed),
         1 => (0..25usize).prop_map(Happens::Flips),
-        1 => (0..25usize).prop_map(Happens::Rests),
+        1 => (0..25usize).prop_map(Happens::Off),
         1 => Just(Happens::ClusterFlips),
     ]
 }
@@ -166,19 +166,19 @@ proptest! {
                 Happens::Minutes(many) => for _ in 0..many {
                     let before = world.clone();
                     let due = world.minute();
-                    let all = world.machines.iter().filter(|one| !one.rests).count();
-                    let unwell = world.machines.iter().filter(|one| !one.rests && !one.node.ready).count();
+                    let all = world.machines.iter().filter(|one| !one.off).count();
+                    let unwell = world.machines.iter().filter(|one| !one.off && !one.node.ready).count();
                     prop_assert!(due.is_empty() || unwell <= (all * 2 / 5).max(1), "{unwell} of {all} are not well");
                     let in_restart = world.machines.iter().filter(|one| {
                         let last = one.restarts.last().is_some_and(|last| world.now.since(*last) < 20 * MINUTE);
-                        last && !one.rests && !one.node.ready
+                        last && !one.off && !one.node.ready
                     });
                     let in_restart = in_restart.count();
                     prop_assert!(due.is_empty() || in_restart <= (all / 10).max(1), "{in_restart} of {all} at once");
                     for n in due {
                         let one = &before.machines[n];
                         prop_assert!(one.bad >= 9, "not well for {} min: {one:?}", one.bad);
-                        prop_assert!(one.runs && !one.rests && !one.node.ready && world.answers);
+                        prop_assert!(one.runs && !one.off && !one.node.ready && world.answers);
                     }
                 },
                 Happens::Fails(n) if n < machines && world.machines[n].node.phase == Phase::Joined => world.fails(n),
@@ -192,9 +192,9 @@ proptest! {
                     let (one, now) = (&mut world.machines[n], world.now);
                     (one.runs, one.since) = (!one.runs, now);
                 }
-                Happens::Rests(n) if n < machines => {
+                Happens::Off(n) if n < machines => {
                     let (one, now) = (&mut world.machines[n], world.now);
-                    (one.rests, one.runs, one.since) = (!one.rests, one.rests, now);
+                    (one.off, one.runs, one.since) = (!one.off, one.off, now);
                 }
                 Happens::ClusterFlips => world.answers = !world.answers,
                 _ => {}
