@@ -106,3 +106,7 @@ fn may_be_due(instance: &Instance) -> bool {
     let repaired = instance.spec.node.as_ref().is_some_and(|wish| wish.repair != Repair::None);
     repaired && instance.node.as_ref().is_some_and(|node| !node.ready)
 }
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;
