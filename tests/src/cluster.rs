@@ -48,6 +48,8 @@ pub struct State {
     pub blocked: bool,
     /// Kubelets stay away.
     pub no_kubelets: bool,
+    /// Of nodes; the same one is kept once.
+    pub events: Vec<NodeEvent>,
     /// Registrations that the policy refused.
     pub refused: usize,
     changes: usize,
@@ -241,6 +243,15 @@ impl State {
         }
     }
 
+    fn tell(&mut self, event: &NodeEvent) {
+        let known = |there: &NodeEvent| {
+            (&there.uid, &there.reason, &there.message) == (&event.uid, &event.reason, &event.message)
+        };
+        if !self.events.iter().any(known) {
+            self.events.push(event.clone());
+        }
+    }
+
     pub fn run(&mut self, node: &str, pod: &str) {
         let uid = format!("{node}/{pod}");
         let pod = Pod { namespace: "default".to_owned(), name: pod.to_owned(), uid, ending: false };
@@ -346,8 +357,8 @@ impl Cluster for Memory {
         }))
     }
 
-    fn node_event<'a>(&'a self, _: &'a NodeEvent) -> Asked<'a, ()> {
-        Box::pin(async { Ok(()) })
+    fn node_event<'a>(&'a self, event: &'a NodeEvent) -> Asked<'a, ()> {
+        Box::pin(async { self.ask(|state| state.tell(event)) })
     }
 
     fn pods<'a>(&'a self, node: &'a str) -> Asked<'a, Vec<Pod>> {

@@ -13,6 +13,9 @@ use croft_proto::v1::node_status::Phase;
 use croft_tests::cluster::Cut;
 use croft_tests::{Fleet, Wanted};
 
+#[path = "nodes/repair.rs"]
+mod repair;
+
 /// Two cores, and whatever runs beside.
 const DEADLINE: Duration = Duration::from_secs(180);
 
