@@ -33,6 +33,7 @@ async fn a_node_that_is_silent_while_its_machine_runs_is_restarted_and_comes_bac
     let (name, uid) = (node_of(&ready), uid_of(&ready));
     assert_eq!(story.fleet.sim("h1").starts(&uid).await, 1);
 
+    story.fleet.live(Duration::from_secs(60)).await;
     {
         let mut state = story.fleet.cluster.state();
         state.no_kubelets = true;
@@ -46,9 +47,9 @@ async fn a_node_that_is_silent_while_its_machine_runs_is_restarted_and_comes_bac
     story.until("its silence is seen", unsure).await;
     let mut looks = 0;
     let restarted = async |fleet: &Fleet| {
-        // Ten minutes; again where a host was not heard from for a moment, since then they begin anew.
-        if looks % 600 == 0 {
-            fleet.advance(Duration::from_secs(601)).await;
+        // Ten minutes; again where the host was not heard from for a moment, since then they begin anew.
+        if looks % 400 == 0 {
+            fleet.live(Duration::from_secs(601)).await;
         }
         looks += 1;
         let instance = fleet.api.get("acme", "web").await.unwrap();
