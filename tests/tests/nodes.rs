@@ -409,3 +409,28 @@ async fn a_machine_of_a_fenced_host_joins_again_from_another_one() {
     story.gone("web").await;
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_powers_itself_off_is_out_of_service_until_it_is_started_again() {
+    let mut story = Story::begin().await;
+    story.fleet.api.create_as(story.request("web")).await.unwrap();
+    let ready = story.ready("web").await;
+    let (name, uid) = (node_of(&ready), uid_of(&ready));
+    story.fleet.sim("h1").guest_poweroff(&uid).await;
+    let out = |fleet: &Fleet| fleet.cluster.state().nodes[&name].has_taint("node.kubernetes.io/out-of-service");
+    let told = async |fleet: &Fleet| {
+        let node = fleet.api.get("acme", "web").await.unwrap().status.unwrap().node.unwrap();
+        if out(fleet) && node.reason == "MachineOff" { Ok(()) } else { Err(node) }
+    };
+    story.until("its pods go elsewhere", told).await;
+    let start = story.fleet.api.start("acme", "web").await.unwrap();
+    let back = async |fleet: &Fleet| {
+        let runs = fleet.sim("h1").is_running(&uid).await;
+        if runs && !out(fleet) { Ok(()) } else { Err(runs) }
+    };
+    story.until("it is back in service", back).await;
+    story.fleet.api.done(&start).await.expect("started");
+    story.fleet.api.delete("acme", "web").await.unwrap();
+    story.gone("web").await;
+    story.end().await;
+}
