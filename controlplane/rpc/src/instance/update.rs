@@ -185,6 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_node_only_its_repair_may_change() {
+        let wish = v1::NodeWish { cluster: "clusters/prod".into(), ..Default::default() };
+        let node = |wish: &v1::NodeWish| v1::InstanceSpec { node: Some(wish.clone()), ..now() };
+        let there = node(&node::out(&node::into(wish.clone(), &mut Violations::new())));
+        let other = v1::NodeWish { repair: v1::node_wish::Repair::Restart.into(), ..wish.clone() };
+        assert_eq!(check_unchanged(&node(&other), there.clone()), Ok(()));
+        let refused = |wish| check_unchanged(&node(&wish), there.clone()).unwrap_err().to_string();
+        let error = refused(v1::NodeWish { recipe: "k3s".into(), ..wish.clone() });
+        assert!(error.starts_with("instance.spec.node.recipe: never changes; "), "{error}");
+        let error = check_unchanged(&node(&wish), now()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("instance.spec.node.cluster: never changes; "),
+            "what is no node becomes none: {error}"
+        );
+        assert!(FIELDS.choose(Some(prost_types::FieldMask { paths: vec![REPAIR.to_owned()] })).is_ok());
+    }
+
+    #[test]
     fn what_cannot_change_is_refused_by_name_with_what_to_do() {
         let refused = |sent| check_unchanged(&sent, now()).unwrap_err().to_string();
         let error = refused(v1::InstanceSpec { vcpus: 4, ..now() });
