@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use croft_controlplane::{Config, Plane};
-use croft_core::join::node::{Effect, Taint};
 use croft_core::join::ports::Clusters;
-use croft_core::meta::{Labels, Meta};
 use croft_core::time::{Clock, ManualClock, SystemClock};
 use croft_core::{Timestamp, audit, host};
 use croft_hostagent::enrol::{self, Invitation};
@@ -20,9 +18,11 @@ use croft_proto::v1;
 use croft_store::{HostReport, Store};
 use uuid::Uuid;
 
-use crate::cluster::{Memory, Ticket};
+use crate::cluster::Memory;
 use crate::machine::Machine;
 use crate::{Api, api, eventually, process};
+
+mod nodes;
 
 /// In an agent's simulated directory: faults that it is to meet.
 pub const FAULTS: &str = "simulated/faults.json";
@@ -255,67 +255,6 @@ impl Fleet {
         .await;
     }
 
-    /// One that tenant `acme` may join, by its name.
-    pub async fn register_cluster(&self, id: &str) -> String {
-        self.register_cluster_at(id, "a kubeconfig").await
-    }
-
-    /// The platform's would be at any address; a tenant's may not be at loopback.
-    pub async fn register_cluster_at(&self, id: &str, kubeconfig: &str) -> String {
-        let now = self.clock.now();
-        let meta = Meta::new(Uuid::now_v7().to_string(), Labels::new(), Labels::new(), now);
-        let cluster = croft_core::cluster::Cluster {
-            meta,
-            tenant: None,
-            id: id.to_owned(),
-            description: String::new(),
-            tenants: vec!["acme".into()],
-            credential_digest: String::new(),
-            node_server: String::new(),
-            cluster_dns: vec!["10.96.0.10".parse().expect("an address")],
-            status: croft_core::cluster::Status::default(),
-        };
-        let call = audit::Call {
-            principal: croft_core::access::Principal::Local,
-            method: "/test/Cluster",
-            request_id: String::new(),
-            body_digest: [0; 32],
-            peer: String::new(),
-            validate_only: false,
-        };
-        let made = self.store().cluster_create(&call, cluster, Some(kubeconfig.to_owned())).await;
-        made.expect("a cluster").into_inner().name()
-    }
-
-    /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own.
-    pub fn kubelets(&self, certificates: &mut BTreeMap<String, bool>) {
-        for (sim, uid) in
-            self.hosts.values().flat_map(|member| member.sim.running().into_iter().map(|uid| (&member.sim, uid)))
-        {
-            let Some(seed) = sim.seed(uid) else { continue };
-            let Some(run) = seed.files.get("croft-join.env") else {
-                // What it was told before is on its disk.
-                let known = certificates.keys().find(|name| name.ends_with(&uid.to_string()[28..])).cloned();
-                if let Some(name) = known {
-                    let whose = format!("croft://acme/{uid}");
-                    certificates.entry(name.clone()).and_modify(|has| self.cluster.kubelet(&name, &whose, None, has));
-                }
-                continue;
-            };
-            let value = |key: &str| {
-                let start = format!("{key}='");
-                let line = run.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('\''));
-                line.expect(key).to_owned()
-            };
-            let (name, token) = (value("CROFT_NODE_NAME"), value("CROFT_TOKEN"));
-            let (id, secret) = token.split_once('.').expect("a token");
-            let ticket =
-                Ticket { id: id.to_owned(), secret: secret.to_owned(), taints: taints(&value("CROFT_TAINTS")) };
-            let has = certificates.entry(name.clone()).or_default();
-            self.cluster.kubelet(&name, &value("CROFT_PROVIDER_ID"), Some(&ticket), has);
-        }
-    }
-
     /// What is counted equals what exists.
     pub async fn consistent(&self) {
         let complaints = self.store().consistency().await.expect("a look at the database");
@@ -361,21 +300,6 @@ async fn start_plane(directory: &Path, address: &str, clock: &Arc<ManualClock>, 
     let mut config = Config::local(&directory.join("plane"));
     config.listen = address.parse().expect("an address");
     Plane::start_with(config, clock.clone(), clusters.clone()).await.expect("a plane")
-}
-
-/// `key=value:Effect`, as kubelets take them.
-fn taints(text: &str) -> Vec<Taint> {
-    let one = |text: &str| {
-        let (rest, effect) = text.rsplit_once(':').expect("an effect");
-        let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-        let effect = match effect {
-            "NoSchedule" => Effect::NoSchedule,
-            "NoExecute" => Effect::NoExecute,
-            _ => Effect::PreferNoSchedule,
-        };
-        Taint { key: key.to_owned(), value: value.to_owned(), effect }
-    };
-    text.split(',').map(one).collect()
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {

@@ -323,3 +323,39 @@ fn a_detach_is_done_when_its_request_has_left() {
     instance.spec.devices.clear();
     assert!(ended(&instance)[0].1.is_none());
 }
+
+/// Which the node's drain and its out-of-service taint go by: a machine that may be running is never said to be off.
+#[test]
+fn a_guest_is_off_when_its_host_says_so_and_nobody_is_about_to_start_it() {
+    use croft_core::join::machine::{Guest, Node, Phase as NodePhase};
+    let mut vm = instance();
+    let mut node = Node::new("web-deadbeef".into(), NodePhase::Waiting, NOW);
+    node.enter(NodePhase::Booting, NOW);
+    node.enter(NodePhase::Joined, NOW);
+    vm.node = Some(node);
+    assert!(!Guest::of(&vm).off, "nothing was heard");
+    let ended = |kind| Some(Exit { kind, message: String::new(), time: NOW });
+    let off = |exit, power| Observed { exit, ..seen(Phase::Off, power) };
+    for (exit, known) in [
+        (ended(ExitKind::GuestPoweroff), true),
+        (ended(ExitKind::Crashed), false),
+        (ended(ExitKind::HostShutdown), false),
+        (None, false),
+    ] {
+        vm.status.observed = Some(off(exit.clone(), 1));
+        assert_eq!(Guest::of(&vm).off, known, "{exit:?}");
+    }
+    vm.status.observed = Some(off(ended(ExitKind::GuestPoweroff), 1));
+    vm.intent.power_generation = 2;
+    assert!(!Guest::of(&vm).off, "its host was told to start it, and has not answered");
+    // A stop that is held back is not there for the host: it keeps what it was told before.
+    vm.intent.power = Power::Stopped;
+    assert!(Guest::of(&vm).off);
+    vm.status.observed = Some(off(ended(ExitKind::Crashed), 1));
+    assert!(!Guest::of(&vm).off);
+    vm.node.as_mut().unwrap().enter(NodePhase::Left, NOW);
+    assert!(Guest::of(&vm).off, "now it is told to stop");
+    vm.placement = None;
+    vm.status.observed = None;
+    assert!(Guest::of(&vm).off, "fenced");
+}

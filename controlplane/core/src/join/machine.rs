@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::instance::{Instance, Phase as GuestPhase, Power, State};
+use crate::instance::{Instance, Observed, Phase as GuestPhase, Power, machine as guest};
 
 /// How long a token lives; made good again while the boot goes on.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
@@ -170,10 +170,8 @@ pub struct Guest {
     pub wanted: bool,
     /// It has a host that it may start on.
     pub placed: bool,
-    /// It is off: by its host's own word, or because it was fenced. Never because nobody is heard.
+    /// It is off, and nobody is about to start it: by its host's own word, or because it was fenced. Never because nobody is heard.
     pub off: bool,
-    /// It is off, and nobody is about to start it.
-    pub rests: bool,
     /// Its delete does not wait for pods.
     pub forced: bool,
     pub start_time: Option<Timestamp>,
@@ -183,18 +181,33 @@ impl Guest {
     #[must_use]
     pub fn of(instance: &Instance) -> Self {
         let observed = instance.status.observed.as_ref();
-        let says_off = observed.is_some_and(|seen| matches!(seen.phase, GuestPhase::Off | GuestPhase::Absent));
         let lost = instance.node.as_ref().is_some_and(|node| node.lost);
-        let off = instance.host().is_none() || says_off || lost;
-        let deleted = instance.meta.delete_time.is_some();
         Self {
-            wanted: !deleted && instance.intent.power == Power::Running,
+            wanted: wanted(instance),
             placed: instance.host().is_some(),
-            off,
-            rests: off && instance.status.state != State::Starting,
-            forced: deleted && instance.intent.delete_force,
+            off: instance.host().is_none() || lost || observed.is_some_and(|seen| is_off(instance, seen)),
+            forced: instance.meta.delete_time.is_some() && instance.intent.delete_force,
             start_time: observed.and_then(|seen| seen.start_time),
         }
+    }
+}
+
+fn wanted(instance: &Instance) -> bool {
+    instance.meta.delete_time.is_none() && instance.intent.power == Power::Running
+}
+
+fn is_off(instance: &Instance, seen: &Observed) -> bool {
+    let (power, generation) = power_told(instance);
+    let buried = instance.meta.delete_time.is_some() && held(instance) == Held::Not;
+    let runs = power == Power::Running && !buried;
+    match seen.phase {
+        // What its host was told to start may be starting by now, whatever it said before.
+        GuestPhase::Off if runs => {
+            seen.power_generation >= generation && guest::rests(instance.intent.restart, seen.exit.as_ref())
+        }
+        GuestPhase::Off => true,
+        GuestPhase::Absent => !runs,
+        _ => false,
     }
 }
 
@@ -261,15 +274,28 @@ pub enum Held {
 #[must_use]
 pub fn held(instance: &Instance) -> Held {
     let Some(node) = &instance.node else { return Held::Not };
-    let wanted = Guest::of(instance).wanted;
     let gates = gates(node.phase);
-    match (wanted, node.phase) {
+    match (wanted(instance), node.phase) {
         (true, _) if gates.start && !node.lost => Held::Not,
         (true, _) => Held::Off,
         (false, _) if gates.stop || node.released => Held::Not,
         (false, Phase::Waiting) => Held::Off,
         (false, _) => Held::On,
     }
+}
+
+/// The power that its host is told, and the counter with it: what is held back is not there yet, and its counter neither.
+#[must_use]
+pub fn power_told(instance: &Instance) -> (Power, i64) {
+    let intent = &instance.intent;
+    let power = match held(instance) {
+        Held::Not => return (intent.power, intent.power_generation),
+        Held::Off => Power::Stopped,
+        Held::On => Power::Running,
+    };
+    // The last start or stop stands where it is the delete that waits.
+    let stands = instance.meta.delete_time.is_some() && intent.power == power;
+    (power, if stands { intent.power_generation } else { intent.power_generation - 1 })
 }
 
 /// Nothing of it is in the cluster any more, or it never was a node.

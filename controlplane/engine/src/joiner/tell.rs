@@ -74,7 +74,7 @@ impl Task {
                     node.name
                 ),
             )),
-            (Phase::Joined, Some(_)) if guest.rests => Some(Told::new(
+            (Phase::Joined, Some(_)) if guest.off => Some(Told::new(
                 told::MACHINE_OFF,
                 "its machine is off: the node is out of service, and its pods go elsewhere",
             )),

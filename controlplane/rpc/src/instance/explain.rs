@@ -1,8 +1,10 @@
 //! ExplainInstance: the same predicates as admission, told host by host.
 
 use croft_core::audit::Call;
+use croft_core::condition::ConditionStatus;
 use croft_core::device::Paths;
 use croft_core::instance::{Instance, State};
+use croft_core::join::machine::told;
 use croft_core::placement::{Outcome, Verdict};
 use croft_core::ports::NewInstance;
 use croft_core::{Error, Result};
@@ -59,6 +61,7 @@ fn existing(instance: &Instance) -> String {
         ("", text) | (text, "") => format!(": {text}"),
         (reason, message) => format!(": {reason}: {message}"),
     };
+    let why = format!("{why}{}", of_its_node(instance));
     let state = status.state.as_str();
     match (status.state, instance.host()) {
         (State::Placing, _) | (_, None) => format!("{name} is {state}{why}; below, per host, what stands in its way"),
@@ -66,6 +69,17 @@ fn existing(instance: &Instance) -> String {
             format!("{name} is {state} on hosts/{host}{why}; below, per host, whether another one like it would fit")
         }
     }
+}
+
+/// How it stands with the node that it is to be; empty when that is Ready.
+fn of_its_node(instance: &Instance) -> String {
+    let Some(node) = &instance.node else { return String::new() };
+    let condition = told::condition(node);
+    if condition.status == ConditionStatus::True {
+        return String::new();
+    }
+    let message = if node.message.is_empty() { String::new() } else { format!(": {}", node.message) };
+    format!("; its node {} has not joined: {}{message}", node.name, condition.reason)
 }
 
 fn another_like(instance: Instance) -> NewInstance {

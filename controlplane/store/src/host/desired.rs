@@ -6,8 +6,8 @@ use std::time::Duration;
 use croft_core::device::Layout;
 use croft_core::id::{DeviceId, HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use croft_core::image::Image;
-use croft_core::instance::{Instance, Intent, Power};
-use croft_core::join::machine::{Held, held};
+use croft_core::instance::Instance;
+use croft_core::join::machine::{Held, held, power_told};
 use croft_core::network::{self, Network};
 use croft_core::tenant::Tenant;
 use croft_core::{Error, Result};
@@ -96,20 +96,10 @@ fn of_deleted(instance: &Instance) -> Tombstone {
     }
 }
 
-/// As its host is told of it. What a node keeps from its user's wish is not there yet for the host, the counter of it neither.
-fn as_held(instance: Instance) -> Instance {
-    let power = match held(&instance) {
-        Held::Not => return instance,
-        Held::Off => Power::Stopped,
-        Held::On => Power::Running,
-    };
-    let power_generation = match (instance.meta.delete_time, instance.intent.power) {
-        // The last start or stop stands: it is the delete that waits.
-        (Some(_), wanted) if wanted == power => instance.intent.power_generation,
-        _ => instance.intent.power_generation - 1,
-    };
-    let intent = Intent { power, power_generation, ..instance.intent };
-    Instance { intent, ..instance }
+/// As its host is told of it.
+fn as_told(mut instance: Instance) -> Instance {
+    (instance.intent.power, instance.intent.power_generation) = power_told(&instance);
+    instance
 }
 
 impl Store {
@@ -119,7 +109,7 @@ impl Store {
         let revision = change::revision(&mut tx).await?;
         let (leaving, staying): (Vec<Instance>, Vec<Instance>) =
             instance::on_host(&mut tx, id).await?.into_iter().partition(is_buried);
-        let staying: Vec<Instance> = staying.into_iter().map(as_held).collect();
+        let staying: Vec<Instance> = staying.into_iter().map(as_told).collect();
         let referred = Referred::read(&mut tx, &staying).await?;
         let fenced: Vec<(String,)> =
             sql("SELECT instance_uid FROM fenced WHERE host = $1 ORDER BY instance_uid").bind(id).all(&mut tx).await?;

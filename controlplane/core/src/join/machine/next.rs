@@ -74,8 +74,8 @@ fn joined(node: &Node, guest: Guest, seen: &Seen) -> Vec<Act> {
     if !there.dressed {
         acts.push(Act::Dress);
     }
-    if guest.rests != there.out_of_service {
-        acts.push(Act::OutOfService(guest.rests));
+    if guest.off != there.out_of_service {
+        acts.push(Act::OutOfService(guest.off));
     }
     acts
 }

@@ -21,14 +21,14 @@ struct World {
 impl World {
     fn new() -> Self {
         let node = Node::new("n".into(), Phase::Waiting, START);
-        let guest = Guest { wanted: true, placed: true, off: true, rests: true, forced: false, start_time: None };
+        let guest = Guest { wanted: true, placed: true, off: true, forced: false, start_time: None };
         let (seen, now) = (Seen::default(), START);
         Self { node, seen, guest, seed_has_token: false, certificate: false, now }
     }
 
     fn look(&self) -> Vec<Act> {
         // As `Guest::of` puts it.
-        let guest = Guest { off: self.guest.off || self.node.lost, rests: self.guest.off, ..self.guest };
+        let guest = Guest { off: self.guest.off || self.node.lost, ..self.guest };
         next(&self.node, guest, OURS, &self.seen, self.now)
     }
 
