@@ -179,6 +179,8 @@ fn start_agent(lab: &Path, ca: &str, image: &Path, enrolment: &str) -> Daemon {
     arguments.extend(["--state-dir", &state, "--image-dir", &image, "--metrics-listen", "127.0.0.1:0"]);
     // Else a private network, which tenants' guests do not reach.
     arguments.extend(["--tenant-allow-prefix", "10.99.0.2/32"]);
+    // What a guest of minutes writes is little; a developer's disk may be nearly full.
+    arguments.extend(["--disk-reserve-gib", "1"]);
     Daemon::start("croft-hostagent", &lab.join("agent.log"), &arguments)
 }
 
