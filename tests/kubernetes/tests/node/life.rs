@@ -21,7 +21,7 @@ pub struct Booting {
 
 pub async fn create(site: &Site, steps: &mut Steps) -> Booting {
     let mut words = vec!["instance", "create", INSTANCE, "--tenant", TENANT, "--image", "node", "--vcpus", "2"];
-    words.extend(["--memory", "2GiB", "--disk", "5GiB", "--cluster", "prod", "--node-labels", "zone=a"]);
+    words.extend(["--memory", "2GiB", "--disk", "4GiB", "--cluster", "prod", "--node-labels", "zone=a"]);
     words.extend(["--node-taints", "team=ml:PreferNoSchedule"]);
     site.croft(&words);
     let booting = within(PATIENCE, "it boots with a token in its seed", || async {

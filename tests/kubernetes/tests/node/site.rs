@@ -57,6 +57,7 @@ impl Site {
             if host["state"] == "READY" { Ok(()) } else { Err(host["state"].to_string()) }
         })
         .await;
+        site.croft(&["host", "update", "h1", "--reserve-disk", "1GiB"]);
         steps.done("the plane and its host are ready");
 
         site.register().await;
