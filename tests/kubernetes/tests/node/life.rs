@@ -234,7 +234,7 @@ pub async fn leaves(site: &Site, uid: &str, name: &str, steps: &mut Steps) {
     steps.done("drained: the node is deleted");
     within(PATIENCE, "the instance is gone", || async {
         match site.instance() {
-            Err(why) if why.contains("not found") => Ok(()),
+            Err(why) if why.contains("NOT_FOUND") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
