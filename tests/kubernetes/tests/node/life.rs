@@ -37,6 +37,9 @@ pub async fn create(site: &Site, steps: &mut Steps) -> Booting {
         if seen["status"]["state"] == "RUNNING" { Ok(()) } else { Err(seen["status"].to_string()) }
     })
     .await;
+    // In the seed, and nowhere else in clear.
+    let holds = files_with(site, booting.token.split('.').nth(1).expect("a secret"));
+    assert!(matches!(holds.as_slice(), [one] if one.ends_with("/seed.img")), "{holds:?}");
     steps.done("created: its token is made, its seed is on the host, the guest is started");
     booting
 }
@@ -136,10 +139,15 @@ pub async fn no_secret_is_left(site: &Site, guest: &Guest, uid: &str, token: &st
     let secret = token.split('.').nth(1).expect("a secret");
     let in_memory = guest.run(&format!("! grep -rlaF --devices=skip {secret} /run")).await;
     assert!(in_memory.is_ok(), "{in_memory:?}");
+    assert_eq!(files_with(site, secret), Vec::<String>::new());
+}
+
+/// Below the lab, as root.
+fn files_with(site: &Site, secret: &str) -> Vec<String> {
     let lab = site.lab.to_str().expect("UTF-8");
     // Ends with 1 where it finds nothing; a file that goes while it looks is no matter.
     let found = Command::new("grep").args(["-rlaFs", "--devices=skip", secret, lab]).output().expect("grep");
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{found:?}");
+    String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
 }
 
 async fn no_token(site: &Site) -> Result<(), String> {
