@@ -8,18 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use croft_core::join::cluster::{Access, Fault};
 use croft_core::join::ports::{Cluster, Clusters as _};
 use croft_kube::KubeClusters;
+use croft_test_cluster::{Authority, Identity};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-
-#[expect(dead_code, reason = "the tests against a real API server need more of it")]
-#[path = "real/pki.rs"]
-mod pki;
-
-use pki::{Authority, Issued};
 
 /// What is said to every request.
 enum Says {
@@ -28,9 +23,9 @@ enum Says {
     Forever,
 }
 
-async fn serve(authority: &Authority, issued: Issued, says: Says) -> Arc<dyn Cluster> {
-    let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+async fn serve(authority: &Authority, issued: Identity, says: Says) -> Arc<dyn Cluster> {
+    let chain = vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -58,7 +53,7 @@ async fn serve(authority: &Authority, issued: Issued, says: Says) -> Arc<dyn Clu
 }
 
 fn open(authority: &Authority, port: u16) -> Arc<dyn Cluster> {
-    let ca = STANDARD.encode(&authority.pem);
+    let ca = STANDARD.encode(&authority.certificate_pem);
     let kubeconfig = format!(
         "contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
          clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority-data: {ca}}}}}]\n\
@@ -67,8 +62,8 @@ fn open(authority: &Authority, port: u16) -> Arc<dyn Cluster> {
     KubeClusters::default().open(&Access::Kubeconfig(kubeconfig)).unwrap()
 }
 
-fn good(authority: &Authority) -> Issued {
-    authority.server(&[], &["127.0.0.1".parse().unwrap()])
+fn good(authority: &Authority) -> Identity {
+    authority.server("hostile", &["127.0.0.1".to_owned()])
 }
 
 #[tokio::test]
@@ -77,7 +72,8 @@ async fn an_expired_certificate_is_told_as_such_by_every_verb() {
     let mut params = rcgen::CertificateParams::default();
     params.subject_alt_names.push(rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap()));
     (params.not_before, params.not_after) = (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
-    let cluster = serve(&authority, authority.issue(&params), Says::Once("{}")).await;
+    let cluster =
+        serve(&authority, authority.issue(params, rcgen::ExtendedKeyUsagePurpose::ServerAuth), Says::Once("{}")).await;
     for fault in [cluster.probe().await.unwrap_err(), cluster.nodes().await.unwrap_err()] {
         assert!(matches!(&fault, Fault::Certificate { why, .. } if why == "it has expired"), "{fault}");
         assert!(!fault.passes() && fault.server().starts_with("https://127.0.0.1:"));

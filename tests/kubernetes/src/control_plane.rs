@@ -15,6 +15,8 @@ use crate::{Authority, Credentials, Kubectl, kubeconfig, until};
 pub struct Options {
     /// An address of this machine: loopback, or a bridge's where guests join.
     pub address: IpAddr,
+    /// Its processes run in this namespace of `ip netns`, where the address is: as another machine's. None: in ours.
+    pub network_namespace: Option<String>,
     /// Under which other names and addresses it is reached, for its certificate.
     pub also_reached_as: Vec<String>,
     /// How long what it signs for kubelets is good; a Go duration.
@@ -28,6 +30,7 @@ impl Options {
     pub fn at(address: IpAddr) -> Self {
         Self {
             address,
+            network_namespace: None,
             also_reached_as: Vec::new(),
             certificates_live: "24h".to_owned(),
             api_server: Vec::new(),
@@ -56,13 +59,19 @@ impl ControlPlane {
     pub async fn start(programs: &Path, options: &Options) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let files = Files { dir: directory.path().to_owned() };
-        let [etcd_client, etcd_peer] = free_ports(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let [port] = free_ports(options.address);
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let [etcd_client, etcd_peer] = free_ports(loopback);
+        // In a namespace of its own everything is free, and its address is not ours to try.
+        let [port] = free_ports(if options.network_namespace.is_some() { loopback } else { options.address });
         let address = SocketAddr::new(options.address, port);
         let authority = files.write_certificates(address, &options.also_reached_as);
 
         let etcd_url = format!("http://127.0.0.1:{etcd_client}");
-        let start = |name, arguments| Server::start(name, programs, &files.dir, arguments);
+        let before = match &options.network_namespace {
+            Some(namespace) => vec!["ip", "netns", "exec", namespace],
+            None => vec![],
+        };
+        let start = |name, arguments| Server::start(name, &before, programs, &files.dir, arguments);
         let mut etcd = start("etcd", files.etcd(&etcd_url, &format!("http://127.0.0.1:{etcd_peer}")));
         let mut api_server =
             start("kube-apiserver", [files.api_server(address, &etcd_url), options.api_server.clone()].concat());

@@ -24,7 +24,7 @@ pub use control_plane::{ControlPlane, Options};
 pub use csr::{KubeletCsr, Signer};
 pub use kubeconfig::{Credentials, kubeconfig};
 pub use kubectl::Kubectl;
-pub use wait::{DEADLINE, until};
+pub use wait::{DEADLINE, until, within};
 
 /// Where the programs are; none in a run that is not of the kubernetes lane.
 pub fn programs() -> Option<PathBuf> {

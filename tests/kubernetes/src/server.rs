@@ -1,5 +1,6 @@
 //! One process of the control plane.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,17 +9,26 @@ use std::process::{Child, Command, Stdio};
 #[derive(Debug)]
 pub(crate) struct Server {
     name: &'static str,
-    program: PathBuf,
-    arguments: Vec<String>,
+    command: Vec<OsString>,
     log: PathBuf,
     child: Child,
 }
 
 impl Server {
-    pub(crate) fn start(name: &'static str, programs: &Path, log_dir: &Path, arguments: Vec<String>) -> Self {
-        let (program, log) = (programs.join(name), log_dir.join(format!("{name}.log")));
-        let child = spawn(&program, &arguments, &log);
-        Self { name, program, arguments, log, child }
+    /// `before`: what runs the program, and becomes it.
+    pub(crate) fn start(
+        name: &'static str,
+        before: &[&str],
+        programs: &Path,
+        log_dir: &Path,
+        arguments: Vec<String>,
+    ) -> Self {
+        let log = log_dir.join(format!("{name}.log"));
+        let mut command: Vec<OsString> = before.iter().map(OsString::from).collect();
+        command.push(programs.join(name).into());
+        command.extend(arguments.into_iter().map(OsString::from));
+        let child = spawn(&command, &log);
+        Self { name, command, log, child }
     }
 
     /// The end of its log, if it is not running.
@@ -45,7 +55,7 @@ impl Server {
     /// Starts it again with the same arguments.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.child = spawn(&self.program, &self.arguments, &self.log);
+        self.child = spawn(&self.command, &self.log);
     }
 }
 
@@ -55,7 +65,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Path, arguments: &[String], log: &Path) -> Child {
+fn spawn(words: &[OsString], log: &Path) -> Child {
+    let [program, arguments @ ..] = words else { unreachable!("a command has a program") };
     let log = File::options().create(true).append(true).open(log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log);

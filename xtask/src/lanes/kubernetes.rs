@@ -15,8 +15,13 @@ use crate::workspace::{Metadata, root};
 use crate::{kubernetes, packages};
 
 /// (package, test target): left out of the other lanes.
-pub(super) const TARGETS: &[(&str, &str)] =
-    &[("croft-test-cluster", "control_plane"), ("croft-controlplane", "clusters")];
+pub(super) const TARGETS: &[(&str, &str)] = &[
+    ("croft-test-cluster", "control_plane"),
+    ("croft-kube", "real"),
+    ("croft-controlplane", "clusters"),
+    ("croft-tests", "nodes_real"),
+    ("croft-test-cluster", "node"),
+];
 
 pub(super) const LANE: Lane = Lane {
     name: Name::Kubernetes,

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("croft-core", &["croft-gpu-geometry"]),
     ("croft-store", &["croft-core"]),
     ("croft-engine", &["croft-core", "croft-store"]),
-    ("croft-kube", &["croft-core"]),
+    ("croft-kube", &["croft-core", "croft-test-cluster"]),
     ("croft-rpc", &["croft-core", "croft-store", "croft-proto"]),
     (
         "croft-controlplane",

@@ -176,7 +176,7 @@ async fn strangers(plane: &ControlPlane, admin: &Client) -> (Client, Client) {
     });
     put(admin, &binding).await;
     let stranger = plane.client(&Credential::Token("strang.0123456789abcdef".to_owned())).await;
-    let same_name = plane.client(&plane.user(&[], &format!("system:node:{NODE}"))).await;
+    let same_name = plane.client(&plane.user(None, &format!("system:node:{NODE}"))).await;
     (stranger, same_name)
 }
 

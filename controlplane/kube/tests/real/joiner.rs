@@ -12,8 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::control_plane::{ControlPlane, Credential, eventually};
-use crate::pki::Issued;
+use crate::control_plane::{ControlPlane, Credential, Identity, eventually};
 use crate::request;
 
 pub const CLIENT_USAGES: [&str; 2] = ["digital signature", "client auth"];
@@ -92,9 +91,9 @@ pub async fn join(plane: &ControlPlane, croft: &dyn Cluster, id: &str, node: &st
     let sent = async || send(&by_token, &name, CLIENT_SIGNER, &CLIENT_USAGES, &pem).await;
     eventually("the token is taken", sent).await;
     decide(croft, &name, &record(node, Standing::Booting)).await.expect("an honest request");
-    let certificate = issued(&plane.admin().await, &name).await;
+    let certificate_pem = issued(&plane.admin().await, &name).await;
     croft.token_delete(id).await.expect("the token goes");
-    Credential::Certificate(Issued { certificate, key: key.serialize_pem() })
+    Credential::Certificate(Identity { certificate_pem, key_pem: key.serialize_pem() })
 }
 
 /// And the certificate that it serves with.

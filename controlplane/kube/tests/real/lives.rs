@@ -17,10 +17,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Credential, eventually, kubeconfig};
+use crate::control_plane::{Authority, ControlPlane, Credential, eventually, kubeconfig};
 use crate::joiner::{CLIENT_USAGES, seen, send, soon, token};
 use crate::manifest::{api, put};
-use crate::pki::Authority;
 use crate::request::{node_name, signed};
 
 pub async fn croft(plane: &ControlPlane) -> Arc<dyn Cluster> {
@@ -102,7 +101,7 @@ async fn policies(plane: &ControlPlane, admin: &Client, croft: &dyn Cluster) {
         matches!(&fault, Fault::Forbidden { right, .. } if right.to_string() == told),
         "not Croft's to change: {fault}"
     );
-    plane.cluster(&plane.user(&["system:masters"], "admin")).policies_install().await.unwrap();
+    plane.cluster(&plane.user(Some("system:masters"), "admin")).policies_install().await.unwrap();
     assert_eq!(croft.probe().await.unwrap().policies, Policies::Installed);
 }
 
@@ -303,7 +302,7 @@ async fn roster(admin: &Client, croft: &dyn Cluster) {
 
 pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
     let admin = plane.admin().await;
-    let nobody = plane.cluster(&plane.user(&[], "nobody"));
+    let nobody = plane.cluster(&plane.user(None, "nobody"));
     let missing = nobody.probe().await.unwrap().missing;
     let told: Vec<_> = missing.iter().map(ToString::to_string).collect();
     for expected in [
@@ -335,7 +334,7 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
             "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }] })
     };
     put(&admin, &bind("half", "croft", "half")).await;
-    let half = plane.cluster(&plane.user(&[], "half"));
+    let half = plane.cluster(&plane.user(None, "half"));
     let bound = async || {
         let missing = half.probe().await.unwrap().missing;
         if missing.iter().all(|right| right.namespace.is_some()) { Ok(missing.len()) } else { Err(missing) }
@@ -353,7 +352,7 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
     put(&admin, &almost).await;
     put(&admin, &bind("almost", "almost", "almost")).await;
     send(&admin, "unsigned", CLIENT_SIGNER, &CLIENT_USAGES, &signed(&node_name("a-0badcafe"), &[]).0).await.unwrap();
-    let almost = plane.cluster(&plane.user(&[], "almost"));
+    let almost = plane.cluster(&plane.user(None, "almost"));
     let listed =
         async || almost.signings().await.map(|all| all.into_iter().find(|one| one.name == "unsigned").unwrap());
     let signing = eventually("the role is bound", listed).await;
@@ -363,22 +362,21 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
 }
 
 pub async fn faults_are_told_apart(plane: &ControlPlane) {
-    let admin = plane.user(&["system:masters"], "admin");
+    let admin = plane.user(Some("system:masters"), "admin");
     let open = |text: String| KubeClusters::default().open(&Access::Kubeconfig(text)).unwrap();
-    let wrong_ca = open(kubeconfig(&plane.server, &Authority::new("kubernetes-ca").pem, &admin));
+    let wrong_ca = open(kubeconfig(&plane.server, &Authority::new("kubernetes-ca").certificate_pem, &admin));
     let fault = wrong_ca.probe().await.unwrap_err();
     assert!(matches!(&fault, Fault::Certificate { why, .. } if why.contains("CA of the kubeconfig")), "{fault}");
     assert!(matches!(wrong_ca.nodes().await, Err(Fault::Certificate { .. })));
-    let elsewhere =
-        plane.kubeconfig(&admin).replace("cluster: {server", "cluster: {tls-server-name: elsewhere, server");
+    let elsewhere = plane.kubeconfig(&admin).replace("\"server\":", "\"tls-server-name\":\"elsewhere\",\"server\":");
     let fault = open(elsewhere).nodes().await.unwrap_err();
     assert!(matches!(&fault, Fault::Certificate { why, .. } if why.contains("another name")), "{fault}");
     let strange = Credential::Token("nonsense".to_owned());
     assert!(matches!(plane.cluster(&strange).nodes().await, Err(Fault::Unauthorized { expires: None, .. })));
-    let forged = Credential::Certificate(Authority::new("kubernetes-ca").user(&["system:masters"], "admin"));
+    let forged = Credential::Certificate(Authority::new("kubernetes-ca").client("admin", Some("system:masters")));
     let fault = plane.cluster(&forged).nodes().await.unwrap_err();
     assert!(matches!(&fault, Fault::Unauthorized { expires: Some(_), .. }), "{fault}");
-    let nowhere = open(kubeconfig("https://127.0.0.1:1", &plane.authority.pem, &admin));
+    let nowhere = open(kubeconfig("https://127.0.0.1:1", plane.ca(), &admin));
     let fault = nowhere.probe().await.unwrap_err();
     assert!(matches!(&fault, Fault::Unreachable { server, .. } if server == "https://127.0.0.1:1"), "{fault}");
 }

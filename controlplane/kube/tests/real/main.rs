@@ -9,7 +9,6 @@ mod control_plane;
 mod joiner;
 mod lives;
 mod manifest;
-mod pki;
 mod request;
 mod tenants;
 

@@ -31,7 +31,7 @@ pub async fn run(plane: &ControlPlane) {
     for tenant in ["ann", "bob"] {
         own_namespace(&admin, tenant).await;
     }
-    let (ann, bob) = (plane.client(&plane.user(&[], "ann")).await, plane.client(&plane.user(&[], "bob")).await);
+    let (ann, bob) = (plane.client(&plane.user(None, "ann")).await, plane.client(&plane.user(None, "bob")).await);
     let attacks = attacks();
     for (what, attack) in &attacks {
         let taken = async || dry_run(&bob, attack).await;
