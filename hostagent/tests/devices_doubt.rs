@@ -9,7 +9,7 @@ use std::process::Command;
 use croft_gpu::Kernel;
 use croft_gpu_sim::boards;
 use croft_gpu_sim::faults::{self, Answer, Fault};
-use croft_gpu_sim::kernel::{Process, SimHost, SimKernel, UsbPlug};
+use croft_gpu_sim::kernel::{Process, SimKernel, UsbPlug};
 use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::agent::v1::{DesiredDevice, DeviceRelease, HostPolicy, Tombstone};
 use croft_proto::v1::DeviceLayout;
@@ -24,10 +24,6 @@ const SOUND: &str = "0000:61:00.1";
 const NIC: &str = "0000:81:00.0";
 const NVME: &str = "0000:a1:00.0";
 const DONGLE: &str = "usb-0000:00:14.0-1";
-
-async fn devbox() -> Host {
-    Host::with_devices(SimHost::preset("devbox").expect("preset")).await
-}
 
 async fn has(host: &Host, device: DesiredDevice) -> Uuid {
     let uid = Uuid::now_v7();
@@ -100,7 +96,7 @@ impl Blindfold {
 
 #[tokio::test]
 async fn a_look_that_fails_after_a_plan_forgets_nothing_of_the_hold() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let blindfold = Blindfold::around(&mut host).await;
     let slice = host.piece("gpu", GPU, mig_backed("H100XM-2-20C", "2g.20gb", (0, 2), 0)).await;
     let drive = host.piece("drive", NVME, whole).await;
@@ -123,7 +119,7 @@ async fn a_look_that_fails_after_a_plan_forgets_nothing_of_the_hold() {
 /// What its last guest left is there, whether or not the agent lived to see it go home.
 #[tokio::test]
 async fn what_no_reset_can_clean_is_doubted_before_it_goes_home() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let blindfold = Blindfold::around(&mut host).await;
     let uid = has(&host, host.piece("drive", NVME, whole).await).await;
     let kernel = SimKernel::at(host.machine.as_ref().expect("machine").root());
@@ -137,7 +133,7 @@ async fn what_no_reset_can_clean_is_doubted_before_it_goes_home() {
 /// A companion keeps nothing that matters; what was asked for may.
 #[tokio::test]
 async fn a_function_that_was_asked_for_must_be_cleaned_whatever_its_number() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device_is(SOUND, State::Available).await;
     let uid = has(&host, host.piece("sound", SOUND, whole).await).await;
     goes(&host, uid).await;
@@ -150,7 +146,7 @@ async fn a_function_that_was_asked_for_must_be_cleaned_whatever_its_number() {
 
 #[tokio::test]
 async fn nothing_is_written_to_a_card_that_is_another_now() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     host.device(NIC).await;
     let nothing_made = host.tree().lines().filter(|line| line.contains("0000:81:10")).count();
     let uid = has(&host, host.piece("drive", NVME, whole).await).await;
@@ -175,7 +171,7 @@ async fn nothing_is_written_to_a_card_that_is_another_now() {
 
 #[tokio::test]
 async fn a_driver_that_does_not_answer_for_a_while_lets_nothing_go() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device_is(GPU, State::Available).await;
     let before = host.tree();
     let uid = has(&host, host.piece("gpu", GPU, mig_backed("H100XM-2-20C", "2g.20gb", (0, 2), 0)).await).await;
@@ -200,7 +196,7 @@ async fn a_driver_that_does_not_answer_for_a_while_lets_nothing_go() {
 
 #[tokio::test]
 async fn a_journal_that_cannot_be_read_frees_nothing_and_can_be_put_right() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     host.device_is(NVME, State::Available).await;
     let before = host.tree();
     let uid = has(&host, host.piece("drive", NVME, whole).await).await;
@@ -227,7 +223,7 @@ async fn a_journal_that_cannot_be_read_frees_nothing_and_can_be_put_right() {
 /// A GPU with its guest does not say who it is; that is known all the same.
 #[tokio::test]
 async fn a_release_of_what_nobody_doubts_changes_nothing() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let known = host.device_is(GPU, State::Available).await;
     let uid = has(&host, host.piece("gpu", GPU, whole).await).await;
     is_released(&host, GPU, 1).await;
@@ -241,7 +237,7 @@ async fn a_release_of_what_nobody_doubts_changes_nothing() {
 
 #[tokio::test]
 async fn a_stick_has_one_name_wherever_it_is_plugged_in() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     host.device_is(DONGLE, State::Available).await;
     let plug = |port: &str, serial| UsbPlug::new(port, &boards::usb::LICENCE_DONGLE, Some(serial));
@@ -260,7 +256,7 @@ async fn a_stick_has_one_name_wherever_it_is_plugged_in() {
 /// The listener has the driver open. One that cannot be killed must not take the agent along.
 #[tokio::test]
 async fn a_listener_that_hangs_keeps_nobody_but_the_gpus_waiting() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     host.agent.kill();
     host.kill = Some(|_| Ok(()));
     host.start_agent().await;
@@ -275,7 +271,7 @@ async fn a_listener_that_hangs_keeps_nobody_but_the_gpus_waiting() {
 
 #[tokio::test]
 async fn a_card_in_quarantine_gives_no_functions_away() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let uid = has(&host, host.piece("nic", NIC, whole).await).await;
     let kernel = SimKernel::at(host.machine.as_ref().expect("machine").root());
     kernel.write(&format!("/sys/bus/pci/devices/{NIC}/reset_method"), "\n").expect("no reset");
@@ -298,7 +294,7 @@ async fn a_card_in_quarantine_gives_no_functions_away() {
 /// What was fenced cannot run any more; that its device does not come home is a matter of that device.
 #[tokio::test]
 async fn a_fence_does_not_wait_for_devices() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let uid = has(&host, host.piece("drive", NVME, whole).await).await;
     host.synced().await;
     let machine = host.machine.clone().expect("machine");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use croft_gpu_sim::kernel::dump;
+use croft_gpu_sim::kernel::{SimHost, dump};
 use croft_proto::agent::v1::desired_device::{Piece, Usb, Vgpu, Whole};
 use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::agent::v1::{DesiredDevice, DesiredInstance, HostPolicy, InstanceObservation};
@@ -15,6 +15,11 @@ use super::eventually;
 use super::host::{Host, desired};
 
 impl Host {
+    /// A machine with one of everything.
+    pub async fn devbox() -> Self {
+        Self::with_devices(SimHost::preset("devbox").expect("preset")).await
+    }
+
     /// The device, once the plane has heard of it.
     pub async fn device(&self, id: &str) -> v1::Device {
         self.device_that(id, "reported", |_| true).await
