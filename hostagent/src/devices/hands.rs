@@ -24,6 +24,9 @@ impl Hands {
         if let Some(kill) = config.kill {
             child = child.with_kill(kill);
         }
+        if let Some(cgroups) = &config.cgroups {
+            child = child.with_cgroups(cgroups);
+        }
         let mut applier = Applier::new(WhileAlive { child, tasks }, move || clock.wall().0);
         if let Some(longest) = config.longest_step {
             applier = applier.with_deadlines(move |step| step.deadline().min(longest));
