@@ -30,6 +30,8 @@ use crate::{enrol, host_report};
 const POLL: Duration = Duration::from_secs(30);
 const POLL_WHILE_AWAY: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// As long as the longest step of a plan may take; the unit's `TimeoutStopSec` is longer.
+const LAST_PLAN: Duration = Duration::from_secs(120);
 
 /// How one agent is set up.
 #[derive(Clone)]
@@ -81,6 +83,7 @@ pub struct Agent;
 pub struct AgentHandle {
     tasks: Tasks,
     board: Board,
+    devices: Devices,
     refused: Option<oneshot::Receiver<String>>,
 }
 
@@ -128,7 +131,7 @@ impl Agent {
             );
         }
         devices.start(supervisor.policy(), &tasks);
-        tasks.spawn_vital("the ear for devices", wake_by_devices(supervisor.clone(), devices));
+        tasks.spawn_vital("the ear for devices", wake_by_devices(supervisor.clone(), devices.clone()));
         let policy = supervisor.policy();
         tasks.spawn_vital("the report of the host", host_report::run(config.inventory, shared.clone(), policy));
         tasks.spawn_vital("the watch for unknown domains", supervisor.clone().watch_orphans());
@@ -136,14 +139,20 @@ impl Agent {
         tasks.spawn_vital("the timer", wake_by_timer(supervisor.clone(), shared.clone()));
         tasks
             .spawn_vital("housekeeping", keep_house(supervisor, shared, config.console_directory, config.console_logs));
-        Ok(AgentHandle { tasks, board, refused: Some(refused) })
+        Ok(AgentHandle { tasks, board, devices, refused: Some(refused) })
     }
 }
 
 impl AgentHandle {
-    /// Ends the agent where it next waits; instances go on running.
+    /// Ends the agent where it next waits; instances go on running. A device that is being changed is not left half-way.
     pub async fn stop(&self) {
+        self.finish_devices().await;
         self.tasks.stop().await;
+    }
+
+    /// Returns when nothing of a device is being changed, and nothing will be: before the process ends, for whatever reason.
+    pub async fn finish_devices(&self) {
+        self.devices.finish(LAST_PLAN).await;
     }
 
     /// Ends the agent as a kill -9 would: once this returns, nothing of it is written any more, and nothing was tidied.

@@ -79,8 +79,10 @@ impl Session<'_> {
         let there = found.is_some();
         let changed = record.marks.get(device).is_some_and(|mark| mark.kind == MarkKind::Changed);
         // Who it is, is known of one that did not change; it may not be able to say so now.
+        let proven = self.boot_id();
         let another = found.filter(|_| changed).map(|(id, found)| Known {
             who: find::who(self.host(), found),
+            proven: proven.clone(),
             device: report::lasting(self.host(), &id, found),
         });
         tracing::info!(device, there, "released");
@@ -92,11 +94,22 @@ impl Session<'_> {
             if changed {
                 forget_the_card(record, device);
             }
+            // What the layout says of this address is meant for what is there now.
+            if let Ok(address) = device.parse()
+                && there
+            {
+                record.layout.meant.remove(&address);
+            }
             match another {
                 Some(known) => drop(record.known.insert(device.to_owned(), known)),
                 // Nobody misses it any more.
                 None if !there && !record.is_held(device) => drop(record.known.remove(device)),
-                None => {}
+                // Somebody has looked who it is.
+                None => {
+                    if let Some(known) = record.known.get_mut(device) {
+                        known.proven = proven;
+                    }
+                }
             }
         })
         .await?;

@@ -94,6 +94,8 @@ impl<'a> Session<'a> {
             return Ok(Vec::new());
         }
         self.untouchable(device).await.map_or(Ok(()), |obstacle| Err(Setback::AsBefore(obstacle)))?;
+        let devices = self.devices;
+        let _turn = devices.turn().await;
         // It has NVML open, and no GPU changes while anybody has.
         if let Err(obstacle) = self.devices.ear.rest().await
             && device.parse().is_ok_and(|address| find::is_gpu(self.host(), address))
@@ -165,7 +167,9 @@ impl<'a> Session<'a> {
         if left.is_empty() {
             return Ok(());
         }
-        match self.devices.hands.take_back(left).await {
+        let devices = self.devices;
+        let _turn = devices.turn().await;
+        match devices.hands.take_back(left).await {
             TakenBack::Undone(Undone::Whole) => {
                 self.note(|record| drop(record.left.remove(device))).await?;
                 self.look_again().await

@@ -58,7 +58,7 @@ impl Bench {
     }
 
     fn looks(&mut self) {
-        let (known, changed) = after(&self.host(), &self.record);
+        let (known, changed) = after(&self.host(), &self.record, "");
         assert!(changed.is_empty());
         self.record.known = known;
     }

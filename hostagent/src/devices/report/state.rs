@@ -66,7 +66,8 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
-    let none = unfinished(record, function).or_else(|| find::card_down(host, function));
+    let none = find::unproven(record, &record.boot_id, id).or_else(|| unfinished(record, function));
+    let none = none.or_else(|| find::card_down(host, function));
     match none.or_else(|| useless(host, function, gpu)) {
         Some(obstacle) => (State::Unusable, Some(obstacle)),
         None => (State::Available, None),
