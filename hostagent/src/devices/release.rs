@@ -57,7 +57,8 @@ impl Session<'_> {
             let before = record.marks.get(device).cloned();
             // Gone, or home already: either way there is nothing more to be done for it.
             let planned = self.plan(None, &next).await;
-            if planned.is_ok() || find::device(self.host(), &record, device).is_ok() {
+            let there = planned.is_ok() || find::device(self.host(), &record, device).is_ok();
+            if there && !self.is_off_the_bus(device) {
                 self.way_home(None, device, &next).await?;
                 if self.record().await.marks.get(device) != before.as_ref() {
                     break;

@@ -64,18 +64,9 @@ impl Host {
         (0..50).find_map(|_| dump(root).ok()).expect("dump")
     }
 
-    /// A piece of a device, as the plane places it.
-    pub async fn piece(&self, request: &str, id: &str, piece: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
-        let device = self.device(id).await;
-        DesiredDevice {
-            id: request.to_owned(),
-            device: id.to_owned(),
-            serial: device.serial.clone(),
-            pci_id: device.id.clone(),
-            slot_path: device.slot_path.clone(),
-            detach: false,
-            piece: Some(piece(&device)),
-        }
+    /// A piece of a device that the plane has heard of.
+    pub async fn piece(&self, request: &str, id: &str, of: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
+        piece(request, &self.device(id).await, of)
     }
 
     /// An instance runs with it.
@@ -150,6 +141,19 @@ pub fn condition(seen: &InstanceObservation) -> (Status, String, String) {
 
 pub fn with(uid: Uuid, devices: Vec<DesiredDevice>) -> DesiredInstance {
     DesiredInstance { devices, required_features: vec!["devices.v1".to_owned()], ..desired(uid) }
+}
+
+/// A piece of a device, as the plane places it.
+pub fn piece(request: &str, device: &v1::Device, of: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
+    DesiredDevice {
+        id: request.to_owned(),
+        device: device.name.trim_start_matches("hosts/-/devices/").to_owned(),
+        serial: device.serial.clone(),
+        pci_id: device.id.clone(),
+        slot_path: device.slot_path.clone(),
+        detach: false,
+        piece: Some(of(device)),
+    }
 }
 
 /// A layout that keeps so many virtual functions of a card.
