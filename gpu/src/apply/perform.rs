@@ -1,5 +1,6 @@
 //! One piece of work, from the first look to the last: what a helper process does with its life.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -109,6 +110,7 @@ fn read_back(step: &Step, access: &Access) -> Result<()> {
 
 /// The last of the list last.
 pub(super) fn put_back(remembered: &[Remembered], access: &Access) -> Result<()> {
+    let mut persistence = BTreeMap::new();
     for was in remembered {
         match was {
             // The lock of an unbind is gone with the driver.
@@ -118,8 +120,8 @@ pub(super) fn put_back(remembered: &[Remembered], access: &Access) -> Result<()>
                     access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
                 }
             }
-            Remembered::Persistence { gpu, on } => sriov_manage::set_persistence(access, *gpu, *on)?,
+            Remembered::Persistence { gpu, on } => drop(persistence.insert(*gpu, *on)),
         }
     }
-    Ok(())
+    sriov_manage::set_persistence(access, &persistence)
 }

@@ -7,6 +7,7 @@
 //! The tool goes on when a part of it fails, and may be killed anywhere. So the GPU is put back on its driver before it is run,
 //! and functions that it left without one are bound here: run again, it finds their number right and does nothing.
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use rustix::io::Errno;
@@ -29,7 +30,7 @@ pub fn run(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
     home(fs, gpu)?;
     if is_run(fs, gpu, enable)? {
         // One that was cut short may have turned it on since the plan turned it off.
-        set_persistence(access, gpu, false)?;
+        set_persistence(access, &[(gpu, false)].into())?;
         tool(access, gpu, enable)?;
     }
     if enable {
@@ -116,13 +117,19 @@ pub fn persistence(access: &Access, gpu: PciAddress, enable: bool) -> Result<Vec
     Ok(found)
 }
 
-/// A GPU that was left without its driver does not answer: what is read after the step says so.
-pub fn set_persistence(access: &Access, gpu: PciAddress, on: bool) -> Result<()> {
-    let nvml = again(|| access.nvml.open())?;
-    match again(|| nvml.persistence(gpu)) {
-        Ok(now) if now != on => again(|| nvml.set_persistence(gpu, on)),
-        _ => Ok(()),
+/// In one session: to open one takes seconds where no GPU has it on.
+pub fn set_persistence(access: &Access, wanted: &BTreeMap<PciAddress, bool>) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
     }
+    let nvml = again(|| access.nvml.open())?;
+    for (gpu, on) in wanted {
+        // A GPU that was left without its driver does not answer: what is read after the step says so.
+        if again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on) {
+            again(|| nvml.set_persistence(*gpu, *on))?;
+        }
+    }
+    Ok(())
 }
 
 /// Neighbours are to be left as they were, and there is no second chance to see how that was.

@@ -30,10 +30,11 @@ fn tried(
         let keys: Vec<String> = seats.iter().flat_map(Seat::keys).filter(|key| devices.contains(key)).collect();
         // Who has a part of it keeps others from claiming the whole.
         let Some(whole) = parts.first().filter(|_| !keys.is_empty()) else { continue };
-        let number = fs.attribute(&format!("{}/dev", whole.entry)).if_there()?;
+        // One path of several to a disk has no file of its own.
+        let Some(number) = fs.attribute(&format!("{}/dev", whole.entry)).if_there()? else { continue };
         // Where sysfs has a `!` the file is in a directory.
         let node = format!("/dev/{}", whole.name.replace('!', "/"));
-        let is_its = fs.node(&node).if_there()?.flatten() == number.and_then(|number| Node::numbered(true, &number));
+        let is_its = fs.node(&node).if_there()?.flatten() == Node::numbered(true, &number);
         if is_its && is_claimed(&node)? {
             let words = format!("{node} (claimed by a part of the kernel that does not say which it is)");
             found.extend(keys.into_iter().map(|key| (key, words.clone())));

@@ -48,10 +48,13 @@ fn messages(mut bytes: &[u8], each: &mut impl FnMut(u16, &[u8]) -> io::Result<()
         let (length, kind) = (number(bytes, 0)? as usize, short(bytes, 4)?);
         let message = bytes.get(HEADER..length).ok_or_else(odd)?;
         match kind {
-            NLMSG_DONE => return Ok(false),
-            NLMSG_ERROR => {
-                let errno = i32::from_ne_bytes(number(message, 0)?.to_ne_bytes());
-                return Err(Errno::from_raw_os_error(-errno).into());
+            // A list that failed on the way ends like any other, and says so in its last word. Old kernels leave that out.
+            NLMSG_DONE if message.is_empty() => return Ok(false),
+            NLMSG_DONE | NLMSG_ERROR => {
+                return match i32::from_ne_bytes(number(message, 0)?.to_ne_bytes()) {
+                    0 => Ok(false),
+                    errno => Err(Errno::from_raw_os_error(-errno).into()),
+                };
             }
             kind => each(kind, message)?,
         }
@@ -103,8 +106,10 @@ pub(super) mod tests {
     #[test]
     fn what_the_kernel_refuses_is_no_empty_list() {
         let refused = message(2, &[&(-13_i32).to_ne_bytes()[..], &[0; 16]].concat());
+        let broken_off = message(3, &(-22_i32).to_ne_bytes());
         let mut none = |_, _: &[u8]| panic!("a refusal is no message");
         assert_eq!(messages(&refused, &mut none).unwrap_err().raw_os_error(), Some(13));
+        assert_eq!(messages(&broken_off, &mut none).unwrap_err().raw_os_error(), Some(22));
         assert!(messages(&refused[..20], &mut none).is_err(), "cut off");
     }
 
