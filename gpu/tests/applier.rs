@@ -30,7 +30,7 @@ impl Executor for Script {
 }
 
 fn remembered(text: &str) -> Vec<Remembered> {
-    vec![Remembered { path: "/driver_override".to_owned(), text: text.to_owned() }]
+    vec![Remembered::Attribute { path: "/driver_override".to_owned(), text: text.to_owned() }]
 }
 
 fn carried(ending: Ending) -> Carried {
@@ -85,8 +85,19 @@ fn forward(steps: &[Step]) -> Vec<Work> {
     steps.iter().cloned().map(|step| Work::Do { step }).collect()
 }
 
+/// Those that came to their end have put back themselves what they changed for a moment; not so the last.
 fn back(steps: &[Step]) -> Vec<Work> {
-    steps.iter().rev().cloned().map(|step| Work::Undo { step, remembered: remembered("igb") }).collect()
+    let remembered = [remembered("igb")].into_iter().chain(std::iter::repeat(Vec::new()));
+    steps.iter().rev().cloned().zip(remembered).map(|(step, remembered)| Work::Undo { step, remembered }).collect()
+}
+
+fn ended(mut works: Vec<Work>) -> Vec<Work> {
+    for work in &mut works {
+        if let Work::Undo { remembered, .. } = work {
+            remembered.clear();
+        }
+    }
+    works
 }
 
 #[test]
@@ -114,7 +125,7 @@ fn what_was_not_touched_is_not_taken_back() {
     let steps = plan().steps;
     let refused = Carried { found: None, ..failed() };
     let (_, heard) = apply(&plan(), [changed(), refused]);
-    assert_eq!(heard, [forward(&steps[..2]), back(&steps[..1])].concat());
+    assert_eq!(heard, [forward(&steps[..2]), ended(back(&steps[..1]))].concat());
     // True before, and none of this plan's doing.
     let (_, heard) = apply(&plan(), [already(), changed(), failed()]);
     assert_eq!(heard, [forward(&steps), back(&steps[1..])].concat());

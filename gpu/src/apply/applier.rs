@@ -70,7 +70,10 @@ impl Applier {
             resets.extend(record(step, &ending, started, (self.now)()));
             // Without a word of what was found, nothing was touched.
             if let Some(found) = found {
-                done.insert(0, Left { step: step.clone(), remembered: found.remembered });
+                // One that came to its end has put back itself what it changed for a moment.
+                let ended = matches!(ending, Ending::Done(_));
+                let remembered = if ended { Vec::new() } else { found.remembered };
+                done.insert(0, Left { step: step.clone(), remembered });
             }
             let error = match ending {
                 Ending::Done(_) => continue,

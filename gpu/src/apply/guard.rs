@@ -159,7 +159,13 @@ pub(super) fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSe
         return Err(error.into());
     }
     let own = std::process::id();
-    Ok(all.into_values().flatten().filter(|holder| holder.pid != own).collect())
+    let mut found: BTreeSet<Holder> = all.into_values().flatten().filter(|holder| holder.pid != own).collect();
+    // Of those that are named a disk is claimed anyway.
+    if found.is_empty() {
+        let claims = kernel_use::claims(fs, devices)?.into_iter();
+        found.extend(claims.map(|(_, file)| Holder { pid: 0, command: "kernel".to_owned(), unit: None, file }));
+    }
+    Ok(found)
 }
 
 fn peers(fs: &HostFs, address: PciAddress) -> Vec<(PciAddress, Option<String>)> {

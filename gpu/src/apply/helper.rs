@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use super::access::{Access, Result, Site};
 use super::error::StepError;
 use super::locks::{self, Lock, Locked};
-use super::perform::perform;
+use super::perform::{perform, put_back};
 use super::work::{Line, Request, Work};
 use crate::error::chain;
 
@@ -60,10 +60,29 @@ pub fn serve(
         output.flush()
     };
     match locked_and_opened(open, &site, &work) {
-        Ok(Ok((_lock, access))) => perform(&work, &access, &mut say),
+        Ok(Ok((Some(lock), access))) => under(lock, &work, &access, &mut say),
+        Ok(Ok((None, access))) => perform(&work, &access, &mut say),
         Ok(Err(pid)) => say(Line::HeldBack { pid }),
         Err(error) => say(Line::Failed { error }),
     }
+}
+
+/// What the work changes for a moment is noted with the lock before it is changed: if this process is killed, and its agent
+/// with it, so that nobody is left who heard of it, the next one that comes to this device puts it back.
+fn under(mut lock: Lock, work: &Work, access: &Access, say: &mut impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
+    // What cannot be put back now is tried again after this work, and by the next.
+    if put_back(&lock.left, access).is_ok() {
+        lock.left.clear();
+    }
+    perform(work, access, &mut |line| {
+        if let Line::Found(found) = &line {
+            // What was so before all of it goes for the rest.
+            lock.left = [found.remembered.clone(), std::mem::take(&mut lock.left)].concat();
+            lock.note(&lock.left)?;
+        }
+        say(line)
+    })?;
+    if put_back(&lock.left, access).is_ok() { lock.note(&[]) } else { Ok(()) }
 }
 
 /// The device's lock, for as long as the work lasts, or the process that has it.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::access::Site;
 use super::error::StepError;
 use super::guard::Culprit;
+use crate::pci::PciAddress;
 use crate::plan::Step;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,11 +37,12 @@ impl Work {
     }
 }
 
-/// An attribute that a step changes for a moment only.
+/// What a step changes for a moment only, as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
-    pub path: String,
-    pub text: String,
+#[serde(untagged)]
+pub enum Remembered {
+    Attribute { path: String, text: String },
+    Persistence { gpu: PciAddress, on: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -91,7 +91,11 @@ fn placeable(look: Look<'_>, function: &PciFunction) -> Result<(), Refusal> {
             format!("whole GPUs of this host share NVSwitches: {why}"),
             "run Fabric Manager in shared NVSwitch mode",
         ),
-        Fabric::Shared { partitions } if partitions.iter().any(|partition| partition.gpus.contains(&address)) => Ok(()),
+        Fabric::Shared { partitions }
+            if partitions.iter().any(|whole| whole.unread.is_none() && whole.gpus.contains(&address)) =>
+        {
+            Ok(())
+        }
         Fabric::Shared { .. } => fabric(
             format!("{address} is in no partition of Fabric Manager's"),
             "see Fabric Manager's list of partitions",

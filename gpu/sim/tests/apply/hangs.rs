@@ -134,8 +134,9 @@ fn a_helper_dies_with_its_agent() {
         .spawn()
         .unwrap();
     let lock = locks(&bench).join(NIC);
-    wait_until(|| fs::read_to_string(&lock).is_ok_and(|pid| !pid.is_empty()), "the helper to begin");
-    let helper: u32 = fs::read_to_string(&lock).unwrap().trim().parse().unwrap();
+    let holder = || fs::read_to_string(&lock).ok()?.lines().next()?.parse::<u32>().ok();
+    wait_until(|| holder().is_some(), "the helper to begin");
+    let helper = holder().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     agent.kill().unwrap();
     agent.wait().unwrap();
