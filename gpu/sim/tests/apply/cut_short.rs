@@ -63,7 +63,8 @@ fn whatever_part_of_it_fails_all_is_as_it_was() {
 
 #[test]
 fn killed_anywhere_it_is_taken_back() {
-    for (enable, name) in [(true, "count"), (true, "back"), (true, "functions on"), (false, "stub"), (false, "back")] {
+    let cuts = [(true, "count"), (true, "back"), (true, "functions on"), (false, "stub"), (false, "back")];
+    let trial = |(enable, name): (bool, &str)| {
         let bench = bench(!enable);
         let before = bench.dump();
         faults::set(bench.root(), &[Fault { times: Some(1), ..Fault::hang(&part(name)) }]).unwrap();
@@ -73,7 +74,13 @@ fn killed_anywhere_it_is_taken_back() {
         let after = bench.dump();
         let other: Vec<_> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
         assert!(after == before, "{enable}, {name}: {failure}: {other:?}");
-    }
+    };
+    // Each waits for its deadline, so all at once.
+    std::thread::scope(|scope| {
+        for cut in cuts {
+            scope.spawn(move || trial(cut));
+        }
+    });
 }
 
 /// The same with nobody there to take it back: the step itself brings the GPU home.
