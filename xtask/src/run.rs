@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -204,6 +204,19 @@ impl Run {
             bytes.clear();
         }
         Ok(child.wait().with_context(|| format!("{} went away", self.shown()))?.success())
+    }
+
+    /// Runs it and returns whether it succeeded, and both its streams as one text, in order.
+    pub(crate) fn both(&self) -> Result<(bool, String)> {
+        let (mut reader, writer) = io::pipe().context("cannot make a pipe")?;
+        let mut command = self.command();
+        command.stdout(writer.try_clone().context("cannot copy a pipe")?).stderr(writer);
+        let mut child = command.spawn().with_context(|| self.cannot_start())?;
+        drop(command); // holds the writing end; without this the read below never ends
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).context("cannot read what the program prints")?;
+        let status = child.wait().with_context(|| format!("{} went away", self.shown()))?;
+        Ok((status.success(), String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Runs it with its output appended to `log`. On a terminal the last line of the log is shown meanwhile; when it

@@ -68,7 +68,7 @@ fn killed_anywhere_it_is_taken_back() {
     const LAST: &str = "nvmlDeviceSetPersistenceMode";
     let parts = [(true, "count"), (true, "back"), (true, "functions on"), (false, "stub"), (false, "back")];
     let calls = parts.map(|(enable, name)| (enable, part(name))).into_iter().chain([(false, LAST.to_owned())]);
-    for (enable, name) in calls {
+    let trial = |(enable, name): (bool, String)| {
         let bench = bench(!enable);
         let before = bench.dump();
         faults::set(bench.root(), &[Fault { times: Some(1), ..Fault::hang(&name) }]).unwrap();
@@ -78,7 +78,13 @@ fn killed_anywhere_it_is_taken_back() {
         let after = bench.dump();
         let other: Vec<_> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
         assert!(after == before, "{enable}, {name}: {failure}: {other:?}");
-    }
+    };
+    // Each waits for its deadline, so all at once.
+    std::thread::scope(|scope| {
+        for call in calls {
+            scope.spawn(move || trial(call));
+        }
+    });
 }
 
 /// The agent is killed with its helper, and nobody has heard what that changed for a moment: the next helper that comes to the

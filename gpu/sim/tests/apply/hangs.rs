@@ -8,7 +8,7 @@ use croft_gpu::apply::{ChildProcess, Outcome, Site, TakenBack, Undone};
 use croft_gpu::plan::{Plan, Step};
 use croft_gpu_sim::faults::{self, Fault};
 
-use crate::bench::{Bench, NIC, at, full, in_each, scenes, to_vfio};
+use crate::bench::{Bench, NIC, Scene, at, full, in_each, scenes, to_vfio};
 
 pub fn helper(bench: &Bench) -> ChildProcess {
     let site = Site {
@@ -52,8 +52,8 @@ fn an_operation_that_hangs_is_killed_and_undone() {
     let chosen = ["nic: passthrough", "nic: functions", "h100_sxm_80gb: carve beside one in use", "gpu: return"];
     let scenes: Vec<_> = scenes().into_iter().filter(|scene| chosen.contains(&scene.name.as_str())).collect();
     assert_eq!(scenes.len(), chosen.len());
-    in_each(scenes, |scene| {
-        let bench = Bench::set(&scene);
+    let trial = |scene: &Scene| {
+        let bench = Bench::set(scene);
         let before = bench.dump();
         // Each costs its deadline: every one in the long trials only.
         for n in (0..).step_by(if full() { 1 } else { 3 }) {
@@ -70,6 +70,11 @@ fn an_operation_that_hangs_is_killed_and_undone() {
                 }
                 Outcome::Stuck(stuck) => panic!("{}: {stuck}", scene.name),
             }
+        }
+    };
+    std::thread::scope(|scope| {
+        for scene in &scenes {
+            scope.spawn(move || trial(scene));
         }
     });
 }
