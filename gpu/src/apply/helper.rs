@@ -60,7 +60,7 @@ pub fn serve(
         output.flush()
     };
     match locked_and_opened(open, &site, &work) {
-        Ok(Ok((Some(lock), access))) => under(lock, &work, &access, &mut say),
+        Ok(Ok((Some(lock), access))) => under(&lock, &work, &access, &mut say),
         Ok(Ok((None, access))) => perform(&work, &access, &mut say),
         Ok(Err(pid)) => say(Line::HeldBack { pid }),
         Err(error) => say(Line::Failed { error }),
@@ -68,21 +68,22 @@ pub fn serve(
 }
 
 /// What the work changes for a moment is noted with the lock before it is changed: if this process is killed, and its agent
-/// with it, so that nobody is left who heard of it, the next one that comes to this device puts it back.
-fn under(mut lock: Lock, work: &Work, access: &Access, say: &mut impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
-    // What cannot be put back now is tried again after this work, and by the next.
-    if put_back(&lock.left, access).is_ok() {
-        lock.left.clear();
+/// with it, so that nobody is left who heard of it, the next one that comes to this device puts it back. Before anything else:
+/// a note that outlived another step would undo that one's effect.
+fn under(lock: &Lock, work: &Work, access: &Access, say: &mut impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
+    if let Err(error) = put_back(&lock.left, access) {
+        let error = error.context("cannot put back what a helper that was killed has left changed");
+        return say(Line::Failed { error });
     }
+    let mut noted = Vec::new();
     perform(work, access, &mut |line| {
         if let Line::Found(found) = &line {
-            // What was so before all of it goes for the rest.
-            lock.left = [found.remembered.clone(), std::mem::take(&mut lock.left)].concat();
-            lock.note(&lock.left)?;
+            lock.note(&found.remembered)?;
+            noted.clone_from(&found.remembered);
         }
         say(line)
     })?;
-    if put_back(&lock.left, access).is_ok() { lock.note(&[]) } else { Ok(()) }
+    if put_back(&noted, access).is_ok() { lock.note(&[]) } else { Ok(()) }
 }
 
 /// The device's lock, for as long as the work lasts, or the process that has it.

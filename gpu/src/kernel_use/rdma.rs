@@ -7,7 +7,8 @@
 //! (`/dev/infiniband/uverbs0`); a disk that is reached by SRP hangs on the adapter as on any controller; and SMC goes where the
 //! interface has an address.
 //!
-//! **Met no RDMA adapter so far**: written from the kernel's header and source.
+//! Met an adapter of software alone (`rdma_rxe`, Linux 6.1) with NVMe over it: idle and listened on it is free, connected it is
+//! in use. **No adapter of hardware so far.**
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -165,6 +166,23 @@ mod tests {
         let seat = Seat::of(Path::new("../../devices/pci0000:00/0000:01:00.0/infiniband/mlx5_0")).unwrap();
         let found = words("mlx5_0", &seat, &["nvme_rdma".to_owned()].into());
         assert_eq!(found, [("0000:01:00.0".to_owned(), "mlx5_0 (connections of nvme_rdma)".to_owned())]);
+    }
+
+    /// Of whatever adapters this machine has: one of software alone will do (`rdma link add rxe0 type rxe netdev eth0`).
+    #[test]
+    fn the_kernel_tells_who_is_connected() {
+        let fs = HostFs::at("/").unwrap();
+        let adapters = fs.links(ADAPTERS).if_there().unwrap().unwrap_or_default();
+        if adapters.is_empty() {
+            println!("skipped: connections of a real kernel: this machine has no RDMA adapter");
+            return;
+        }
+        let indices = indices().unwrap();
+        for (name, _) in adapters {
+            println!("{name}: {:?}", connected(indices[&name]).unwrap());
+        }
+        assert!(connected(u32::MAX).is_err(), "of an adapter that is not there nothing is known");
+        uses(&fs).unwrap();
     }
 
     #[test]

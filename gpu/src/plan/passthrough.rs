@@ -4,7 +4,7 @@
 //! of the same card (a GPU's audio and USB-C functions) go along. What the host may live on (a disk or network controller on
 //! a driver, anything on a driver in another slot) is never taken along: the refusal names it.
 
-use crate::host::Fabric;
+use crate::host::{Fabric, FabricPartition};
 use crate::pci::{PciFunction, Sriov};
 
 use super::look::{Look, VFIO_DRIVER, on_driver, on_vfio};
@@ -96,10 +96,13 @@ fn placeable(look: Look<'_>, function: &PciFunction) -> Result<(), Refusal> {
         {
             Ok(())
         }
-        Fabric::Shared { .. } => fabric(
-            format!("{address} is in no partition of Fabric Manager's"),
-            "see Fabric Manager's list of partitions",
-        ),
+        Fabric::Shared { partitions } => {
+            let unread = |partition: &FabricPartition| Some((partition.id, partition.unread.clone()?));
+            // It may be the one of which that is not known.
+            let unread = partitions.iter().filter_map(unread).map(|(id, why)| format!("; of partition {id}, {why}"));
+            let message = format!("{address} is in no partition of Fabric Manager's{}", unread.collect::<String>());
+            fabric(message, "see Fabric Manager's list of partitions")
+        }
     }
 }
 

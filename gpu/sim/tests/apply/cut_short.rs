@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use croft_gpu::apply::{Ending, Executor, InProcess, Outcome, TakenBack, Undone, Work};
+use croft_gpu::apply::{Carried, Ending, Executor, InProcess, Outcome, TakenBack, Undone, Work};
 use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::Step;
 use croft_gpu_sim::access::access;
@@ -123,9 +123,16 @@ fn killed_with_its_agent_it_is_put_back_by_the_next() {
         let cut = helper(&bench).carry_out(&Work::Do { step: step.clone() }, Duration::from_secs(4));
         assert_eq!(cut.ending, Ending::Overran, "{step:?}");
         assert_ne!(moments(bench.dump()), before, "{step:?} has changed nothing for a moment");
-        // Another step, of which it is no part.
+        // Another step, of which it is no part: not before all is as it was.
         let reserved = Step::SetDriverOverride { address: gpu, from: None, to: None };
-        let next = helper(&bench).carry_out(&Work::Do { step: reserved }, Duration::from_secs(60));
+        let next = || helper(&bench).carry_out(&Work::Do { step: reserved.clone() }, Duration::from_secs(60));
+        let put_back = ["driver_override", "reset_method"].map(&written).join("|");
+        let refused = Fault::answer(&format!("{put_back}|write /proc/*|nvmlDeviceSet*"), Answer::Errno(5));
+        faults::set(bench.root(), &[refused]).unwrap();
+        let Carried { found: None, ending: Ending::Failed(error) } = next() else { panic!("{step:?}: it went on") };
+        assert!(error.message.starts_with("cannot put back"), "{error}");
+        faults::set(bench.root(), &[]).unwrap();
+        let next = next();
         assert!(matches!(next.ending, Ending::Done(_)), "{step:?}: {next:?}");
         assert_eq!(moments(bench.dump()), before, "{step:?}");
     }

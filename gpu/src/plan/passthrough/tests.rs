@@ -172,4 +172,11 @@ fn a_whole_gpu_behind_nvswitches_needs_their_manager() {
     assert!(host(Fabric::Shared { partitions: partition(GPU) }).plan(wish()).is_ok());
     let other = host(Fabric::Shared { partitions: partition("0000:42:00.0") });
     assert_eq!(refused(other).0, Reason::FabricManagerUnavailable);
+    let unread = Some("GPU 7 has no address".to_owned());
+    let odd = partition(GPU).into_iter().map(|known| FabricPartition { unread: unread.clone(), ..known }).collect();
+    let (reason, text) = refused(host(Fabric::Shared { partitions: odd }));
+    assert_eq!(
+        (reason, text.contains("of partition 3, GPU 7 has no address")),
+        (Reason::FabricManagerUnavailable, true)
+    );
 }
