@@ -22,6 +22,7 @@ use crate::{Agent, Config, durable, metrics};
 
 /// Between two attempts to reach a plane that is not there yet.
 const KNOCK_AGAIN: Duration = Duration::from_secs(3);
+const BROKEN: &str = "a part of the agent panicked (see above); it must be started again, instances go on running";
 const LOCK_TRIES: u32 = 10;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -97,7 +98,7 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let broken = agent.broken();
     let failed = tokio::select! {
-        () = broken => Some("a part of the agent panicked (see above); it must be started again, instances go on running".to_owned()),
+        () = broken => Some(BROKEN.to_owned()),
         why = agent.refused() => Some(format!("the control plane: {why}")),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,

@@ -308,8 +308,8 @@ async fn devices_come_to_a_running_guest_and_leave_it() {
 async fn a_write_that_never_returns_leaves_the_agent_alive_and_the_device_stuck() {
     let mut host = Host::devbox().await;
     host.agent.kill();
-    host.longest_step = Some(Duration::from_secs(1));
-    host.kill = Some(|_| Ok(()));
+    host.helpers.longest_step = Some(Duration::from_secs(1));
+    host.helpers.kill = Some(|_| Ok(()));
     host.start_agent().await;
     let machine = host.machine.clone().expect("machine");
     let (drive, dongle) = (host.piece("drive", NVME, whole).await, host.piece("hsm", DONGLE, usb).await);

@@ -10,8 +10,8 @@ use croft_gpu::Kernel;
 use croft_gpu_sim::boards;
 use croft_gpu_sim::faults::{self, Answer, Fault};
 use croft_gpu_sim::kernel::{Process, SimKernel, UsbPlug};
-use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::agent::v1::Tombstone;
+use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::v1::device::State;
 use fake::devices::{functions_of, mig_backed, usb, whole, with};
 use fake::host::{Host, started, stopped};
@@ -33,26 +33,30 @@ async fn swapped(host: &mut Host, slot: usize) {
     host.start_agent().await;
 }
 
+/// From its next start on the agent's helpers are run by a script: `lines` are done before, with the errand in `$2`.
+fn by_script(host: &mut Host, lines: &str) {
+    let directory = host.directory.path();
+    let agent = env!("CARGO_BIN_EXE_croft-hostagent");
+    let script = format!("#!/bin/sh\ncd {}\n{lines}\nexec {agent} \"$@\"\n", directory.display());
+    let helper = directory.join("helper");
+    // By another process: this one must not have it open when it is run.
+    let mut write = Command::new("sh");
+    write.args(["-c", "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"", "sh", &script]).arg(&helper);
+    assert!(write.status().expect("sh").success());
+    host.helpers.program = Some(helper);
+}
+
 /// An agent that sees nothing any more from its n-th step on, while `lose` is there.
 struct Blindfold(PathBuf);
 
 impl Blindfold {
     async fn around(host: &mut Host) -> Blindfold {
-        let directory = host.directory.path().to_owned();
-        let script = format!(
-            "#!/bin/sh\ncd {}\nif [ \"$2\" = step ] && [ -e lose ]; then\n  read -r n < lose\n  if [ \"$n\" -le 1 ]; then : > \
-             blind; else echo $((n - 1)) > lose; fi\nfi\n[ \"$2\" = look ] && [ -e blind ] && exit 1\nexec {} \"$@\"\n",
-            directory.display(),
-            env!("CARGO_BIN_EXE_croft-hostagent"),
-        );
-        let helper = directory.join("helper");
-        // By another process: this one must not have it open when it is run.
-        let mut write = Command::new("sh");
-        write.args(["-c", "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"", "sh", &script]).arg(&helper);
-        assert!(write.status().expect("sh").success());
+        let lines = "if [ \"$2\" = step ] && [ -e lose ]; then\n  read -r n < lose\n  if [ \"$n\" -le 1 ]; then : > blind; else echo \
+                     $((n - 1)) > lose; fi\nfi\n[ \"$2\" = look ] && [ -e blind ] && exit 1";
+        by_script(host, lines);
         host.agent.kill();
-        host.helper = Some(helper);
         host.start_agent().await;
+        let directory = host.directory.path().to_owned();
         Blindfold(directory)
     }
 
@@ -64,6 +68,31 @@ impl Blindfold {
     fn off(&self) -> bool {
         std::fs::remove_file(self.0.join("lose")).expect("off");
         std::fs::remove_file(self.0.join("blind")).is_ok()
+    }
+}
+
+/// A directory stands for the part of the hierarchy that systemd leaves to the agent. The kernel takes the dead off its lists:
+/// here they do it themselves, beforehand.
+#[tokio::test]
+async fn every_helper_is_in_a_cgroup_of_its_own() {
+    let mut host = Host::devbox().await;
+    let cgroups = tempfile::tempdir().expect("tempdir");
+    let procs = format!("{}/device-helper-$$/cgroup.procs", cgroups.path().display());
+    let waits = format!("n=0; while [ ! -s {procs} ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done");
+    by_script(&mut host, &format!("{waits}\necho \"$2 $$ $(cat {procs})\" >> errands; : > {procs}"));
+    host.helpers.cgroups = Some(cgroups.path().to_owned());
+    host.restart_agent().await;
+    let uid = host.has(host.piece("drive", NVME, whole).await).await;
+    host.goes(uid).await;
+    let errands = std::fs::read_to_string(host.directory.path().join("errands")).expect("errands");
+    for errand in ["nvidia", "look", "step", "events"] {
+        let of_kind: Vec<Vec<&str>> = errands
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|words| words[0] == errand)
+            .collect();
+        assert!(!of_kind.is_empty(), "{errand}: {errands}");
+        assert!(of_kind.iter().all(|words| words.len() == 3 && words[1] == words[2]), "{errand}: {of_kind:?}");
     }
 }
 
@@ -231,7 +260,7 @@ async fn a_stick_has_one_name_wherever_it_is_plugged_in() {
 async fn a_listener_that_hangs_keeps_nobody_but_the_gpus_waiting() {
     let mut host = Host::devbox().await;
     host.agent.kill();
-    host.kill = Some(|_| Ok(()));
+    host.helpers.kill = Some(|_| Ok(()));
     host.start_agent().await;
     host.agent_looks().await;
     let (gpu, drive) = (host.piece("gpu", GPU, whole).await, host.piece("drive", NVME, whole).await);

@@ -37,11 +37,8 @@ async fn tries_of_a_way_home_keep_their_distance() {
     let root = host.machine.as_ref().expect("machine").root().to_owned();
     let uid = host.has(host.piece("drive", NVME, whole).await).await;
     // The way to its driver fails, the way back to where it was works, and so on.
-    let fails = |skip| Fault {
-        skip,
-        times: Some(1),
-        ..Fault::answer("write /sys/bus/pci/drivers_probe", Answer::Errno(5))
-    };
+    let fails =
+        |skip| Fault { skip, times: Some(1), ..Fault::answer("write /sys/bus/pci/drivers_probe", Answer::Errno(5)) };
     faults::set(&root, &[0, 1, 1, 1, 1, 1, 1].map(fails)).expect("fault");
     host.plane.bury(uid, true, 0);
     host.until_that(uid, "waits", |seen| seen.reason == "DeviceStepFailed").await;
@@ -51,7 +48,8 @@ async fn tries_of_a_way_home_keep_their_distance() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let left: Vec<Fault> =
-        serde_json::from_slice(&std::fs::read(root.join("run/croft-sim/faults.json")).expect("faults")).expect("faults");
+        serde_json::from_slice(&std::fs::read(root.join("run/croft-sim/faults.json")).expect("faults"))
+            .expect("faults");
     let struck = left.iter().filter(|fault| fault.times == Some(0)).count();
     assert_eq!(struck, 1, "it was tried again and again");
     assert_ne!(host.device(NVME).await.state(), State::Quarantined);

@@ -58,7 +58,8 @@ async fn a_layout_is_not_for_another_card_in_the_same_place() {
     let mut policy = functions_of(NIC, 4).expect("a policy");
     policy.releases = vec![DeviceRelease { device: NIC.to_owned(), counter: 1 }];
     host.policy(Some(policy.clone())).await;
-    eventually("it is forgotten", async || if is_reported(&host, NIC) { Err("not yet".to_owned()) } else { Ok(()) }).await;
+    eventually("it is forgotten", async || if is_reported(&host, NIC) { Err("not yet".to_owned()) } else { Ok(()) })
+        .await;
 
     let mut slot = slot.expect("a card");
     slot.serial += 1000;
@@ -154,9 +155,12 @@ async fn a_card_that_has_not_said_who_it_is_since_the_boot_is_not_touched() {
     assert!(of_drive(&host.tree()).iter().all(|line| !line.contains("vfio-pci")), "{:?}", of_drive(&host.tree()));
     silence(host.machine.as_ref().expect("machine"), NVME, Some(&config));
     host.agent_looks().await;
-    host.pass_until("it runs", async || {
-        if host.simulated.running() == [uid] { Ok(()) } else { Err("not yet".to_owned()) }
-    })
+    host.pass_until(
+        "it runs",
+        async || {
+            if host.simulated.running() == [uid] { Ok(()) } else { Err("not yet".to_owned()) }
+        },
+    )
     .await;
     host.attached(uid).await;
 

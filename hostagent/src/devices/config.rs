@@ -30,7 +30,9 @@ pub fn delegated_cgroup() -> Option<PathBuf> {
     match Cgroup::delegated() {
         Ok(own) => Some(own),
         Err(why) => {
-            tracing::warn!("device helpers get no cgroups of their own, and a tool may outlive the one that started it: {why}");
+            tracing::warn!(
+                "device helpers get no cgroups of their own, and a tool may outlive the one that started it: {why}"
+            );
             None
         }
     }

@@ -177,6 +177,15 @@ pub(super) fn differs(known: &Known, now: &Who) -> Option<String> {
     }
 }
 
+/// Does the hardware say anything of itself but what kind it is?
+pub(super) fn says_who(who: &Who) -> bool {
+    match who {
+        Who::Pci(identity) => identity.serial.is_some() || identity.uuid.is_some(),
+        Who::Usb(identity) => identity.serial.is_some(),
+        Who::Named => false,
+    }
+}
+
 /// By a word of the hardware itself, not by where it is.
 pub(super) fn says_the_same(then: &Identity, now: &Identity) -> bool {
     let words = [(&then.serial, &now.serial), (&then.uuid, &now.uuid)];

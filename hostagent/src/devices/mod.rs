@@ -145,7 +145,9 @@ impl Devices {
             Ok(Ok(turn)) => turn.forget(),
             // It is never closed.
             Ok(Err(_)) => {}
-            Err(_) => tracing::warn!("a change of a device takes longer than {} s, and is cut short", patience.as_secs()),
+            Err(_) => {
+                tracing::warn!("a change of a device takes longer than {} s, and is cut short", patience.as_secs())
+            }
         }
     }
 

@@ -230,7 +230,9 @@ impl Record {
     #[must_use]
     pub fn is_spoken_for_or_laid_out(&self, device: &str) -> bool {
         let named = device.parse::<PciAddress>().is_ok_and(|address| self.layout.names(address));
-        named || self.is_spoken_for(device) || device.parse().is_ok_and(|address| self.holder_of_function(address).is_some())
+        named
+            || self.is_spoken_for(device)
+            || device.parse().is_ok_and(|address| self.holder_of_function(address).is_some())
     }
 
     /// Who holds the whole of a function.

@@ -41,15 +41,18 @@ fn after(host: &Host, record: &Record, boot_id: &str) -> (BTreeMap<DeviceId, Kno
         find::all(host, record).map(|(id, found)| (id, find::who(host, found))).collect();
     for (id, found) in find::all(host, record) {
         let (now, device) = (find::who(host, found), report::lasting(host, &id, found));
-        let Some(then) = known.get(&id) else {
-            if let Some(before) = name_before(record, &seen, &id, &now) {
-                if record.is_spoken_for_or_laid_out(&before) {
-                    let message = format!("it is the card that was known as {before}, and that is not free");
-                    changed.insert(id.clone(), message);
-                } else if !seen.contains_key(&before) {
-                    known.remove(&before);
-                }
+        // One of which nobody knew until now who it is.
+        let before = known.get(&id).is_none_or(|then| !find::says_who(&then.who));
+        if let Some(before) = before.then(|| name_before(record, &seen, &id, &now)).flatten() {
+            if record.is_spoken_for_or_laid_out(&before) {
+                changed.insert(id, format!("it is the card that was known as {before}, and that is not free"));
+                continue;
             }
+            if !seen.contains_key(&before) {
+                known.remove(&before);
+            }
+        }
+        let Some(then) = known.get(&id) else {
             known.insert(id, Known { who: now, proven: boot_id.to_owned(), device });
             continue;
         };

@@ -1,7 +1,7 @@
 //! What a host says of its devices. Written only where it differs from what is known.
 //!
 //! A device that a look at all of them did not show is MISSING: not free, and its holder keeps it. It is forgotten only when
-//! nobody holds it and it was released, or is a virtual function, which come and go.
+//! nobody holds it and it was released, goes by another name now, or is a virtual function, which come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,9 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
                 news.told.push((device.clone(), Some(row.device()?)));
             }
             Some(_) => {}
-            None if !held.contains(&row.device) && is_forgotten(row, &known, crowded) => {
+            None if !held.contains(&row.device)
+                && (is_forgotten(row, &known, crowded) || is_renamed(row, &known, devices)) =>
+            {
                 news.moves = true;
                 news.forgotten.push(known.id);
             }
@@ -101,6 +103,20 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
 
 fn is_forgotten(row: &Row, known: &Device, crowded: bool) -> bool {
     row.quarantine.is_none() && (known.kind == Kind::VirtualFunction || row.release_counter > 0 || crowded)
+}
+
+/// A stick in another port, a card in another slot: what says that it is this one. The functions of a card all say the same, and
+/// are told apart by their numbers.
+fn is_renamed(row: &Row, known: &Device, told: &[Device]) -> bool {
+    let who = |device: &Device| (device.kind, device.pci_id.clone(), device.serial.clone());
+    let number = |device: &Device| match device.kind {
+        Kind::Usb => None,
+        Kind::Gpu | Kind::Function | Kind::VirtualFunction => {
+            device.id.as_str().rsplit_once('.').map(|(_, number)| number.to_owned())
+        }
+    };
+    let is_it = |device: &Device| device.id != known.id && who(device) == who(known) && number(device) == number(known);
+    !known.serial.is_empty() && row.quarantine.is_none() && told.iter().any(is_it)
 }
 
 impl Store {

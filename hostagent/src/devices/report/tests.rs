@@ -35,7 +35,10 @@ fn what_was_there_before_is_missing_and_not_forgotten() {
     let host = look();
     let mut record = Record::default();
     for (id, found) in find::all(&host, &Record::default()) {
-        record.known.insert(id.clone(), Known { who: find::who(&host, found), proven: String::new(), device: lasting(&host, &id, found) });
+        record.known.insert(
+            id.clone(),
+            Known { who: find::who(&host, found), proven: String::new(), device: lasting(&host, &id, found) },
+        );
     }
     machine.usb_unplug("1-1").expect("unplug");
     let report = of(Some(Ok(&Looked { host: look(), boot_id: String::new() })), &record);
