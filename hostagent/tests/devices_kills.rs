@@ -83,6 +83,7 @@ impl Lab {
             if agent.try_wait().expect("wait").is_some() {
                 assert!(!died, "{point}: {what}: it ended by itself: {}", self.log());
                 died = true;
+                self.plane.cut();
                 self.plane.lock().observed.clear();
                 agent = self.agent(None);
             }
@@ -246,7 +247,7 @@ fn is_laid_out(plane: &Plane, generation: i64, mode: v1::gpu::Mode, functions: u
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layout_is_replayed_whenever_it_is_killed() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::new(), 1);
+    let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::by_chance(), 1);
     loop {
         let point = if n == 1 { "agent.replay.before".to_owned() } else { format!("{STEP}#{}", n - 1) };
         let lab = seen().await;
@@ -279,7 +280,7 @@ async fn a_hold_killed_at_every_point_is_finished_and_given_back() {
     let mut points =
         ["agent.hold.before#1", "agent.hold.after#2", "agent.device_plan.after#3"].map(str::to_owned).to_vec();
     points.extend((1..=10).map(|n| format!("{STEP}#{n}")));
-    let points = Sample::new().of(points, 5);
+    let points = Sample::by_chance().of(points, 5);
     let (mut story, mut never_died) = (Story::new().await, Vec::new());
     for point in points {
         story.ask();
@@ -294,7 +295,7 @@ async fn a_hold_killed_at_every_point_is_finished_and_given_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reboot_is_replayed_whenever_it_is_killed() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::new(), 1);
+    let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::by_chance(), 1);
     let mut story = Story::new().await;
     loop {
         let point = match n {
@@ -326,7 +327,7 @@ async fn a_give_back_killed_at_every_point_is_finished() {
         .map(str::to_owned)
         .to_vec();
     points.extend((1..=14).map(|n| format!("{STEP}#{n}")));
-    let points = Sample::new().of(points, 6);
+    let points = Sample::by_chance().of(points, 6);
     let (mut story, mut never_died) = (Story::new().await, Vec::new());
     for point in points {
         story.ask();
@@ -342,7 +343,7 @@ async fn a_give_back_killed_at_every_point_is_finished() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let parts = Sample::new().of(vec!["stub", "count", "back", "functions on"], 2);
+    let parts = Sample::by_chance().of(vec!["stub", "count", "back", "functions on"], 2);
     let mut story = Story::new().await;
     let machine = story.lab.machine();
     for part in parts {

@@ -16,7 +16,7 @@ pub struct Sample(u64);
 
 impl Sample {
     /// By the seed in `CROFT_TEST_SEED`, or any.
-    pub fn new() -> Sample {
+    pub fn by_chance() -> Sample {
         let told = std::env::var("CROFT_TEST_SEED").ok().map(|text| text.parse().expect("CROFT_TEST_SEED is a number"));
         // A hasher's keys are random.
         let seed = told.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn a_seed_chooses_alike_and_another_does_not() {
         if full() {
-            assert_eq!(Sample::new().of(vec![1, 2, 3], 1), [1, 2, 3]);
-            assert_eq!(Sample::new().step(9), 1);
+            assert_eq!(Sample::by_chance().of(vec![1, 2, 3], 1), [1, 2, 3]);
+            assert_eq!(Sample::by_chance().step(9), 1);
             return;
         }
         let chosen = |seed| Sample(seed).of((0..100).collect::<Vec<_>>(), 10);
@@ -64,7 +64,7 @@ mod tests {
         assert_ne!(chosen(7), chosen(9));
         assert_eq!(chosen(7).len(), 10);
         assert!(chosen(7).is_sorted());
-        assert_eq!(Sample::new().of(vec![1, 2], 10), [1, 2]);
+        assert_eq!(Sample::by_chance().of(vec![1, 2], 10), [1, 2]);
         let steps: Vec<usize> = {
             let mut sample = Sample(7);
             (0..500).map(|_| sample.step(3)).collect()

@@ -31,7 +31,7 @@ const SOME: usize = 60;
 
 #[test]
 fn every_step_of_every_plan_fails_once() {
-    let chosen = Sample::new().of((0..scenes().len()).collect(), SOME);
+    let chosen = Sample::by_chance().of((0..scenes().len()).collect(), SOME);
     let left = Mutex::new(chosen.into_iter());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
