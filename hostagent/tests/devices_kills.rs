@@ -326,7 +326,9 @@ async fn a_give_back_killed_at_every_point_is_finished() {
     let mut points = ["agent.give_back.before#2", "agent.give_back.after#1", "agent.device_plan.after#2"]
         .map(str::to_owned)
         .to_vec();
-    points.extend((1..=14).map(|n| format!("{STEP}#{n}")));
+    // How many steps there are depends on what the last one left; of a sample all but one must be there.
+    let (steps, spare) = if sample::full() { (14, 5) } else { (9, 1) };
+    points.extend((1..=steps).map(|n| format!("{STEP}#{n}")));
     let points = Sample::by_chance().of(points, 6);
     let (mut story, mut never_died) = (Story::new().await, Vec::new());
     for point in points {
@@ -336,7 +338,7 @@ async fn a_give_back_killed_at_every_point_is_finished() {
             never_died.push(point);
         }
     }
-    assert!(never_died.len() <= 5, "points that were not reached: {never_died:?}");
+    assert!(never_died.len() <= spare, "points that were not reached: {never_died:?}");
 }
 
 /// NVIDIA's tool takes seconds, in which the GPU is off its driver: whoever restarts the agent then restarts it in the middle.

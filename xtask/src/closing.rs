@@ -63,6 +63,10 @@ impl Tally {
     }
 }
 
+pub(crate) fn is_closing(line: &str) -> bool {
+    parse(line).is_some()
+}
+
 /// The count in a closing line; `None` for every other line.
 fn parse(line: &str) -> Option<Count> {
     let plain = without_colour(line);

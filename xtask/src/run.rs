@@ -6,10 +6,14 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// How long after a program's end its output may still come.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// Whether we are root. `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
@@ -213,10 +217,25 @@ impl Run {
         command.stdout(writer.try_clone().context("cannot copy a pipe")?).stderr(writer);
         let mut child = command.spawn().with_context(|| self.cannot_start())?;
         drop(command); // holds the writing end; without this the read below never ends
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).context("cannot read what the program prints")?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let hears = said.clone();
+        let reading = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(count @ 1..) = reader.read(&mut chunk) {
+                hears.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
+            }
+        });
         let status = child.wait().with_context(|| format!("{} went away", self.shown()))?;
-        Ok((status.success(), String::from_utf8_lossy(&bytes).into_owned()))
+        // What it started and left behind may hold its output for ever.
+        let ended = Instant::now();
+        while !reading.is_finished() && ended.elapsed() < LEFT_BEHIND {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut text = String::from_utf8_lossy(&said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+        if !reading.is_finished() {
+            text.push_str("it ended, and something that it started goes on and holds its output\n");
+        }
+        Ok((status.success() && reading.is_finished(), text))
     }
 
     /// Runs it with its output appended to `log`. On a terminal the last line of the log is shown meanwhile; when it

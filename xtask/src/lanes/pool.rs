@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::closing::{Count, Tally};
+use crate::closing::{self, Count, Tally};
 use crate::run::Run;
 
 /// Programs per processor. Each runs as many tests at once as there are processors; more programs would share them so thinly
@@ -49,10 +49,15 @@ fn told(name: &str, started: Instant, ended: Result<(bool, String)>) -> Tally {
     let mut tally = Tally::default();
     text.lines().for_each(|line| tally.read(line));
     tally.failures.iter_mut().for_each(|test| *test = format!("{name}: {test}"));
-    if !success && tally.count.failed == 0 {
-        let count = Count { failed: 1, ..Count::default() };
-        tally += Tally { count, failures: vec![format!("{name}: it failed, and no test says why")] };
-    }
+    let why = if !success && tally.count.failed == 0 {
+        "it failed, and no test says why"
+    } else if success && !text.lines().any(closing::is_closing) {
+        "it ended without a word of how many tests ran"
+    } else {
+        return tally;
+    };
+    let count = Count { failed: 1, ..Count::default() };
+    tally += Tally { count, failures: vec![format!("{name}: {why}")] };
     tally
 }
 
@@ -80,6 +85,22 @@ mod tests {
         let tally = run(vec![script("echo 2 passed, 0 failed; exit 101"), script("echo 1 passed, 0 failed")]);
         assert_eq!(tally.count, Count { passed: 3, failed: 1, skipped: 0 });
         assert!(tally.failures[0].contains("no test says why"), "{:?}", tally.failures);
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_at_its_end_is_a_failure() {
+        let tally = run(vec![script("echo running 3 tests; exit 0"), script("echo 0 passed, 0 failed")]);
+        assert_eq!(tally.count, Count { passed: 0, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn what_is_left_behind_with_the_output_hides_nothing() {
+        let started = Instant::now();
+        let tally = run(vec![script("sleep 30 & echo \"test a ... FAILED\"; echo 0 passed, 1 failed; kill -9 $$")]);
+        assert!(started.elapsed().as_secs() < 25, "it was waited for");
+        assert_eq!(tally.failures.len(), 1, "{:?}", tally.failures);
+        let tally = run(vec![script("sleep 30 & echo 1 passed, 0 failed")]);
+        assert_eq!(tally.count.failed, 1);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use croft_gpu::apply::{ChildProcess, Outcome, Site, TakenBack, Undone};
 use croft_gpu::plan::{Plan, Step};
 use croft_gpu_sim::faults::{self, Fault};
 
-use crate::bench::{Bench, NIC, Scene, at, full, in_each, scenes, to_vfio};
+use crate::bench::{Bench, NIC, Scene, at, in_each, scenes, to_vfio};
+use crate::sample::Sample;
 
 pub fn helper(bench: &Bench) -> ChildProcess {
     let site = Site {
@@ -56,8 +57,11 @@ fn an_operation_that_hangs_is_killed_and_undone() {
         let bench = Bench::set(scene);
         let before = bench.dump();
         // Each costs its deadline: every one in the long trials only.
-        for n in (0..).step_by(if full() { 1 } else { 3 }) {
-            faults::set(bench.root(), &[Fault { skip: n, times: Some(1), ..Fault::hang("*") }]).unwrap();
+        let mut sample = Sample::by_chance();
+        let mut n = sample.step(3) - 1;
+        loop {
+            faults::set(bench.root(), &[Fault { skip: n.try_into().unwrap(), times: Some(1), ..Fault::hang("*") }])
+                .unwrap();
             match apply(&bench, helper(&bench), &scene.plan, Duration::from_secs(2)) {
                 Outcome::Applied { .. } => {
                     assert!(n > 1, "{}: {n} operations", scene.name);
@@ -70,6 +74,7 @@ fn an_operation_that_hangs_is_killed_and_undone() {
                 }
                 Outcome::Stuck(stuck) => panic!("{}: {stuck}", scene.name),
             }
+            n += sample.step(3);
         }
     };
     std::thread::scope(|scope| {

@@ -8,3 +8,5 @@ mod culprits;
 mod cut_short;
 mod every_operation_fails;
 mod hangs;
+#[path = "../sample.rs"]
+mod sample;
