@@ -90,9 +90,10 @@ impl Lab {
         serde_json::from_slice(&text).expect("journal")
     }
 
-    /// A new agent, which is told to end when `slow` has struck.
-    async fn told_in_the_middle(&self, slow: Fault) -> Child {
-        faults::set(&self.machine(), &[Fault { times: Some(1), ..slow }]).expect("fault");
+    /// A new agent, which is told to end when the first of these has struck; each strikes once.
+    async fn told_in_the_middle(&self, faults: &[Fault]) -> Child {
+        let once: Vec<Fault> = faults.iter().map(|fault| Fault { times: Some(1), ..fault.clone() }).collect();
+        faults::set(&self.machine(), &once).expect("fault");
         let agent = self.agent();
         eventually("a step is in hand", async || {
             let text = std::fs::read(self.machine().join("run/croft-sim/faults.json")).expect("faults");
@@ -130,7 +131,7 @@ const PROBE: &str = "write /sys/bus/pci/drivers_probe";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_in_hand_is_carried_out_before_the_agent_ends() {
     let (lab, uid) = Lab::new().await;
-    let agent = lab.told_in_the_middle(slow(PROBE)).await;
+    let agent = lab.told_in_the_middle(&[slow(PROBE)]).await;
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
     for id in [DISPLAY, SOUND] {
         assert_eq!(lab.driver(id), "vfio-pci", "{id}: {}", lab.log());
@@ -153,7 +154,10 @@ async fn a_plan_in_hand_that_fails_is_taken_back_before_the_agent_ends() {
     let (lab, uid) = Lab::new().await;
     let before = dump(&lab.machine()).expect("dump");
     let fails = Fault { answer: Some(Answer::Errno(5)), skip: 1, ..slow(PROBE) };
-    let agent = lab.told_in_the_middle(fails).await;
+    // However late it hears that it is to end: the second bind of every later try fails as well, after the two of the way back
+    // and the first.
+    let again = Fault { delay_ms: 0, skip: 3, ..fails.clone() };
+    let agent = lab.told_in_the_middle(&[vec![fails], vec![again; 100]].concat()).await;
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
     assert!(dump(&lab.machine()).expect("dump") == before, "{}", lab.log());
     assert!(lab.journal()["marks"].as_object().is_some_and(serde_json::Map::is_empty), "{}", lab.journal());
@@ -165,7 +169,7 @@ async fn a_plan_in_hand_that_fails_is_taken_back_before_the_agent_ends() {
 async fn told_twice_it_ends_at_once_and_the_next_one_goes_on() {
     let (lab, uid) = Lab::new().await;
     let forever = Fault { delay_ms: 25_000, ..slow(PROBE) };
-    let agent = lab.told_in_the_middle(forever).await;
+    let agent = lab.told_in_the_middle(&[forever]).await;
     eventually("it has heard", async || if lab.log().contains("agent ends") { Ok(()) } else { Err(lab.log()) }).await;
     let began = Instant::now();
     end(&agent);

@@ -171,3 +171,32 @@ async fn a_card_that_has_not_said_who_it_is_since_the_boot_is_not_touched() {
     host.is_released(NVME, 1).await;
     host.device_is(NVME, State::Available).await;
 }
+
+/// A word about a card that nobody sees is none about the one that comes in its place.
+#[tokio::test]
+async fn a_release_of_a_card_that_is_gone_proves_nothing_of_what_comes_back() {
+    let mut host = Host::devbox().await;
+    let uid = host.has(host.piece("drive", NVME, whole).await).await;
+    let shown = host.machine.as_ref().expect("machine").root().join(format!("sys/bus/pci/devices/{NVME}"));
+    let hidden = host.directory.path().join("hidden");
+    host.reboots(
+        |_| (),
+        |machine| {
+            silence(machine, NVME, None);
+            std::fs::rename(&shown, &hidden).expect("hide");
+        },
+    )
+    .await;
+    host.device_is(NVME, State::Missing).await;
+    host.is_released(NVME, 1).await;
+    let journal = host.directory.path().join("agent/journal/devices.json");
+    eventually("the release is carried out", async || {
+        let text = std::fs::read_to_string(&journal).expect("journal");
+        let journal: serde_json::Value = serde_json::from_str(&text).expect("journal");
+        if journal["releases"][NVME] == 1 { Ok(()) } else { Err(text) }
+    })
+    .await;
+    std::fs::rename(&hidden, &shown).expect("show");
+    host.agent_looks().await;
+    host.lacks(uid, "DeviceUnproven").await;
+}

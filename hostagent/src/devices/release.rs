@@ -106,11 +106,13 @@ impl Session<'_> {
                 // Nobody misses it any more.
                 None if !there && !record.is_held(device) => drop(record.known.remove(device)),
                 // Somebody has looked who it is.
-                None => {
+                None if there => {
                     if let Some(known) = record.known.get_mut(device) {
                         known.proven = proven;
                     }
                 }
+                // Its holder keeps it, and nobody has seen it: what comes back in its place says who it is.
+                None => {}
             }
         })
         .await?;

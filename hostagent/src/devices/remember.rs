@@ -40,13 +40,18 @@ fn after(host: &Host, record: &Record, boot_id: &str) -> (BTreeMap<DeviceId, Kno
     let seen: BTreeMap<DeviceId, Who> =
         find::all(host, record).map(|(id, found)| (id, find::who(host, found))).collect();
     for (id, found) in find::all(host, record) {
-        let (now, device) = (find::who(host, found), report::lasting(host, &id, found));
+        let (mut now, mut device) = (find::who(host, found), report::lasting(host, &id, found));
         // One of which nobody knew until now who it is.
         let before = known.get(&id).is_none_or(|then| !find::says_who(&then.who));
         if let Some(before) = before.then(|| name_before(record, &seen, &id, &now)).flatten() {
             if record.is_spoken_for_or_laid_out(&before) {
                 changed.insert(id, format!("it is the card that was known as {before}, and that is not free"));
                 continue;
+            }
+            // With what it cannot say at the moment: the plane knows it by that.
+            if let Some(then) = known.get(&before) {
+                now = find::updated(&then.who, now);
+                device = report::with_what_it_told(device, &then.device);
             }
             if !seen.contains_key(&before) {
                 known.remove(&before);

@@ -11,6 +11,7 @@ use croft_core::id::{DeviceId, HostId};
 use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
+use super::elsewhere::{Elsewhere, who};
 use super::{Row, select_devices};
 use crate::column::{from_json, to_json};
 use crate::event::reason;
@@ -105,18 +106,11 @@ fn is_forgotten(row: &Row, known: &Device, crowded: bool) -> bool {
     row.quarantine.is_none() && (known.kind == Kind::VirtualFunction || row.release_counter > 0 || crowded)
 }
 
-/// A stick in another port, a card in another slot: what says that it is this one. The functions of a card all say the same, and
-/// are told apart by their numbers.
+/// A stick in another port, a card in another slot: what says that it is this one.
 fn is_renamed(row: &Row, known: &Device, told: &[Device]) -> bool {
-    let who = |device: &Device| (device.kind, device.pci_id.clone(), device.serial.clone());
-    let number = |device: &Device| match device.kind {
-        Kind::Usb => None,
-        Kind::Gpu | Kind::Function | Kind::VirtualFunction => {
-            device.id.as_str().rsplit_once('.').map(|(_, number)| number.to_owned())
-        }
-    };
-    let is_it = |device: &Device| device.id != known.id && who(device) == who(known) && number(device) == number(known);
-    !known.serial.is_empty() && row.quarantine.is_none() && told.iter().any(is_it)
+    let known_by = who(known);
+    let is_it = |device: &Device| device.id != known.id && !who(device).is_disjoint(&known_by);
+    !known_by.is_empty() && row.quarantine.is_none() && told.iter().any(is_it)
 }
 
 impl Store {
@@ -162,6 +156,7 @@ async fn write(tx: &mut Tx, host: &HostId, report: &DeviceReport, news: &News) -
             announce(tx, host, device.state, &gone);
         }
     }
+    announce_elsewhere(tx, host, &news.told).await?;
     for some in news.forgotten.chunks(LISTED) {
         sql("DELETE FROM devices WHERE host = $1 AND device IN ").bind(host).list(some).run(&mut tx.conn).await?;
     }
@@ -177,6 +172,23 @@ async fn write(tx: &mut Tx, host: &HostId, report: &DeviceReport, news: &News) -
     }
     if news.moves {
         host::moved(&mut tx.conn, host).await?;
+    }
+    Ok(())
+}
+
+/// Once, when it comes: what is closed or claimed by another name.
+async fn announce_elsewhere(tx: &mut Tx, host: &HostId, told: &[(Device, Option<Device>)]) -> Result<()> {
+    let came = |before: &Option<Device>| before.as_ref().is_none_or(|before| before.state == State::Missing);
+    let come: Vec<&Device> = told.iter().filter(|(_, before)| came(before)).map(|(device, _)| device).collect();
+    if come.is_empty() {
+        return Ok(());
+    }
+    let elsewhere = Elsewhere::read(&mut tx.conn, Some(host)).await?;
+    for device in come {
+        let marked = elsewhere.mark(host.as_str(), device.clone());
+        if marked.state != device.state {
+            announce(tx, host, device.state, &marked);
+        }
     }
     Ok(())
 }

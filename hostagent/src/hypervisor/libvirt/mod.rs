@@ -141,13 +141,8 @@ impl Hypervisor for Libvirt {
         let room = space::room(self.paths.state())?;
         let text = |version: u32| format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000);
         // A libvirtd that is slow to answer takes no disk away: without that a host would count as one that has none.
-        let hypervisor = match self.versions().await {
-            Ok((library, emulator)) => format!("libvirt {}, QEMU {}", text(library), text(emulator)),
-            Err(error) => {
-                tracing::warn!(%error, "the hypervisor does not say what it is");
-                "libvirt".to_owned()
-            }
-        };
+        let said = self.versions().await;
+        let hypervisor = said.map(|(library, emulator)| format!("libvirt {}, QEMU {}", text(library), text(emulator)));
         Ok(About {
             hypervisor,
             domain_type: self.facts.domain_type.as_str().into(),

@@ -174,3 +174,21 @@ fn no_card_has_two_owners_and_none_stands_for_another() {
         }
     }
 }
+
+/// Its driver has not come yet where it sits now. The plane, which may have closed it, knows it by what that said.
+#[test]
+fn a_gpu_that_sits_elsewhere_is_still_called_what_its_driver_called_it() {
+    let card = PciFunction { serial: Some("58-a1".to_owned()), ..card() };
+    let at = |slot: usize| {
+        host(vec![PciFunction { address: SLOTS[slot].parse().expect("address"), ..card.clone() }], Vec::new())
+    };
+    let mut record = Record::default();
+    record.known = after(&at(0), &record, "boot 1").0;
+    let Some(Who::Pci(identity)) = record.known.get_mut(SLOTS[0]).map(|known| &mut known.who) else {
+        panic!("{:?}", record.known)
+    };
+    identity.uuid = Some("GPU-1".to_owned());
+    let (known, changed) = after(&at(1), &record, "boot 2");
+    assert!(changed.is_empty() && known.len() == 1, "{known:?}");
+    assert_eq!(find::serial(&known[SLOTS[1]].who), "GPU-1");
+}
