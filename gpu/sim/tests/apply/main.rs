@@ -8,3 +8,4 @@ mod culprits;
 mod cut_short;
 mod every_operation_fails;
 mod hangs;
+mod left_at_work;
