@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use croft_gpu::apply::{
-    Applier, Carried, Culprit, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing, StepError,
-    Undone, Work,
+    Applier, Carried, Culprit, Deferred, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing,
+    StepError, Undone, Work,
 };
 use croft_gpu::plan::{Plan, Step};
 
@@ -66,6 +66,11 @@ fn plan() -> Plan {
 }
 
 fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
+    apply_until(usize::MAX, plan, answers)
+}
+
+/// Told to stop when it has done so many things.
+fn apply_until(stop: usize, plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
     let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
     let times = Mutex::new(0);
     let now = move || {
@@ -73,7 +78,8 @@ fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, V
         *time += 1;
         *time
     };
-    let applier = Applier::new(script.clone(), now);
+    let so_far = Arc::clone(&script.heard);
+    let applier = Applier::new(script.clone(), now).until(move || so_far.lock().unwrap().len() >= stop);
     let mut announced = Vec::new();
     let outcome = applier.apply(plan, &mut |work| announced.push(work.clone()));
     let heard = script.heard.lock().unwrap().clone();
@@ -118,6 +124,22 @@ fn a_failure_takes_back_what_was_done_in_reverse_and_itself_first() {
             assert!(failure.to_string().contains("as it was before"), "{failure}");
         }
     }
+}
+
+#[test]
+fn told_to_stop_it_ends_the_step_in_hand_and_takes_back() {
+    let steps = plan().steps;
+    for done in 0..steps.len() {
+        let (outcome, heard) = apply_until(done, &plan(), []);
+        assert_eq!(heard, [forward(&steps[..done]), ended(back(&steps[..done]))].concat());
+        let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((failure.index, &failure.undone), (done, &Undone::Whole));
+        assert_eq!(failure.error.deferred, Some(Deferred::Stopped));
+        assert!(failure.culprits.is_empty(), "nobody is to blame: {failure}");
+    }
+    // In the last step there is nothing left to stop.
+    let (outcome, _) = apply_until(steps.len(), &plan(), []);
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
 }
 
 #[test]

@@ -138,7 +138,8 @@ fn a_tool_that_left_the_process_group_is_found_in_the_cgroup() {
     let (parent, pids) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let tool = pids.path().join("tool");
     let escape = format!("setsid sleep 1000 >/dev/null & echo $! | tee {} >", tool.display());
-    let script = format!("{FOUND} {escape} {}/device-helper-$$/cgroup.procs; {DONE}", parent.path().display());
+    let cgroup = format!("for cgroup in {}/device-helper-*; do", parent.path().display());
+    let script = format!("{FOUND} {cgroup} {escape} $cgroup/cgroup.procs; done; {DONE}");
     let carried = helper(&script).with_cgroups(parent.path()).carry_out(&work(), Duration::from_secs(20));
     let pid = read(&tool);
     // The kernel takes the dead off its list, and nobody takes them off this one: what was killed passes for a survivor here.

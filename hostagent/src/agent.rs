@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use croft_gpu::plan::Step;
 use croft_proto::agent::v1::DesiredInstance;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
@@ -30,8 +31,8 @@ use crate::{enrol, host_report};
 const POLL: Duration = Duration::from_secs(30);
 const POLL_WHILE_AWAY: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
-/// As long as the longest step of a plan may take; the unit's `TimeoutStopSec` is longer.
-const LAST_PLAN: Duration = Duration::from_secs(120);
+/// The step in hand, however long it may take, and the way back; the unit's `TimeoutStopSec` is longer.
+const LAST_PLAN: Duration = Step::LONGEST.saturating_add(Duration::from_secs(30));
 
 /// How one agent is set up.
 #[derive(Clone)]
@@ -264,4 +265,20 @@ async fn prune_images(supervisor: &Supervisor, shared: &Shared, wanted: &HashSet
 
 fn image_of(desired: &DesiredInstance) -> Option<Uuid> {
     Uuid::try_parse(&desired.image.as_ref()?.uid).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else systemd kills the agent while it still waits for a step that has its time.
+    #[test]
+    fn systemd_waits_longer_than_the_agent_for_its_last_plan() {
+        for file in ["../tests/lab/host/etc/systemd/system/croft-hostagent.service", "../docs/operations.md"] {
+            let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file);
+            let seconds = text.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.parse().ok()).expect(file);
+            assert!(Duration::from_secs(seconds) > LAST_PLAN, "{file}: {seconds}");
+            assert!(LAST_PLAN > Step::LONGEST);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Whoever restarts the agent's process, for an upgrade say, does so while it changes a device: the plan in hand comes to its
-//! end, carried out or taken back, and none begins after it.
+//! Whoever restarts the agent's process, for an upgrade say, does so while it changes a device: the step in hand comes to its end,
+//! the plan is taken back where that was not its last, and none begins after it.
 
 mod fake;
 
@@ -104,6 +104,17 @@ impl Lab {
         end(&agent);
         agent
     }
+
+    async fn runs_by_the_next_agent(&self, uid: Uuid) {
+        let mut agent = self.agent();
+        eventually("it runs", async || {
+            let seen = self.plane.observed(uid);
+            if condition(&seen).0 == Status::True { Ok(()) } else { Err(self.log()) }
+        })
+        .await;
+        agent.kill().expect("kill");
+        agent.wait().expect("wait");
+    }
 }
 
 fn end(agent: &Child) {
@@ -129,9 +140,24 @@ fn slow(operation: &str) -> Fault {
 const PROBE: &str = "write /sys/bus/pci/drivers_probe";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plan_in_hand_is_carried_out_before_the_agent_ends() {
+async fn told_before_the_last_step_it_ends_the_one_in_hand_and_takes_back() {
     let (lab, uid) = Lab::new().await;
+    let before = dump(&lab.machine()).expect("dump");
     let agent = lab.told_in_the_middle(&[slow(PROBE)]).await;
+    assert!(ended(agent, &lab).await.success(), "{}", lab.log());
+    assert!(dump(&lab.machine()).expect("dump") == before, "{}", lab.log());
+    let journal = lab.journal();
+    for list in ["marks", "left"] {
+        assert!(journal[list].as_object().is_none_or(serde_json::Map::is_empty), "{list}: {journal}");
+    }
+    lab.plane.lock().observed.clear();
+    lab.runs_by_the_next_agent(uid).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_in_the_last_step_the_plan_is_carried_out_before_the_agent_ends() {
+    let (lab, uid) = Lab::new().await;
+    let agent = lab.told_in_the_middle(&[Fault { skip: 1, ..slow(PROBE) }]).await;
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
     for id in [DISPLAY, SOUND] {
         assert_eq!(lab.driver(id), "vfio-pci", "{id}: {}", lab.log());
@@ -139,14 +165,7 @@ async fn a_plan_in_hand_is_carried_out_before_the_agent_ends() {
     assert!(lab.journal()["holds"][uid.to_string()]["card"]["device"] == DISPLAY, "{}", lab.journal());
     // The next one has nothing more to do than to start it.
     lab.plane.lock().observed.clear();
-    let mut agent = lab.agent();
-    eventually("it runs", async || {
-        let seen = lab.plane.observed(uid);
-        if condition(&seen).0 == Status::True { Ok(()) } else { Err(lab.log()) }
-    })
-    .await;
-    agent.kill().expect("kill");
-    agent.wait().expect("wait");
+    lab.runs_by_the_next_agent(uid).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,12 +194,5 @@ async fn told_twice_it_ends_at_once_and_the_next_one_goes_on() {
     end(&agent);
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    let mut agent = lab.agent();
-    eventually("it runs", async || {
-        let seen = lab.plane.observed(uid);
-        if condition(&seen).0 == Status::True { Ok(()) } else { Err(lab.log()) }
-    })
-    .await;
-    agent.kill().expect("kill");
-    agent.wait().expect("wait");
+    lab.runs_by_the_next_agent(uid).await;
 }

@@ -30,6 +30,38 @@ async fn slice(host: &Host) -> croft_proto::agent::v1::DesiredDevice {
     host.piece("gpu", GPU, mig_backed("H100XM-2-20C", "2g.20gb", (0, 2), 0)).await
 }
 
+/// A process that an agent which was killed had started works on it still (this one stands for it): nothing is done, nothing is in
+/// doubt, and when that is at its end all goes on by itself.
+#[tokio::test]
+async fn what_an_agent_of_before_has_left_at_work_is_waited_for() {
+    let host = Host::devbox().await;
+    let directory = host.machine.as_ref().expect("machine").root().join("run/croft/devices");
+    std::fs::create_dir_all(&directory).expect("directory");
+    let at_work = || {
+        let own = std::process::id();
+        std::fs::write(directory.join(NVME), format!("{own}\n[]\n30\n")).expect("holder");
+        let lock = std::fs::File::open(directory.join(NVME)).expect("lock");
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock");
+        lock
+    };
+    let (lock, uid) = (at_work(), Uuid::now_v7());
+    let before = host.tree();
+    host.plane.upsert(with(uid, vec![host.piece("drive", NVME, whole).await]));
+    let message = host.lacks(uid, "DeviceHeldOpen").await;
+    assert!(message.contains(&format!("held by pid {} (", std::process::id())), "{message}");
+    assert_eq!(host.tree(), before);
+    host.device_is(NVME, State::Available).await;
+    drop(lock);
+    host.attached(uid).await;
+    // On its way home it is to be reset first: it was not tried, so nobody says that it could not be cleaned.
+    let lock = at_work();
+    host.plane.bury(uid, true, 0);
+    host.until_that(uid, "waits", |seen| seen.reason == "DeviceHeldOpen").await;
+    drop(lock);
+    host.until(uid, Phase::Absent).await;
+    host.device_is(NVME, State::Available).await;
+}
+
 /// Every try of a way home resets the device and writes down when. That is no reason to try again at once.
 #[tokio::test]
 async fn tries_of_a_way_home_keep_their_distance() {

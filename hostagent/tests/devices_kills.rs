@@ -364,11 +364,6 @@ async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
         story.lab.plane.cut();
         story.lab.plane.lock().sync_done = None;
         faults::set(&machine, &[]).expect("faults");
-        // The tool has turned persistence on; how it was before died with who knew.
-        let mut nvidia = croft_gpu_sim::state::Nvidia::open(&machine).expect("state");
-        nvidia.gpus.iter_mut().for_each(|gpu| gpu.persistence = false);
-        nvidia.save().expect("state");
-        drop(nvidia);
         story.until_it_runs("never", part).await;
         story.give_back("never").await;
     }

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //!  croft-hostagent.service          the agent itself; systemd gave it this part of the tree (Delegate=yes)
-//!  ├── device-helper-4711           a helper, and whatever it starts
-//!  └── device-helper-4720
+//!  ├── device-helper-4711-0         a helper of agent 4711, and whatever it starts
+//!  └── device-helper-4711-1
 //! ```
+//! Never one that is there already: in it may be a tool that outlived an agent of before, which would die with the new helper.
 //! No controllers are switched on: that would forbid the agent to stay where it is.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -39,8 +42,7 @@ impl Cgroup {
 
     /// A new one below `parent`, for a process that has not started anything yet.
     pub fn enter(parent: &Path, pid: u32) -> io::Result<Cgroup> {
-        let cgroup = Cgroup(parent.join(format!("{PREFIX}{pid}")));
-        fs::create_dir_all(&cgroup.0)?;
+        let cgroup = Cgroup(fresh(parent)?);
         fs::write(cgroup.0.join("cgroup.procs"), pid.to_string())?;
         Ok(cgroup)
     }
@@ -70,6 +72,20 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn fresh(parent: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    fs::create_dir_all(parent)?;
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+        match fs::create_dir(&path) {
+            // An agent of before had the same number as this one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created.map(|()| path),
+        }
     }
 }
 
@@ -106,6 +122,18 @@ mod tests {
         assert_eq!(place("8:pids:/x\n0::/\n", hybrid).as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         assert_eq!(place("8:pids:/x\n", hybrid), None, "version 1 alone");
         assert_eq!(place(own, "sysfs /sys sysfs rw 0 0\n"), None);
+    }
+
+    /// A directory stands for the hierarchy.
+    #[test]
+    fn nobody_is_put_in_with_what_was_left_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let name = |number: u32| parent.path().join(format!("{PREFIX}{}-{number}", std::process::id()));
+        let left: Vec<_> = (0..200).map(name).collect();
+        left.iter().for_each(|path| fs::create_dir(path).unwrap());
+        let entered = [Cgroup::enter(parent.path(), 7), Cgroup::enter(parent.path(), 7)].map(Result::unwrap);
+        assert_ne!(entered[0].0, entered[1].0);
+        assert!(entered.iter().all(|cgroup| !left.contains(&cgroup.0) && cgroup.members() == [7]), "{entered:?}");
     }
 
     #[test]

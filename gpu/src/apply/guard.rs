@@ -69,7 +69,13 @@ pub fn nobody_has_it_open(step: &Step, fs: &HostFs) -> Result<()> {
     }
     let deadline = Instant::now() + LETTING_GO;
     loop {
-        let holders = holders(fs, &devices)?;
+        let mut holders = holders(fs, &devices)?;
+        // Of those that are named a disk is claimed anyway. Here alone: a try takes the disk for a moment from whoever comes for
+        // it, and that is fair only of one that is about to be taken away.
+        if holders.is_empty() {
+            let claims = kernel_use::claims(fs, &devices)?.into_iter();
+            holders.extend(claims.map(|(_, file)| Holder { pid: 0, command: "kernel".to_owned(), unit: None, file }));
+        }
         if holders.is_empty() {
             return Ok(());
         }
@@ -159,13 +165,7 @@ pub(super) fn holders(fs: &HostFs, devices: &BTreeSet<String>) -> Result<BTreeSe
         return Err(error.into());
     }
     let own = std::process::id();
-    let mut found: BTreeSet<Holder> = all.into_values().flatten().filter(|holder| holder.pid != own).collect();
-    // Of those that are named a disk is claimed anyway.
-    if found.is_empty() {
-        let claims = kernel_use::claims(fs, devices)?.into_iter();
-        found.extend(claims.map(|(_, file)| Holder { pid: 0, command: "kernel".to_owned(), unit: None, file }));
-    }
-    Ok(found)
+    Ok(all.into_values().flatten().filter(|holder| holder.pid != own).collect())
 }
 
 fn peers(fs: &HostFs, address: PciAddress) -> Vec<(PciAddress, Option<String>)> {

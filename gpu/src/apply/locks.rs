@@ -2,9 +2,9 @@
 //! physical one, because what is done to that is done to all of them. Who binds, unbinds or resets one function of an IOMMU
 //! group locks the group after it: for the kernel the group is one thing.
 //!
-//! An agent that was killed may have left a helper asleep in the kernel. The next agent does not know of it; the lock does.
-//! And its file says what a helper that was killed with its agent has left changed, for the next one to put back. Nobody
-//! waits for ever, and nobody who holds a group waits for a card.
+//! An agent that was killed may have left a helper asleep in the kernel, or a tool at work. The next agent does not know of them;
+//! the lock does. And its file says what a helper that was killed with its agent has left changed, for the next one to put back.
+//! Nobody waits for ever, and nobody who holds a group waits for a card.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
+use super::lock_holder::{self, Holder};
 use super::work::Remembered;
 use super::{standing, words};
 use crate::error::{FsError, IfPresent as _};
@@ -23,10 +24,11 @@ use crate::hostfs::HostFs;
 use crate::pci::PciAddress;
 use crate::plan::Step;
 
-/// A helper dies with its agent. One that is still there after this long does not die.
+/// A helper dies with its agent. One that is still there after this long is in the kernel's hands.
 const DYING: Duration = Duration::from_secs(3);
 
-/// A tool that it started goes on without it, and comes to its end: `sriov-manage` must not stop half-way.
+/// A tool that it started goes on without it, and comes to its end: `sriov-manage` must not stop half-way, and may take longer
+/// than anybody waits here.
 const ENDING: Duration = Duration::from_secs(20);
 
 /// Held until it is dropped, and until every process that inherited it has ended.
@@ -34,6 +36,7 @@ const ENDING: Duration = Duration::from_secs(20);
 pub struct Lock {
     card: File,
     _group: Option<File>,
+    limit: Duration,
     /// What its last holder was about to put back when it was killed.
     pub left: Vec<Remembered>,
 }
@@ -41,74 +44,103 @@ pub struct Lock {
 #[derive(Debug)]
 pub enum Locked {
     Mine(Lock),
-    By { pid: u32 },
+    By(Holder),
 }
 
+/// Leaves half of the step's time to the step.
 pub fn lock(directory: &Path, step: &Step, host: &HostFs) -> io::Result<Locked> {
     fs::create_dir_all(directory)?;
-    let (card, left) = match hold(&directory.join(card(step, host)))? {
+    let limit = step.deadline();
+    let wait = Wait { started: Instant::now(), ending: ENDING.min(limit / 2) };
+    let (card, left) = match hold(&directory.join(card(step, host)), &wait, limit)? {
         Held::Mine { file, left } => (file, left),
-        Held::By { pid } => return Ok(Locked::By { pid }),
+        Held::By(holder) => return Ok(Locked::By(holder)),
     };
     let group = match group(step, host).map_err(io::Error::other)? {
-        Some(group) => match hold(&directory.join(group))? {
+        Some(group) => match hold(&directory.join(group), &wait, limit)? {
             Held::Mine { file, .. } => Some(file),
-            Held::By { pid } => return Ok(Locked::By { pid }),
+            Held::By(holder) => return Ok(Locked::By(holder)),
         },
         None => None,
     };
-    Ok(Locked::Mine(Lock { card, _group: group, left }))
+    Ok(Locked::Mine(Lock { card, _group: group, limit, left }))
 }
 
 impl Lock {
     /// From now on whoever has the lock next puts these back. None: all is as it should be.
     pub fn note(&self, changed: &[Remembered]) -> io::Result<()> {
-        write(&self.card, changed)
+        write(&self.card, changed, self.limit)
     }
 }
 
 enum Held {
     Mine { file: File, left: Vec<Remembered> },
-    By { pid: u32 },
+    By(Holder),
 }
 
-fn hold(path: &Path) -> io::Result<Held> {
+/// For the card and its group together.
+struct Wait {
+    started: Instant,
+    ending: Duration,
+}
+
+impl Wait {
+    fn is_over(&self, holder_lives: bool) -> bool {
+        self.started.elapsed() >= if holder_lives { DYING.min(self.ending) } else { self.ending }
+    }
+}
+
+/// `limit`: how long it will be held at the most, for whoever finds it held longer.
+fn hold(path: &Path, wait: &Wait, limit: Duration) -> io::Result<Held> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    let started = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
             Err(Errno::WOULDBLOCK) => {
-                let (pid, _) = read(&file)?;
-                if started.elapsed() >= if lives(pid) { DYING } else { ENDING } {
-                    return Ok(Held::By { pid });
+                let noted = read(&file)?;
+                if wait.is_over(lives(noted.pid)) {
+                    // Nobody is seen where it was let go in this moment, or by a process of another container.
+                    let unseen = Holder { pid: noted.pid, command: "unknown".to_owned(), hangs: false };
+                    let holder = lock_holder::find(Path::new("/proc"), path, noted.limit.unwrap_or(Step::LONGEST));
+                    return Ok(Held::By(holder.unwrap_or(unseen)));
                 }
                 thread::sleep(Duration::from_millis(50));
             }
             Err(errno) => return Err(errno.into()),
         }
     }
-    let (_, left) = read(&file)?;
+    let left = read(&file)?.changed;
     // Tools inherit it: one that hangs keeps the device locked although its helper could be killed.
     fcntl_setfd(&file, FdFlags::empty())?;
-    write(&file, &left)?;
+    write(&file, &left, limit)?;
     Ok(Held::Mine { file, left })
 }
 
-fn read(mut file: &File) -> io::Result<(u32, Vec<Remembered>)> {
+/// What the holder has written of itself.
+struct Noted {
+    pid: u32,
+    changed: Vec<Remembered>,
+    limit: Option<Duration>,
+}
+
+fn read(mut file: &File) -> io::Result<Noted> {
     let mut text = String::new();
     file.rewind()?;
     file.read_to_string(&mut text)?;
     let mut lines = text.lines();
-    let (pid, note) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let [pid, note, limit] = [(); 3].map(|()| lines.next().unwrap_or_default());
     // What an agent of another version wrote is no reason to leave the card alone.
-    Ok((pid.parse().unwrap_or(0), serde_json::from_str(note).unwrap_or_default()))
+    Ok(Noted {
+        pid: pid.parse().unwrap_or(0),
+        changed: serde_json::from_str(note).unwrap_or_default(),
+        limit: limit.parse().ok().map(Duration::from_secs),
+    })
 }
 
-/// The holder on the first line, its note on the second. In one write, and shortened after it: killed in between, it leaves
-/// what is read as the same.
-fn write(file: &File, changed: &[Remembered]) -> io::Result<()> {
-    let text = format!("{}\n{}\n", std::process::id(), serde_json::to_string(changed)?);
+/// The holder on the first line, its note on the second, its step's seconds on the third. In one write, and shortened after it:
+/// killed in between, it leaves what is read as the same.
+fn write(file: &File, changed: &[Remembered], limit: Duration) -> io::Result<()> {
+    let text = format!("{}\n{}\n{}\n", std::process::id(), serde_json::to_string(changed)?, limit.as_secs());
     file.write_all_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)
 }
@@ -196,7 +228,10 @@ mod tests {
         // One that never ends is named.
         let _first = mine(lock(&directory, &unbind(gpu), &host).unwrap());
         let held = lock(&directory, &bind(audio), &host).unwrap();
-        assert!(matches!(held, Locked::By { pid } if pid == std::process::id()), "{held:?}");
+        assert!(
+            matches!(&held, Locked::By(Holder { pid, hangs: false, .. }) if *pid == std::process::id()),
+            "{held:?}"
+        );
         // An override is the function's own.
         let reserved = Step::SetDriverOverride { address: at(audio), from: None, to: None };
         mine(lock(&directory, &reserved, &host).unwrap());

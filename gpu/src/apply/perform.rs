@@ -108,20 +108,35 @@ fn read_back(step: &Step, access: &Access) -> Result<()> {
     }
 }
 
-/// The last of the list last.
-pub(super) fn put_back(remembered: &[Remembered], access: &Access) -> Result<()> {
-    let mut persistence = BTreeMap::new();
-    for was in remembered {
+/// However much of it can be; an error says what cannot.
+fn put_back(remembered: &[Remembered], access: &Access) -> Result<()> {
+    still_changed(remembered, access).into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Puts back each, where two are of the same the last one, and returns what could not be.
+pub(super) fn still_changed(remembered: &[Remembered], access: &Access) -> Vec<(Remembered, StepError)> {
+    let (mut still, mut persistence) = (Vec::new(), BTreeMap::new());
+    for (index, was) in remembered.iter().enumerate() {
+        if remembered.iter().skip(index + 1).any(|later| later.is_of_the_same(was)) {
+            continue;
+        }
         match was {
-            // The lock of an unbind is gone with the driver.
             Remembered::Attribute { path, text } => {
-                if access.fs.attribute(path).if_present()?.is_some_and(|now| now != *text) {
-                    // `(null)` is how the kernel prints an override that is not there, and a lone newline how it is told so.
-                    access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
-                }
+                still.extend(write_back(path, text, access).err().map(|error| (was.clone(), error)));
             }
             Remembered::Persistence { gpu, on } => drop(persistence.insert(*gpu, *on)),
         }
     }
-    sriov_manage::set_persistence(access, &persistence)
+    let refused = sriov_manage::set_persistence(access, &persistence).into_iter();
+    still.extend(refused.map(|(gpu, on, error)| (Remembered::Persistence { gpu, on }, error)));
+    still
+}
+
+fn write_back(path: &str, text: &str, access: &Access) -> Result<()> {
+    // The lock of an unbind is gone with the driver.
+    if access.fs.attribute(path).if_present()?.is_some_and(|now| now != *text) {
+        // `(null)` is how the kernel prints an override that is not there, and a lone newline how it is told so.
+        access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
+    }
+    Ok(())
 }

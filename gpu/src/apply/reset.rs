@@ -86,9 +86,8 @@ pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<S
         let texts = if texts.is_empty() { "no method is safe for it".to_owned() } else { texts.join("; ") };
         let last = tried.last();
         StepError {
-            message: format!("{address} was not reset: {texts}"),
             errno: last.and_then(|error| error.errno),
-            nvml: None,
+            ..StepError::new(format!("{address} was not reset: {texts}"))
         }
     })
 }

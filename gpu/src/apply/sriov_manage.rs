@@ -30,7 +30,8 @@ pub fn run(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
     home(fs, gpu)?;
     if is_run(fs, gpu, enable)? {
         // One that was cut short may have turned it on since the plan turned it off.
-        set_persistence(access, &[(gpu, false)].into())?;
+        let refused = set_persistence(access, &[(gpu, false)].into());
+        refused.into_iter().next().map_or(Ok(()), |(_, _, error)| Err(error))?;
         tool(access, gpu, enable)?;
     }
     if enable {
@@ -117,19 +118,23 @@ pub fn persistence(access: &Access, gpu: PciAddress, enable: bool) -> Result<Vec
     Ok(found)
 }
 
-/// In one session: to open one takes seconds where no GPU has it on.
-pub fn set_persistence(access: &Access, wanted: &BTreeMap<PciAddress, bool>) -> Result<()> {
+/// In one session: to open one takes seconds where no GPU has it on. Returns those of which it could not be set; one that
+/// refuses keeps none of the others from theirs.
+pub fn set_persistence(access: &Access, wanted: &BTreeMap<PciAddress, bool>) -> Vec<(PciAddress, bool, StepError)> {
     if wanted.is_empty() {
-        return Ok(());
+        return Vec::new();
     }
-    let nvml = again(|| access.nvml.open())?;
-    for (gpu, on) in wanted {
+    let nvml = match again(|| access.nvml.open()) {
+        Ok(nvml) => nvml,
+        Err(error) => return wanted.iter().map(|(gpu, on)| (*gpu, *on, error.clone())).collect(),
+    };
+    let refused = wanted.iter().filter_map(|(gpu, on)| {
         // A GPU that was left without its driver does not answer: what is read after the step says so.
-        if again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on) {
-            again(|| nvml.set_persistence(*gpu, *on))?;
-        }
-    }
-    Ok(())
+        let differs = again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on);
+        let error = differs.then(|| again(|| nvml.set_persistence(*gpu, *on)).err()).flatten()?;
+        Some((*gpu, *on, error))
+    });
+    refused.collect()
 }
 
 /// Neighbours are to be left as they were, and there is no second chance to see how that was.

@@ -77,7 +77,7 @@ pub fn remember(step: &Step, access: &Access) -> Result<Vec<Remembered>> {
         _ => Vec::new(),
     };
     let path = match step {
-        Step::Bind { address, .. } => directory(*address) + "/driver_override",
+        Step::Bind { address, .. } => driver_override_of(*address),
         // The tool takes it, and keeps it where it then fails to unbind: no client would get in any more.
         Step::Unbind { address: gpu, .. } | Step::SriovManage { gpu, .. } => unbind_lock(*gpu),
         Step::Reset { address, .. } => directory(*address) + "/reset_method",
@@ -91,6 +91,10 @@ pub fn remember(step: &Step, access: &Access) -> Result<Vec<Remembered>> {
 /// Of a GPU on NVIDIA's driver.
 pub fn unbind_lock(gpu: PciAddress) -> String {
     format!("/proc/driver/nvidia/gpus/{gpu}/unbindLock")
+}
+
+pub fn driver_override_of(address: PciAddress) -> String {
+    directory(address) + "/driver_override"
 }
 
 pub fn directory(address: PciAddress) -> String {

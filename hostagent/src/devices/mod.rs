@@ -137,10 +137,11 @@ impl Devices {
         }
     }
 
-    /// Lets the plan in hand come to its end, carried out or taken back, and lets nobody begin another one. Returns at the latest
-    /// when `patience` is over: then the plan is cut short, as by a crash, and the next agent goes on from there.
+    /// Lets the step in hand come to its end, takes its plan back where that was not the last, and lets nobody begin another one.
+    /// Returns at the latest when `patience` is over: then the plan is cut short, as by a crash, and the next agent goes on from there.
     pub async fn finish(&self, patience: Duration) {
         let Some(inner) = &self.0 else { return };
+        inner.hands.stop();
         match tokio::time::timeout(patience, inner.turn.acquire()).await {
             Ok(Ok(turn)) => turn.forget(),
             // It is never closed.

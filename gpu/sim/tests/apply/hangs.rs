@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use croft_gpu::apply::{ChildProcess, Outcome, Site, TakenBack, Undone};
+use croft_gpu::apply::{ChildProcess, Deferred, Outcome, Site, TakenBack, Undone};
 use croft_gpu::plan::{Plan, Step};
 use croft_gpu_sim::faults::{self, Fault};
 
@@ -22,7 +22,7 @@ pub fn helper(bench: &Bench) -> ChildProcess {
     ChildProcess::new(env!("CARGO_BIN_EXE_croft-sim-device-helper"), [std::process::id().to_string()], site)
 }
 
-fn locks(bench: &Bench) -> PathBuf {
+pub fn locks(bench: &Bench) -> PathBuf {
     bench.root().join("run/croft/devices")
 }
 
@@ -103,11 +103,13 @@ fn what_never_returns_and_cannot_be_killed_is_stuck() {
     assert!(fs::exists(format!("/proc/{}", stuck.pid)).unwrap(), "it is left behind");
     let at_that_moment = bench.dump();
 
-    // The next agent: it has forgotten everything, and its kill works.
-    let Outcome::Stuck(again) = apply(&bench, helper(&bench), &steps, Duration::from_secs(20)) else {
+    // The next agent: it has forgotten everything, and its kill works. It does not take a process for hanging that only looks
+    // as if it slept of its own will.
+    let Outcome::Failed(again) = apply(&bench, helper(&bench), &steps, Duration::from_secs(20)) else {
         panic!("two helpers were at one device")
     };
-    assert_eq!((again.pid, again.index), (stuck.pid, 0));
+    assert_eq!((again.index, &again.undone), (0, &Undone::Whole));
+    assert_eq!(again.error.deferred, Some(Deferred::HeldBy { pid: stuck.pid }), "{again}");
     assert_eq!(bench.dump(), at_that_moment, "nothing was written");
 
     kill(stuck.pid);
