@@ -52,13 +52,21 @@ async fn what_an_agent_of_before_has_left_at_work_is_waited_for() {
     assert_eq!(host.tree(), before);
     host.device_is(NVME, State::Available).await;
     drop(lock);
-    host.attached(uid).await;
+    host.pass_until("it has its drive", async || {
+        let seen = host.plane.observed(uid);
+        if seen.attached_devices == ["drive"] { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
     // On its way home it is to be reset first: it was not tried, so nobody says that it could not be cleaned.
     let lock = at_work();
     host.plane.bury(uid, true, 0);
     host.until_that(uid, "waits", |seen| seen.reason == "DeviceHeldOpen").await;
     drop(lock);
-    host.until(uid, Phase::Absent).await;
+    host.pass_until("it is gone", async || {
+        let seen = host.plane.observed(uid);
+        if seen.phase() == Phase::Absent { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
     host.device_is(NVME, State::Available).await;
 }
 

@@ -126,15 +126,22 @@ pub fn set_persistence(access: &Access, wanted: &BTreeMap<PciAddress, bool>) -> 
     }
     let nvml = match again(|| access.nvml.open()) {
         Ok(nvml) => nvml,
-        Err(error) => return wanted.iter().map(|(gpu, on)| (*gpu, *on, error.clone())).collect(),
+        Err(error) => {
+            let refused = |(gpu, on): (&PciAddress, &bool)| (*gpu, *on, error.clone().context(naming(*gpu)));
+            return wanted.iter().map(refused).collect();
+        }
     };
     let refused = wanted.iter().filter_map(|(gpu, on)| {
         // A GPU that was left without its driver does not answer: what is read after the step says so.
         let differs = again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on);
         let error = differs.then(|| again(|| nvml.set_persistence(*gpu, *on)).err()).flatten()?;
-        Some((*gpu, *on, error))
+        Some((*gpu, *on, error.context(naming(*gpu))))
     });
     refused.collect()
+}
+
+fn naming(gpu: PciAddress) -> String {
+    format!("persistence of {gpu}")
 }
 
 /// Neighbours are to be left as they were, and there is no second chance to see how that was.
