@@ -77,9 +77,10 @@ impl Blindfold {
 async fn every_helper_is_in_a_cgroup_of_its_own() {
     let mut host = Host::devbox().await;
     let cgroups = tempfile::tempdir().expect("tempdir");
-    let procs = format!("{}/device-helper-$$/cgroup.procs", cgroups.path().display());
-    let waits = format!("n=0; while [ ! -s {procs} ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done");
-    by_script(&mut host, &format!("{waits}\necho \"$2 $$ $(cat {procs})\" >> errands; : > {procs}"));
+    let find = format!("grep -slx $$ {}/device-helper-*/cgroup.procs", cgroups.path().display());
+    let waits = format!("n=0; while ! procs=$({find}) && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done");
+    let says = "echo \"$2 $$ $(cat $procs </dev/null)\" >> errands; [ -z \"$procs\" ] || : > $procs";
+    by_script(&mut host, &format!("{waits}\n{says}"));
     host.helpers.cgroups = Some(cgroups.path().to_owned());
     host.restart_agent().await;
     let uid = host.has(host.piece("drive", NVME, whole).await).await;
