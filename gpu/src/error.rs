@@ -86,6 +86,14 @@ pub struct ProbeError {
     pub source: ProbeCause,
 }
 
+impl ProbeError {
+    /// Does nothing hang on it that is decided about the device? Then it is no reason to keep the device from going home.
+    #[must_use]
+    pub fn only_describes(&self) -> bool {
+        self.device.starts_with("pci ") && crate::pci::DESCRIPTIVE.contains(&&*self.what)
+    }
+}
+
 /// As it is sent from the process that looked: the causes as one text.
 #[derive(Serialize, Deserialize)]
 struct Told {

@@ -95,6 +95,9 @@ pub struct FabricPartition {
     pub id: u32,
     pub gpus: Vec<PciAddress>,
     pub active: bool,
+    /// What could not be told of it: then `gpus` has only those that could, and it is given to nobody.
+    #[serde(default)]
+    pub unread: Option<String>,
 }
 
 /// A process with a device's file open.

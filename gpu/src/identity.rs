@@ -29,12 +29,12 @@ pub enum Sameness {
         remembered: Identity,
         found: Identity,
     },
-    /// The same hardware answers at another address.
+    /// It sits elsewhere: the same hardware, or what does not say which it is.
     Moved {
         remembered: Identity,
         found: Identity,
     },
-    /// It said who it was before, and does not now (its driver is gone, for example): not proven, not denied.
+    /// In its slot, and it said who it was before, and does not now (its driver is gone, for example): not proven, not denied.
     Unproven,
 }
 
@@ -62,11 +62,11 @@ impl Identity {
         if self.pci_id != found.pci_id || differs {
             let (remembered, found) = pair();
             Sameness::Swapped { remembered, found }
-        } else if said_something && !proven {
-            Sameness::Unproven
         } else if self.slot_path != found.slot_path {
             let (remembered, found) = pair();
             Sameness::Moved { remembered, found }
+        } else if said_something && !proven {
+            Sameness::Unproven
         } else {
             Sameness::Same
         }
@@ -85,6 +85,8 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn identity(slot: &str, serial: Option<&str>, uuid: Option<&str>) -> Identity {
@@ -106,12 +108,55 @@ mod tests {
         assert!(matches!(card.compare(&model), Sameness::Swapped { .. }));
         let moved = identity("pci0000:40/03.1/00.0", Some("58-a2"), None);
         assert!(matches!(card.compare(&moved), Sameness::Moved { .. }));
-        // In another slot, and it does not say who it is: that proves nothing.
-        assert_eq!(card.compare(&identity("pci0000:40/03.1/00.0", None, None)), Sameness::Unproven);
+        // In another slot, and it does not say who it is: least of all there it passes for the one that is remembered.
+        let silent = identity("pci0000:40/03.1/00.0", None, None);
+        assert!(matches!(card.compare(&silent), Sameness::Moved { .. }));
         // One that never said who it is, is known by its slot alone.
         let nameless = identity(slot, None, None);
         assert_eq!(nameless.compare(&card), Sameness::Same);
         assert!(matches!(nameless.compare(&moved), Sameness::Moved { .. }));
+    }
+
+    /// Every look at a card that a look at a host can have: model, slot, and what it says of itself, which is little at times.
+    fn looks() -> impl Strategy<Value = Identity> {
+        let word = |kind: &'static str| proptest::option::of((0..3_u8).prop_map(move |n| format!("{kind}-{n}")));
+        let slot = (0..2_u8).prop_map(|n| format!("pci0000:40/0{n}.1/00.0"));
+        let model = proptest::sample::select(vec!["10de:2330", "10de:2335"]).prop_map(str::to_owned);
+        (slot, model, word("58-a2"), word("GPU")).prop_map(|(slot_path, pci_id, serial, uuid)| Identity {
+            slot_path,
+            pci_id,
+            serial,
+            uuid,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_passes_for_a_card_without_a_reason(then in looks(), now in looks()) {
+            let both = [(&then.serial, &now.serial), (&then.uuid, &now.uuid)];
+            let contradicted = both.iter().any(|(then, now)| then.is_some() && now.is_some() && then != now);
+            let proven = both.iter().any(|(then, now)| then.is_some() && then == now);
+            let nameless = then.serial.is_none() && then.uuid.is_none();
+            let (same_model, same_slot) = (then.pci_id == now.pci_id, then.slot_path == now.slot_path);
+            let sameness = then.compare(&now);
+            prop_assert_eq!(matches!(sameness, Sameness::Swapped { .. }), !same_model || contradicted);
+            // Only in its slot is a card taken for what is remembered, and for certain only when it says so, or never did.
+            if matches!(sameness, Sameness::Same | Sameness::Unproven) {
+                prop_assert!(same_model && same_slot && !contradicted);
+                prop_assert_eq!(sameness == Sameness::Same, proven || nameless);
+            }
+            // A card that says more, or less, than before stays itself; and who is taken for it is still known by all it said.
+            if sameness == Sameness::Same {
+                let newer = then.updated(&now);
+                prop_assert_eq!(newer.compare(&now), Sameness::Same);
+                prop_assert_eq!(then.compare(&newer), Sameness::Same);
+                prop_assert!(newer.serial.is_some() || then.serial.is_none());
+                prop_assert!(newer.uuid.is_some() || then.uuid.is_none());
+            }
+            if now.serial.is_none() && now.uuid.is_none() && !nameless {
+                prop_assert!(sameness != Sameness::Same, "silence proves nothing");
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use croft_gpu::apply::{
-    Applier, Carried, Culprit, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing, StepError,
-    Undone, Work,
+    Applier, Carried, Culprit, Deferred, Done, Ending, Executor, Found, Outcome, Remembered, ResetOutcome, Standing,
+    StepError, Undone, Work,
 };
 use croft_gpu::plan::{Plan, Step};
 
@@ -30,7 +30,7 @@ impl Executor for Script {
 }
 
 fn remembered(text: &str) -> Vec<Remembered> {
-    vec![Remembered { path: "/driver_override".to_owned(), text: text.to_owned() }]
+    vec![Remembered::Attribute { path: "/driver_override".to_owned(), text: text.to_owned() }]
 }
 
 fn carried(ending: Ending) -> Carried {
@@ -66,6 +66,11 @@ fn plan() -> Plan {
 }
 
 fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
+    apply_until(usize::MAX, plan, answers)
+}
+
+/// Told to stop when it has done so many things.
+fn apply_until(stop: usize, plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, Vec<Work>) {
     let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
     let times = Mutex::new(0);
     let now = move || {
@@ -73,7 +78,8 @@ fn apply(plan: &Plan, answers: impl IntoIterator<Item = Carried>) -> (Outcome, V
         *time += 1;
         *time
     };
-    let applier = Applier::new(script.clone(), now);
+    let so_far = Arc::clone(&script.heard);
+    let applier = Applier::new(script.clone(), now).until(move || so_far.lock().unwrap().len() >= stop);
     let mut announced = Vec::new();
     let outcome = applier.apply(plan, &mut |work| announced.push(work.clone()));
     let heard = script.heard.lock().unwrap().clone();
@@ -85,8 +91,19 @@ fn forward(steps: &[Step]) -> Vec<Work> {
     steps.iter().cloned().map(|step| Work::Do { step }).collect()
 }
 
+/// Those that came to their end have put back themselves what they changed for a moment; not so the last.
 fn back(steps: &[Step]) -> Vec<Work> {
-    steps.iter().rev().cloned().map(|step| Work::Undo { step, remembered: remembered("igb") }).collect()
+    let remembered = [remembered("igb")].into_iter().chain(std::iter::repeat(Vec::new()));
+    steps.iter().rev().cloned().zip(remembered).map(|(step, remembered)| Work::Undo { step, remembered }).collect()
+}
+
+fn ended(mut works: Vec<Work>) -> Vec<Work> {
+    for work in &mut works {
+        if let Work::Undo { remembered, .. } = work {
+            remembered.clear();
+        }
+    }
+    works
 }
 
 #[test]
@@ -110,11 +127,27 @@ fn a_failure_takes_back_what_was_done_in_reverse_and_itself_first() {
 }
 
 #[test]
+fn told_to_stop_it_ends_the_step_in_hand_and_takes_back() {
+    let steps = plan().steps;
+    for done in 0..steps.len() {
+        let (outcome, heard) = apply_until(done, &plan(), []);
+        assert_eq!(heard, [forward(&steps[..done]), ended(back(&steps[..done]))].concat());
+        let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((failure.index, &failure.undone), (done, &Undone::Whole));
+        assert_eq!(failure.error.deferred, Some(Deferred::Stopped));
+        assert!(failure.culprits.is_empty(), "nobody is to blame: {failure}");
+    }
+    // In the last step there is nothing left to stop.
+    let (outcome, _) = apply_until(steps.len(), &plan(), []);
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+}
+
+#[test]
 fn what_was_not_touched_is_not_taken_back() {
     let steps = plan().steps;
     let refused = Carried { found: None, ..failed() };
     let (_, heard) = apply(&plan(), [changed(), refused]);
-    assert_eq!(heard, [forward(&steps[..2]), back(&steps[..1])].concat());
+    assert_eq!(heard, [forward(&steps[..2]), ended(back(&steps[..1]))].concat());
     // True before, and none of this plan's doing.
     let (_, heard) = apply(&plan(), [already(), changed(), failed()]);
     assert_eq!(heard, [forward(&steps), back(&steps[1..])].concat());

@@ -132,6 +132,66 @@ fn one_that_answers_and_does_not_end_is_stuck_all_the_same() {
     rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
 }
 
+/// A directory stands for the hierarchy: the tool says itself that it is in there, as the kernel would.
+#[test]
+fn a_tool_that_left_the_process_group_is_found_in_the_cgroup() {
+    let (parent, pids) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tool = pids.path().join("tool");
+    let escape = format!("setsid sleep 1000 >/dev/null & echo $! | tee {} >", tool.display());
+    let cgroup = format!("for cgroup in {}/device-helper-*; do", parent.path().display());
+    let script = format!("{FOUND} {cgroup} {escape} $cgroup/cgroup.procs; done; {DONE}");
+    let carried = helper(&script).with_cgroups(parent.path()).carry_out(&work(), Duration::from_secs(20));
+    let pid = read(&tool);
+    // The kernel takes the dead off its list, and nobody takes them off this one: what was killed passes for a survivor here.
+    assert_eq!(carried.ending, Ending::Stuck { pid: pid.trim().parse().unwrap() });
+    assert!(!is_alive(&pid), "{pid} lives on");
+}
+
+/// The same with the kernel's, where there is one that this process may divide.
+#[test]
+fn the_kernel_kills_what_left_the_process_group() {
+    let Some(parent) = own_cgroup() else {
+        eprintln!("SKIPPED: no cgroup hierarchy of version 2 that this process may write to");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let tool = directory.path().join("tool");
+    for (end, sleeps) in [(DONE, 20), ("sleep 1000", 1)] {
+        let script = format!("{FOUND} setsid sleep 1000 >/dev/null & echo $! >{}; {end}", tool.display());
+        let started = Instant::now();
+        let helper = helper(&script).with_cgroups(&parent);
+        let Carried { ending, .. } = helper.carry_out(&work(), Duration::from_secs(sleeps));
+        assert!(!matches!(ending, Ending::Stuck { .. } | Ending::Failed(_)), "{ending:?}");
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+        assert!(!is_alive(&read(&tool)));
+        assert_eq!(helper.left_behind(), [0; 0]);
+        let left = fs::read_dir(&parent).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(left, 0, "its cgroup is gone with it");
+    }
+    fs::remove_dir(&parent).unwrap();
+}
+
+fn own_cgroup() -> Option<std::path::PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, at, "cgroup2", ..] => Some(at.to_owned()),
+        _ => None,
+    })?;
+    let path = Path::new(&mount).join(format!("croft-test-{}", std::process::id()));
+    fs::create_dir(&path).ok()?;
+    // A process that may not move others there may not divide it either.
+    let moved = std::process::Command::new("/bin/sh")
+        .args(["-c", &format!("echo $$ > {}/cgroup.procs", path.display())])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    if !moved.success() {
+        fs::remove_dir(&path).unwrap();
+        return None;
+    }
+    Some(path)
+}
+
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }

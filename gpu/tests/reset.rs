@@ -168,6 +168,13 @@ fn a_device_that_does_not_come_back_as_it_was_is_doubted() {
         assert!(error.contains("flr") && error.contains(said), "{error}");
         assert_eq!(bench.order(), "flr bus");
     }
+    // A link that says nothing sensible beforehand is the guest's work; afterwards it is doubt.
+    let bench = Bench::new();
+    bench.write(&format!("{DEVICE}/current_link_width"), "63\n");
+    let error = bench.reset(&["flr"], fine).unwrap_err();
+    assert!(error.contains("current_link_width"), "{error}");
+    let mended: Behaviour = |_, device| fs::write(device.join("current_link_width"), "16\n");
+    assert_eq!(bench.reset(&["flr"], mended).unwrap(), "flr");
     let error = Bench::new().reset(&[], fine).unwrap_err();
     assert!(error.contains("no method"), "{error}");
     let error = Bench::new().reset(&["pm"], fine).unwrap_err();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use croft_gpu::plan::Step;
 use croft_proto::agent::v1::DesiredInstance;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
@@ -30,6 +31,8 @@ use crate::{enrol, host_report};
 const POLL: Duration = Duration::from_secs(30);
 const POLL_WHILE_AWAY: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// The step in hand, however long it may take, and the way back; the unit's `TimeoutStopSec` is longer.
+const LAST_PLAN: Duration = Step::LONGEST.saturating_add(Duration::from_secs(30));
 
 /// How one agent is set up.
 #[derive(Clone)]
@@ -81,6 +84,7 @@ pub struct Agent;
 pub struct AgentHandle {
     tasks: Tasks,
     board: Board,
+    devices: Devices,
     refused: Option<oneshot::Receiver<String>>,
 }
 
@@ -128,7 +132,7 @@ impl Agent {
             );
         }
         devices.start(supervisor.policy(), &tasks);
-        tasks.spawn_vital("the ear for devices", wake_by_devices(supervisor.clone(), devices));
+        tasks.spawn_vital("the ear for devices", wake_by_devices(supervisor.clone(), devices.clone()));
         let policy = supervisor.policy();
         tasks.spawn_vital("the report of the host", host_report::run(config.inventory, shared.clone(), policy));
         tasks.spawn_vital("the watch for unknown domains", supervisor.clone().watch_orphans());
@@ -136,14 +140,20 @@ impl Agent {
         tasks.spawn_vital("the timer", wake_by_timer(supervisor.clone(), shared.clone()));
         tasks
             .spawn_vital("housekeeping", keep_house(supervisor, shared, config.console_directory, config.console_logs));
-        Ok(AgentHandle { tasks, board, refused: Some(refused) })
+        Ok(AgentHandle { tasks, board, devices, refused: Some(refused) })
     }
 }
 
 impl AgentHandle {
-    /// Ends the agent where it next waits; instances go on running.
+    /// Ends the agent where it next waits; instances go on running. A device that is being changed is not left half-way.
     pub async fn stop(&self) {
+        self.finish_devices().await;
         self.tasks.stop().await;
+    }
+
+    /// Returns when nothing of a device is being changed, and nothing will be: before the process ends, for whatever reason.
+    pub async fn finish_devices(&self) {
+        self.devices.finish(LAST_PLAN).await;
     }
 
     /// Ends the agent as a kill -9 would: once this returns, nothing of it is written any more, and nothing was tidied.
@@ -255,4 +265,20 @@ async fn prune_images(supervisor: &Supervisor, shared: &Shared, wanted: &HashSet
 
 fn image_of(desired: &DesiredInstance) -> Option<Uuid> {
     Uuid::try_parse(&desired.image.as_ref()?.uid).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else systemd kills the agent while it still waits for a step that has its time.
+    #[test]
+    fn systemd_waits_longer_than_the_agent_for_its_last_plan() {
+        for file in ["../tests/lab/host/etc/systemd/system/croft-hostagent.service", "../docs/operations.md"] {
+            let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file);
+            let seconds = text.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.parse().ok()).expect(file);
+            assert!(Duration::from_secs(seconds) > LAST_PLAN, "{file}: {seconds}");
+            assert!(LAST_PLAN > Step::LONGEST);
+        }
+    }
 }

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::driver::Shared;
-use crate::hypervisor::About;
+use crate::hypervisor::{self, About};
+use crate::metrics::Metrics;
 use crate::surveyor::Look;
 use crate::{devices, features, inventory, reasons};
 
@@ -38,15 +39,15 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
     let mut looks = shared.surveyor.watch();
     let mut devices = shared.devices.report();
     let mut policy = policy;
-    let mut about = None;
+    let (mut about, mut version) = (None, String::new());
     loop {
         let machine = observe(&source).await;
         match shared.hypervisor.about().await {
-            Ok(now) => about = Some(now),
-            Err(error) => {
-                shared.metrics.hypervisor_error("about");
-                tracing::warn!("the hypervisor does not say what it is: {error}");
+            Ok(now) => {
+                hear(&mut version, now.hypervisor.as_ref(), &shared.metrics);
+                about = Some(now);
             }
+            Err(error) => hear(&mut version, Err(&error), &shared.metrics),
         }
         let later = shared.clock.steady().plus(EVERY);
         loop {
@@ -54,7 +55,8 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
             // instances, and one that gave a report before this agent was started keeps that one.
             let look = looks.borrow_and_update().clone();
             if let Some(look) = look.filter(|look| look.outcome.is_ok() || shared.board.facts().host.is_some()) {
-                let mut report = report(&machine, about.as_ref(), &look, &policy.borrow_and_update(), &shared.board);
+                let about = about.as_ref().map(|about| (about, version.as_str()));
+                let mut report = report(&machine, about, &look, &policy.borrow_and_update(), &shared.board);
                 with_devices(&mut report, &devices.borrow_and_update());
                 shared.board.set_host(stamped(report, &shared.board, &shared.clock));
             }
@@ -64,6 +66,17 @@ pub(crate) async fn run(source: Source, shared: Shared, policy: watch::Receiver<
                 Ok(()) = devices.changed() => {}
                 Ok(()) = policy.changed() => {}
             }
+        }
+    }
+}
+
+/// One that is silent for a while is what it was: it is upgraded by whoever restarts it, and says so then.
+fn hear(version: &mut String, said: Result<&String, &hypervisor::Error>, metrics: &Metrics) {
+    match said {
+        Ok(now) => version.clone_from(now),
+        Err(error) => {
+            metrics.hypervisor_error("about");
+            tracing::warn!("the hypervisor does not say what it is: {error}");
         }
     }
 }
@@ -92,7 +105,7 @@ async fn observe(source: &Source) -> HostObservation {
 
 fn report(
     machine: &HostObservation,
-    about: Option<&About>,
+    about: Option<(&About, &str)>,
     look: &Look,
     policy: &HostPolicy,
     board: &Board,
@@ -101,8 +114,8 @@ fn report(
     let info = report.info.get_or_insert_with(HostInfo::default);
     info.agent_version = env!("CARGO_PKG_VERSION").to_owned();
     info.features = features::ALL.iter().map(ToString::to_string).collect();
-    if let Some(about) = about {
-        info.hypervisor.clone_from(&about.hypervisor);
+    if let Some((about, version)) = about {
+        version.clone_into(&mut info.hypervisor);
         info.domain_type.clone_from(&about.domain_type);
         info.domain_type_reason.clone_from(&about.domain_type_reason);
         if let Some(capacity) = &mut report.capacity {
@@ -188,4 +201,24 @@ fn condition(kind: &str, status: Status, reason: &str, message: &str) -> Conditi
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hypervisor_that_is_silent_for_a_while_is_what_it_was_and_is_counted() {
+        let (metrics, mut version) = (Metrics::default(), String::new());
+        let silent = hypervisor::Error::Unavailable("libvirt did not tell its version within 15 s".to_owned());
+        hear(&mut version, Ok(&"libvirt 9.0.0, QEMU 7.2.22".to_owned()), &metrics);
+        for _ in 0..2 {
+            hear(&mut version, Err(&silent), &metrics);
+            assert_eq!(version, "libvirt 9.0.0, QEMU 7.2.22");
+        }
+        let text = metrics.render(&Board::default());
+        assert!(text.contains("hypervisor_errors_total{verb=\"about\"} 2"), "{text}");
+        hear(&mut version, Ok(&"libvirt 9.0.0, QEMU 7.2.23".to_owned()), &metrics);
+        assert_eq!(version, "libvirt 9.0.0, QEMU 7.2.23");
+    }
 }

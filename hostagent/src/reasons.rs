@@ -109,6 +109,8 @@ reasons! {
     DEVICE_MISSING = "DeviceMissing";
     /// Other hardware than the one that was placed or remembered.
     DEVICE_CHANGED = "DeviceChanged";
+    /// It has not said since the host's last start who it is.
+    DEVICE_UNPROVEN = "DeviceUnproven";
     /// Closed by somebody, or in doubt.
     DEVICE_QUARANTINED = "DeviceQuarantined";
     /// A write to it never returned.

@@ -22,6 +22,7 @@ use crate::{Agent, Config, durable, metrics};
 
 /// Between two attempts to reach a plane that is not there yet.
 const KNOCK_AGAIN: Duration = Duration::from_secs(3);
+const BROKEN: &str = "a part of the agent panicked (see above); it must be started again, instances go on running";
 const LOCK_TRIES: u32 = 10;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -62,7 +63,8 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
     let backend = if args.simulated.simulate.is_some() { Backend::Simulated } else { args.backend };
     let hypervisor: Arc<dyn Hypervisor> = match backend {
         Backend::Libvirt => {
-            config.devices = Some(devices::Config::machine(args.devices.device_root, args.devices.nvml_library));
+            let machine = devices::Config::machine(args.devices.device_root, args.devices.nvml_library);
+            config.devices = Some(devices::Config { cgroups: devices::delegated_cgroup(), ..machine });
             let libvirt = args.libvirt.into_config(state_dir);
             tokio::task::spawn_blocking(move || Libvirt::open(libvirt)).await??
         }
@@ -95,15 +97,30 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
 
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let broken = agent.broken();
+    let failed = tokio::select! {
+        () = broken => Some(BROKEN.to_owned()),
+        why = agent.refused() => Some(format!("the control plane: {why}")),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    tracing::info!("agent ends; instances go on running");
+    let end = async {
+        match &failed {
+            // What is broken may never come to its end.
+            Some(_) => agent.finish_devices().await,
+            None => agent.stop().await,
+        }
+    };
     tokio::select! {
-        () = broken => bail!("a part of the agent panicked (see above); it must be started again, instances go on running"),
-        why = agent.refused() => bail!("the control plane: {why}"),
+        () = end => {}
+        // Whoever asks twice does not want to wait.
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("agent ends; instances go on running");
-    agent.stop().await;
-    Ok(())
+    match failed {
+        Some(why) => bail!("{why}"),
+        None => Ok(()),
+    }
 }
 
 /// Knocks until the plane is there: a host may well start before it.

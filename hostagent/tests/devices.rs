@@ -27,10 +27,6 @@ const NVME: &str = "0000:a1:00.0";
 const DONGLE: &str = "usb-0000:00:14.0-1";
 const KEY: &str = "usb-0000:00:14.0-3";
 
-async fn devbox() -> Host {
-    Host::with_devices(SimHost::preset("devbox").expect("preset")).await
-}
-
 /// Through a guest and back.
 async fn round(host: &Host, devices: Vec<DesiredDevice>) -> Vec<Source> {
     let before = host.tree();
@@ -49,7 +45,7 @@ async fn round(host: &Host, devices: Vec<DesiredDevice>) -> Vec<Source> {
 
 #[tokio::test]
 async fn whole_functions_go_and_come_back() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let gpu = host.device(GPU).await;
     assert_eq!(gpu.gpu.as_ref().map(|gpu| (gpu.model.as_str(), gpu.mode())), Some(("h100_sxm_80gb", Mode::Idle)));
     assert_eq!(gpu.gpu.as_ref().map(|gpu| (gpu.mig_profiles.len(), gpu.vgpu_framework.as_str())), Some((7, "dormant")));
@@ -68,7 +64,7 @@ async fn whole_functions_go_and_come_back() {
 
 #[tokio::test]
 async fn virtual_functions_stand_while_the_layout_says_so_and_go_to_guests() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device(NIC).await;
     let before = host.tree();
     let layout = |count| {
@@ -105,14 +101,14 @@ async fn virtual_functions_stand_while_the_layout_says_so_and_go_to_guests() {
 
 #[tokio::test]
 async fn usb_devices_go_by_who_they_are() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let had = round(&host, vec![host.piece("a", DONGLE, usb).await, host.piece("k", KEY, usb).await]).await;
     assert!(matches!(&had[..], [Source::Usb { .. }, Source::Usb { .. }]), "{had:?}");
 }
 
 #[tokio::test]
 async fn slices_of_a_gpu_and_its_mode_come_and_go() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device(GPU).await;
     let before = host.tree();
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
@@ -166,7 +162,7 @@ async fn whole_gpus_behind_switches_come_with_their_partition() {
 /// The hardware is another than the one that was placed.
 #[tokio::test]
 async fn a_swapped_card_is_refused_until_somebody_accepts_it() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let device = host.piece("gpu", GPU, whole).await;
     host.agent.kill();
     let machine = host.machine.clone().expect("machine");
@@ -194,7 +190,7 @@ async fn a_swapped_card_is_refused_until_somebody_accepts_it() {
 
 #[tokio::test]
 async fn what_others_use_is_theirs() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     host.device_is(GPU, State::Available).await;
     let trainer = Process::new(4711, "python3", "training.service");
@@ -220,7 +216,7 @@ async fn what_others_use_is_theirs() {
 
 #[tokio::test]
 async fn a_usb_device_that_comes_back_is_attached_again() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     let uid = Uuid::now_v7();
     host.plane.upsert(with(uid, vec![host.piece("hsm", DONGLE, usb).await]));
@@ -249,7 +245,7 @@ async fn a_usb_device_that_comes_back_is_attached_again() {
 
 #[tokio::test]
 async fn a_usb_device_that_a_program_of_the_host_has_open_is_not_taken_from_it() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     let port = machine.root().join("sys/bus/usb/devices/1-1/devnum");
     let number: u8 = std::fs::read_to_string(port).expect("devnum").trim().parse().expect("a number");
@@ -270,7 +266,7 @@ async fn a_usb_device_that_a_program_of_the_host_has_open_is_not_taken_from_it()
 
 #[tokio::test]
 async fn devices_come_to_a_running_guest_and_leave_it() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device(NVME).await;
     let before = host.tree();
     let uid = Uuid::now_v7();
@@ -310,10 +306,10 @@ async fn devices_come_to_a_running_guest_and_leave_it() {
 
 #[tokio::test]
 async fn a_write_that_never_returns_leaves_the_agent_alive_and_the_device_stuck() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     host.agent.kill();
-    host.longest_step = Some(Duration::from_secs(1));
-    host.kill = Some(|_| Ok(()));
+    host.helpers.longest_step = Some(Duration::from_secs(1));
+    host.helpers.kill = Some(|_| Ok(()));
     host.start_agent().await;
     let machine = host.machine.clone().expect("machine");
     let (drive, dongle) = (host.piece("drive", NVME, whole).await, host.piece("hsm", DONGLE, usb).await);
@@ -347,7 +343,7 @@ async fn a_write_that_never_returns_leaves_the_agent_alive_and_the_device_stuck(
 
 #[tokio::test]
 async fn a_look_that_fails_frees_nothing() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let uid = Uuid::now_v7();
     host.plane.upsert(with(uid, vec![host.piece("drive", NVME, whole).await]));
     host.attached(uid).await;
@@ -376,7 +372,7 @@ async fn a_look_that_fails_frees_nothing() {
 
 #[tokio::test]
 async fn what_cannot_be_cleaned_goes_to_nobody() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     let uid = Uuid::now_v7();
     host.plane.upsert(with(uid, vec![host.piece("drive", NVME, whole).await]));

@@ -74,7 +74,7 @@ async fn each_mode_of_a_gpu_is_made_kept_over_a_reboot_and_taken_back() {
 
 #[tokio::test]
 async fn a_gpu_that_is_left_to_others_is_never_touched() {
-    let host = Host::with_devices(SimHost::preset("devbox").expect("preset")).await;
+    let host = Host::devbox().await;
     host.device_is(GPU, State::Available).await;
     let before = host.tree();
     host.policy(layout(1, &[(GPU, Mode::Foreign, 0)])).await;
@@ -93,7 +93,7 @@ async fn a_gpu_that_is_left_to_others_is_never_touched() {
 /// A mode that was asked for while somebody holds a slice waits; it comes when they have gone.
 #[tokio::test]
 async fn a_layout_takes_nothing_from_anybody() {
-    let host = Host::with_devices(SimHost::preset("devbox").expect("preset")).await;
+    let host = Host::devbox().await;
     let uid = Uuid::now_v7();
     let slice = host.piece("gpu", GPU, mig_backed("H100XM-2-20C", "2g.20gb", (0, 2), 0)).await;
     host.plane.upsert(with(uid, vec![slice]));
@@ -109,7 +109,7 @@ async fn a_layout_takes_nothing_from_anybody() {
 
 #[tokio::test]
 async fn functions_in_use_stay_and_the_problem_is_told() {
-    let host = Host::with_devices(SimHost::preset("devbox").expect("preset")).await;
+    let host = Host::devbox().await;
     host.device(NIC).await;
     host.policy(layout(1, &[(NIC, Mode::Unspecified, 4)])).await;
     let vf = "0000:81:10.2";
@@ -136,7 +136,7 @@ async fn functions_in_use_stay_and_the_problem_is_told() {
 /// What a driver refuses is told, and the GPU is as it was.
 #[tokio::test]
 async fn a_mode_that_cannot_be_made_is_told() {
-    let host = Host::with_devices(SimHost::preset("devbox").expect("preset")).await;
+    let host = Host::devbox().await;
     is_in(&host, GPU, Mode::Idle).await;
     let before = host.tree();
     let machine = host.machine.clone().expect("machine");

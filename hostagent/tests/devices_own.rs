@@ -18,10 +18,6 @@ const XHCI: &str = "0000:00:14.0";
 const DONGLE: &str = "usb-0000:00:14.0-1";
 const KEY: &str = "usb-0000:00:14.0-3";
 
-async fn devbox() -> Host {
-    Host::with_devices(SimHost::preset("devbox").expect("preset")).await
-}
-
 fn write(host: &Host, path: &str, text: &str) {
     let path = host.machine.as_ref().expect("machine").root().join(path);
     std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
@@ -32,7 +28,7 @@ fn write(host: &Host, path: &str, text: &str) {
 /// that is mounted. Bridges and the like are no devices at all.
 #[tokio::test]
 async fn what_the_host_lives_on_is_foreign() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     for id in [NVME, NIC, XHCI, KEY] {
         host.device_is(id, State::Available).await;
     }
@@ -67,7 +63,7 @@ async fn what_the_host_lives_on_is_foreign() {
 
 #[tokio::test]
 async fn a_controller_is_whoevers_device_hangs_on_it() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     host.device_is(XHCI, State::Available).await;
     let (holder, other) = (Uuid::now_v7(), Uuid::now_v7());
     host.plane.upsert(with(holder, vec![host.piece("hsm", DONGLE, usb).await]));
@@ -87,7 +83,7 @@ async fn a_controller_is_whoevers_device_hangs_on_it() {
 
 #[tokio::test]
 async fn usb_devices_are_reset_between_two_holders() {
-    let host = devbox().await;
+    let host = Host::devbox().await;
     let machine = host.machine.clone().expect("machine");
     assert!(host.device(DONGLE).await.last_reset.is_none());
     let hold = async |uid| {
@@ -140,7 +136,7 @@ async fn mediated_devices_of_a_board_itself() {
 
 #[tokio::test]
 async fn a_damaged_entry_of_the_journal_condemns_its_own_device() {
-    let mut host = devbox().await;
+    let mut host = Host::devbox().await;
     let (drive, key) = (Uuid::now_v7(), Uuid::now_v7());
     host.plane.upsert(with(drive, vec![host.piece("drive", NVME, whole).await]));
     host.plane.upsert(with(key, vec![host.piece("key", KEY, usb).await]));

@@ -2,14 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// How long after a program's end its output may still come.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// Whether we are root. `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
@@ -204,6 +208,34 @@ impl Run {
             bytes.clear();
         }
         Ok(child.wait().with_context(|| format!("{} went away", self.shown()))?.success())
+    }
+
+    /// Runs it and returns whether it succeeded, and both its streams as one text, in order.
+    pub(crate) fn both(&self) -> Result<(bool, String)> {
+        let (mut reader, writer) = io::pipe().context("cannot make a pipe")?;
+        let mut command = self.command();
+        command.stdout(writer.try_clone().context("cannot copy a pipe")?).stderr(writer);
+        let mut child = command.spawn().with_context(|| self.cannot_start())?;
+        drop(command); // holds the writing end; without this the read below never ends
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let hears = said.clone();
+        let reading = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(count @ 1..) = reader.read(&mut chunk) {
+                hears.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
+            }
+        });
+        let status = child.wait().with_context(|| format!("{} went away", self.shown()))?;
+        // What it started and left behind may hold its output for ever.
+        let ended = Instant::now();
+        while !reading.is_finished() && ended.elapsed() < LEFT_BEHIND {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut text = String::from_utf8_lossy(&said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+        if !reading.is_finished() {
+            text.push_str("it ended, and something that it started goes on and holds its output\n");
+        }
+        Ok((status.success() && reading.is_finished(), text))
     }
 
     /// Runs it with its output appended to `log`. On a terminal the last line of the log is shown meanwhile; when it

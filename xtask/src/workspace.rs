@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -12,8 +13,16 @@ use crate::run::Run;
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {
-    // CARGO_MANIFEST_DIR is <root>/xtask, written down when xtask was built from this very tree.
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| root_by(env::var_os("CARGO_MANIFEST_DIR")));
+    &ROOT
+}
+
+/// Two clones that share a target directory share this program too: cargo builds it in one of them and finds it fresh in the
+/// other. So what `cargo run` says of `<root>/xtask` counts, and what was written down at compile time only without it.
+fn root_by(told: Option<OsString>) -> PathBuf {
+    let told = told.map(PathBuf::from).filter(|dir| dir.ends_with("xtask"));
+    let xtask = told.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    xtask.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// `$CROFT_CACHE`, or `~/.cache/croft`: what is slow to make and safe to delete.
@@ -89,4 +98,17 @@ pub(crate) fn files() -> Result<Vec<String>> {
     files.sort();
     files.dedup();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_where_cargo_runs_us_and_not_where_we_were_built() {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert_eq!(root_by(Some("/another/clone/xtask".into())), Path::new("/another/clone"));
+        assert_eq!(root_by(None), built);
+        assert_eq!(root_by(Some("/another/clone/hostagent".into())), built, "run by another package's test");
+    }
 }

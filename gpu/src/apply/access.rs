@@ -57,7 +57,7 @@ impl Access {
     pub fn host(site: &Site) -> Result<Access> {
         Ok(Access {
             nvml: Box::new(Library { path: site.nvml_library.clone() }),
-            fabric: Box::new(Manager { library: site.fabric_library.clone() }),
+            fabric: Box::new(Manager { library: site.fabric_library.clone(), address: None }),
             tools: Box::new(HostTools::default()),
             ..Access::without_nvidia(HostFs::at(&site.root)?)
         })

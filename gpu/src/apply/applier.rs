@@ -8,12 +8,14 @@
 //! A step that was true already is none of the plan's doing and is not undone. The step that failed is undone like the
 //! others: an error does not prove that nothing happened.
 //!
+//! Who is told to stop goes no further than the step in hand, and back.
+//!
 //! Touches nothing of the host itself, not even to read: everything is asked of the executor.
 
 use std::thread;
 use std::time::Duration;
 
-use super::error::StepError;
+use super::error::{Deferred, StepError};
 use super::executor::{Carried, Ending, Executor};
 use super::guard::Culprit;
 use super::outcome::{Failure, Left, Outcome, Stuck, Undone, overran};
@@ -33,6 +35,7 @@ pub struct Applier {
     executor: Box<dyn Executor + Send + Sync>,
     now: Box<dyn Fn() -> i64 + Send + Sync>,
     deadline: Box<dyn Fn(&Step) -> Duration + Send + Sync>,
+    told_to_stop: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for Applier {
@@ -47,13 +50,24 @@ impl Applier {
         executor: impl Executor + Send + Sync + 'static,
         now: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> Applier {
-        Applier { executor: Box::new(executor), now: Box::new(now), deadline: Box::new(Step::deadline) }
+        Applier {
+            executor: Box::new(executor),
+            now: Box::new(now),
+            deadline: Box::new(Step::deadline),
+            told_to_stop: Box::new(|| false),
+        }
     }
 
     /// Other deadlines than the steps' own: for tests, that have less time.
     #[must_use]
     pub fn with_deadlines(self, deadline: impl Fn(&Step) -> Duration + Send + Sync + 'static) -> Applier {
         Applier { deadline: Box::new(deadline), ..self }
+    }
+
+    /// Asked before every step of a plan: when it says so, the plan ends there, and is taken back.
+    #[must_use]
+    pub fn until(self, told_to_stop: impl Fn() -> bool + Send + Sync + 'static) -> Applier {
+        Applier { told_to_stop: Box::new(told_to_stop), ..self }
     }
 
     /// Blocks, for as long as the steps' deadlines add up to at the worst. `before` hears of every step, done or undone,
@@ -63,6 +77,11 @@ impl Applier {
         // The last one first.
         let mut done: Vec<Left> = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
+            if (self.told_to_stop)() {
+                let error = StepError::deferred("whoever changes the device was told to end", Deferred::Stopped);
+                let (step, culprits, undone) = (step.clone(), Vec::new(), Undone::Whole);
+                return self.back(Failure { index, step, error, culprits, undone, resets }, done, before);
+            }
             let work = Work::Do { step: step.clone() };
             before(&work);
             let started = (self.now)();
@@ -70,7 +89,10 @@ impl Applier {
             resets.extend(record(step, &ending, started, (self.now)()));
             // Without a word of what was found, nothing was touched.
             if let Some(found) = found {
-                done.insert(0, Left { step: step.clone(), remembered: found.remembered });
+                // One that came to its end has put back itself what it changed for a moment.
+                let ended = matches!(ending, Ending::Done(_));
+                let remembered = if ended { Vec::new() } else { found.remembered };
+                done.insert(0, Left { step: step.clone(), remembered });
             }
             let error = match ending {
                 Ending::Done(_) => continue,
@@ -83,17 +105,21 @@ impl Applier {
                 }
             };
             let culprits = if error.suggests_a_holder() { self.explain(step, 0) } else { Vec::new() };
-            return match self.take_back(done, before) {
-                TakenBack::Undone(undone) => {
-                    let step = step.clone();
-                    Outcome::Failed(Box::new(Failure { index, step, error, culprits, undone, resets }))
-                }
-                TakenBack::Stuck { step, pid, left } => {
-                    Outcome::Stuck(Box::new(Stuck { index, step, pid, culprits, left, resets }))
-                }
-            };
+            let undone = Undone::Whole;
+            return self.back(Failure { index, step: step.clone(), error, culprits, undone, resets }, done, before);
         }
         Outcome::Applied { resets }
+    }
+
+    /// `failure`: but for what becomes of the way back.
+    fn back(&self, failure: Failure, done: Vec<Left>, before: &mut dyn FnMut(&Work)) -> Outcome {
+        match self.take_back(done, before) {
+            TakenBack::Undone(undone) => Outcome::Failed(Box::new(Failure { undone, ..failure })),
+            TakenBack::Stuck { step, pid, left } => {
+                let Failure { index, culprits, resets, .. } = failure;
+                Outcome::Stuck(Box::new(Stuck { index, step, pid, culprits, left, resets }))
+            }
+        }
     }
 
     /// Undoes what a plan left done, the first of the list first: at once, or long after, when what was in the way is gone.

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::access::Site;
+use super::cgroup::Cgroup;
 use super::error::StepError;
 use super::executor::{Account, Carried, Ending, Executor};
 use super::work::{Request, Work};
@@ -72,7 +73,7 @@ impl ChildProcess {
     pub fn left_behind(&self) -> Vec<u32> {
         let mut survivors = self.survivors();
         survivors.retain_mut(|survivor| {
-            let gone = !members(survivor.helper.group()).contains(&survivor.pid);
+            let gone = !survivor.helper.members().contains(&survivor.pid);
             // Its parent is this process: it stays a zombie until it is asked for.
             !(gone && survivor.helper.child.try_wait().is_ok())
         });
@@ -165,8 +166,11 @@ enum End {
 }
 
 impl Helper {
-    fn group(&self) -> u32 {
-        self.child.id()
+    /// The living ones of its process group, and those that left it and are in its cgroup still.
+    fn members(&self) -> Vec<u32> {
+        let mut members = members(self.child.id());
+        members.extend(self.cgroup.iter().flat_map(Cgroup::members));
+        members
     }
 
     fn listen(&mut self, account: &mut Account, deadline: Instant) -> Heard {
@@ -212,7 +216,7 @@ impl Helper {
                 cgroup.kill();
             }
             if !self.gone_within(DYING) {
-                let pid = members(self.group()).first().copied().unwrap_or(self.group());
+                let pid = self.members().first().copied().unwrap_or(self.child.id());
                 return End::Survived { pid };
             }
         }
@@ -227,7 +231,7 @@ impl Helper {
         let deadline = Instant::now() + time;
         let mut pause = Duration::from_micros(500);
         loop {
-            if members(self.group()).is_empty() {
+            if self.members().is_empty() {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -251,28 +255,4 @@ fn members(group: u32) -> Vec<u32> {
         its_group == Some(group) && !matches!(state, Some("Z" | "X"))
     })
     .collect()
-}
-
-/// A cgroup of one helper. Gone with it; one whose process does not die stays.
-#[derive(Debug)]
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn enter(parent: &Path, pid: u32) -> io::Result<Cgroup> {
-        let cgroup = Cgroup(parent.join(format!("device-helper-{pid}")));
-        fs::create_dir_all(&cgroup.0)?;
-        fs::write(cgroup.0.join("cgroup.procs"), pid.to_string())?;
-        Ok(cgroup)
-    }
-
-    fn kill(&self) {
-        // Linux 5.14. Older ones have the process group.
-        let _ = fs::write(self.0.join("cgroup.kill"), "1");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }

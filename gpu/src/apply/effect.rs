@@ -1,4 +1,5 @@
-//! One effect of one step, and no judgement: whether it may be done was asked before, whether it worked is asked after.
+//! One effect of one step, and no judgement: whether it may be done was asked before, whether it worked is asked after, and
+//! what is changed for a moment only is put back by who asks.
 
 use rustix::io::Errno;
 
@@ -63,37 +64,25 @@ pub fn set_override(fs: &HostFs, address: PciAddress, driver: Option<&str>) -> R
 /// By `driver_override` for the moment, whatever it is otherwise: no other driver takes the device then, and a virtual
 /// function whose physical one has autoprobe off is bound at all (`pci_device_can_probe`).
 fn bind(fs: &HostFs, address: PciAddress, driver: &str) -> Result<()> {
-    let standing = standing::driver_override(fs, address)?;
-    let foreign = standing.as_deref() != Some(driver);
-    if foreign {
+    if standing::driver_override(fs, address)?.as_deref() != Some(driver) {
         set_override(fs, address, Some(driver))?;
     }
-    let probed = fs.write("/sys/bus/pci/drivers_probe", &address.to_string());
-    if foreign {
-        set_override(fs, address, standing.as_deref())?;
-    }
-    Ok(probed?)
+    Ok(fs.write("/sys/bus/pci/drivers_probe", &address.to_string())?)
 }
 
 /// Under the lock of NVIDIA's driver, where that has the function: it is granted only while no client has the GPU open, and
 /// from then on no client gets in. Whoever came after the last look at open files would otherwise be waited for in the
-/// kernel, with all other GPUs waiting behind.
+/// kernel, with all other GPUs waiting behind. Where it stays although the unbind failed, it is put back with the rest.
 pub fn unbind(fs: &HostFs, address: PciAddress) -> Result<()> {
     let lock = standing::unbind_lock(address);
-    let locks = fs.has(&lock).if_present()? == Some(true);
-    if locks {
+    if fs.has(&lock).if_present()? == Some(true) {
         fs.write(&lock, "1")?;
         if fs.attribute(&lock)? != "1" {
             let error = format!("somebody has {address} open: nvidia does not grant its unbindLock");
             return Err(StepError::errno(error, Errno::BUSY));
         }
     }
-    let unbound = fs.write(&format!("{}/driver/unbind", present(fs, address)?), &address.to_string());
-    if locks && unbound.is_err() {
-        // What the unbind said is what counts; a lock that stays keeps clients out, and nothing else.
-        let _ = fs.write(&lock, "0");
-    }
-    Ok(unbound?)
+    Ok(fs.write(&format!("{}/driver/unbind", present(fs, address)?), &address.to_string())?)
 }
 
 fn set_mig_mode(access: &Access, gpu: PciAddress, on: bool) -> Result<()> {

@@ -17,15 +17,32 @@ pub struct StepError {
     pub errno: Option<i32>,
     /// NVML's own word.
     pub nvml: Option<u32>,
+    /// Neither the step nor the device is to blame, and nothing of it was done: it can be tried again as it is.
+    #[serde(default)]
+    pub deferred: Option<Deferred>,
+}
+
+/// Why a step has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deferred {
+    /// A process that an agent of before has left works on the device, and will end.
+    HeldBy { pid: u32 },
+    /// Whoever applies the plan was told to stop.
+    Stopped,
 }
 
 impl StepError {
     pub fn new(message: impl Into<String>) -> StepError {
-        StepError { message: message.into(), errno: None, nvml: None }
+        StepError { message: message.into(), errno: None, nvml: None, deferred: None }
     }
 
     pub fn errno(message: impl Into<String>, errno: Errno) -> StepError {
         StepError { errno: Some(errno.raw_os_error()), ..StepError::new(message) }
+    }
+
+    pub(super) fn deferred(message: impl Into<String>, deferred: Deferred) -> StepError {
+        StepError { deferred: Some(deferred), ..StepError::new(message) }
     }
 
     /// Is it such that a process with the device open explains it? Then it is worth a look who that is. Not where the host
@@ -37,6 +54,8 @@ impl StepError {
     pub fn suggests_a_holder(&self) -> bool {
         let errnos = [Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::AGAIN, Errno::IO, Errno::TXTBSY];
         match (self.errno, self.nvml) {
+            // It says itself who it is.
+            _ if self.deferred.is_some() => false,
             (Some(errno), _) => errnos.iter().any(|holder| holder.raw_os_error() == errno),
             (None, Some(nvml)) => [code::IN_USE, code::NO_PERMISSION].contains(&nvml),
             (None, None) => true,

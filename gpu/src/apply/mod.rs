@@ -6,7 +6,7 @@
 //!  undo in reverse     stuck or gone                                                                 Fabric Manager, tools
 //! ```
 //! - `applier`: forward, back, and the [`Outcome`].
-//! - `executor`, `child`, `helper`, `locks`, `work`: the process that can be given up, and what is said to and by it.
+//! - `executor`, `child`, `cgroup`, `helper`, `locks`, `lock_holder`, `work`: the process that can be given up, and what is said to and by it.
 //! - `perform`, `standing`, `guard`, `effect`, `reset`, `reset_usb`: one step. `effect` is dull; the judgement is around it.
 //!
 //! Does not plan, remembers nothing beyond a plan (the journal is the caller's), and knows no owners: it holds to what the
@@ -14,6 +14,7 @@
 
 mod access;
 mod applier;
+mod cgroup;
 mod child;
 mod effect;
 mod error;
@@ -21,6 +22,7 @@ mod executor;
 mod guard;
 mod helper;
 mod library;
+mod lock_holder;
 mod locks;
 mod outcome;
 mod perform;
@@ -34,8 +36,9 @@ mod work;
 
 pub use access::{Access, FabricManager, NvmlVerbs, OpenNvml, Result, Site, Tools, UsbPorts};
 pub use applier::{Applier, TakenBack};
+pub use cgroup::Cgroup;
 pub use child::ChildProcess;
-pub use error::StepError;
+pub use error::{Deferred, StepError};
 pub use executor::{Carried, Ending, Executor, InProcess};
 pub use guard::Culprit;
 pub use helper::{die_with, helper_main, serve};

@@ -1,5 +1,6 @@
 //! One piece of work, from the first look to the last: what a helper process does with its life.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 use super::access::{Access, Result};
 use super::error::StepError;
 use super::work::{Done, Found, Line, Remembered, Standing, Work};
-use super::{effect, guard, reset, reset_usb, standing, words};
+use super::{effect, guard, reset, reset_usb, sriov_manage, standing, words};
 use crate::error::IfPresent;
 use crate::plan::Step;
 
@@ -31,25 +32,30 @@ pub fn perform(work: &Work, access: &Access, say: Say<'_>) -> io::Result<()> {
 
 fn forward(step: &Step, access: &Access, say: Say<'_>) -> Result<Done> {
     let standing = standing::look(step, access)?;
-    let remembered = standing::remember(step, &access.fs)?;
     match &standing {
         Standing::After => return Ok(Done::default()),
         Standing::Other { found } => return Err(stale(step, found)),
         Standing::Before | Standing::Between { .. } => {}
     }
     guard::nobody_has_it_open(step, &access.fs)?;
-    say(Line::Found(Found { standing, remembered }))?;
-    if let Step::Reset { address, methods } = step {
-        let reset_method = Some(reset::run(access, *address, methods)?);
-        return Ok(Done { changed: true, reset_method, ..Done::default() });
+    let remembered = standing::remember(step, access)?;
+    say(Line::Found(Found { standing, remembered: remembered.clone() }))?;
+    let carried_out = match step {
+        Step::Reset { address, methods } => reset::run(access, *address, methods).map(Some),
+        Step::ResetUsb { port, vendor, product, serial } => {
+            let reset = reset_usb::run(access, port, (*vendor, *product), serial.as_deref());
+            reset.map(|()| Some("usb port".to_owned()))
+        }
+        _ => effect::carry_out(step, access).map(|()| None),
+    };
+    // However that ended.
+    let restored = put_back(&remembered, access);
+    let reset_method = carried_out?;
+    restored?;
+    if reset_method.is_none() {
+        read_back(step, access)?;
     }
-    if let Step::ResetUsb { port, vendor, product, serial } = step {
-        reset_usb::run(access, port, (*vendor, *product), serial.as_deref())?;
-        return Ok(Done { changed: true, reset_method: Some("usb port".to_owned()), ..Done::default() });
-    }
-    effect::carry_out(step, access)?;
-    read_back(step, access)?;
-    Ok(Done { changed: true, ..Done::default() })
+    Ok(Done { changed: true, reset_method, ..Done::default() })
 }
 
 fn backward(step: &Step, remembered: &[Remembered], access: &Access, say: Say<'_>) -> Result<Done> {
@@ -58,19 +64,24 @@ fn backward(step: &Step, remembered: &[Remembered], access: &Access, say: Say<'_
         return Ok(Done::default());
     };
     let standing = standing::look(step, access)?;
-    let changed = standing != Standing::Before;
-    if changed {
-        if let Standing::Other { found } = &standing {
-            // What sits there is no work of ours; taking "it" back would take away another's.
-            return Err(stale(&undo, found));
+    match &standing {
+        Standing::Before => {
+            put_back(remembered, access)?;
+            return Ok(Done::default());
         }
-        guard::nobody_has_it_open(&undo, &access.fs)?;
-        say(Line::Found(Found { standing, remembered: remembered.to_vec() }))?;
-        effect::carry_out(&undo, access)?;
-        read_back(&undo, access)?;
+        // What sits there is no work of ours; taking "it" back would take away another's.
+        Standing::Other { found } => return Err(stale(&undo, found)),
+        Standing::Between { .. } | Standing::After => {}
     }
-    put_back(remembered, access)?;
-    Ok(Done { changed, ..Done::default() })
+    guard::nobody_has_it_open(&undo, &access.fs)?;
+    // The undo has moments of its own. What was so before the step goes for what is so before its undo.
+    let remembered = [standing::remember(&undo, access)?, remembered.to_vec()].concat();
+    say(Line::Found(Found { standing, remembered: remembered.clone() }))?;
+    let carried_out = effect::carry_out(&undo, access);
+    let restored = put_back(&remembered, access);
+    carried_out.and(restored)?;
+    read_back(&undo, access)?;
+    Ok(Done { changed: true, ..Done::default() })
 }
 
 fn stale(step: &Step, found: &str) -> StepError {
@@ -97,13 +108,35 @@ fn read_back(step: &Step, access: &Access) -> Result<()> {
     }
 }
 
+/// However much of it can be; an error says what cannot.
 fn put_back(remembered: &[Remembered], access: &Access) -> Result<()> {
-    for Remembered { path, text } in remembered {
-        // The lock of an unbind is gone with the driver.
-        if access.fs.attribute(path).if_present()?.is_some_and(|now| now != *text) {
-            // `(null)` is how the kernel prints an override that is not there, and a lone newline how it is told so.
-            access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
+    still_changed(remembered, access).into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Puts back each, where two are of the same the last one, and returns what could not be.
+pub(super) fn still_changed(remembered: &[Remembered], access: &Access) -> Vec<(Remembered, StepError)> {
+    let (mut still, mut persistence) = (Vec::new(), BTreeMap::new());
+    for (index, was) in remembered.iter().enumerate() {
+        if remembered.iter().skip(index + 1).any(|later| later.is_of_the_same(was)) {
+            continue;
         }
+        match was {
+            Remembered::Attribute { path, text } => {
+                still.extend(write_back(path, text, access).err().map(|error| (was.clone(), error)));
+            }
+            Remembered::Persistence { gpu, on } => drop(persistence.insert(*gpu, *on)),
+        }
+    }
+    let refused = sriov_manage::set_persistence(access, &persistence).into_iter();
+    still.extend(refused.map(|(gpu, on, error)| (Remembered::Persistence { gpu, on }, error)));
+    still
+}
+
+fn write_back(path: &str, text: &str, access: &Access) -> Result<()> {
+    // The lock of an unbind is gone with the driver.
+    if access.fs.attribute(path).if_present()?.is_some_and(|now| now != *text) {
+        // `(null)` is how the kernel prints an override that is not there, and a lone newline how it is told so.
+        access.fs.write(path, if text == "(null)" || text.is_empty() { "\n" } else { text })?;
     }
     Ok(())
 }

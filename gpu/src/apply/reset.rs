@@ -44,12 +44,13 @@ pub enum ResetOutcome {
     },
 }
 
-/// Resets by the first of `methods` that works, and says which. The kernel's own order is put back.
+/// Resets by the first of `methods` that works, and says which. Leaves `reset_method` at that one.
 pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<String> {
     let fs = &access.fs;
     let directory = present(fs, address)?;
     let method_file = format!("{directory}/reset_method");
-    let before = Link::read(fs, &directory)?;
+    // A guest may have left it in a state in which it does not say so: it must afterwards.
+    let before = Link::read(fs, &directory).unwrap_or(None);
     let Some(order) = fs.attribute(&method_file).if_present()? else {
         // Kernels before 5.15 choose for themselves.
         fs.write(&format!("{directory}/reset"), "1")?;
@@ -80,17 +81,13 @@ pub fn run(access: &Access, address: PciAddress, methods: &[String]) -> Result<S
             Err(error) => tried.push(error.context(method)),
         }
     }
-    if fs.attribute(&method_file)? != order {
-        fs.write(&method_file, &order)?;
-    }
     worked.ok_or_else(|| {
         let texts: Vec<&str> = tried.iter().map(|error| error.message.as_str()).collect();
         let texts = if texts.is_empty() { "no method is safe for it".to_owned() } else { texts.join("; ") };
         let last = tried.last();
         StepError {
-            message: format!("{address} was not reset: {texts}"),
             errno: last.and_then(|error| error.errno),
-            nvml: None,
+            ..StepError::new(format!("{address} was not reset: {texts}"))
         }
     })
 }

@@ -7,6 +7,7 @@
 //! The tool goes on when a part of it fails, and may be killed anywhere. So the GPU is put back on its driver before it is run,
 //! and functions that it left without one are bound here: run again, it finds their number right and does nothing.
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use super::access::{Access, Result};
 use super::effect::unbind;
 use super::error::StepError;
 use super::standing;
+use super::work::Remembered;
 use crate::error::IfPresent;
 use crate::hostfs::HostFs;
 use crate::pci::PciAddress;
@@ -26,12 +28,11 @@ const STUB: &str = "pci-pf-stub";
 pub fn run(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
     let fs = &access.fs;
     home(fs, gpu)?;
-    if standing::functions(fs, gpu)?.is_empty() == enable {
-        let persistent = persistence(access, gpu)?;
-        let ran = tool(access, gpu, enable);
-        // It turns persistence of all GPUs on, also when it fails.
-        let restored = restore(access, &persistent);
-        ran.and(restored)?;
+    if is_run(fs, gpu, enable)? {
+        // One that was cut short may have turned it on since the plan turned it off.
+        let refused = set_persistence(access, &[(gpu, false)].into());
+        refused.into_iter().next().map_or(Ok(()), |(_, _, error)| Err(error))?;
+        tool(access, gpu, enable)?;
     }
     if enable {
         for function in standing::functions(fs, gpu)? {
@@ -90,32 +91,57 @@ fn tool(access: &Access, gpu: PciAddress, enable: bool) -> Result<()> {
     access.tools.sriov_manage(gpu, enable)
 }
 
-/// Which GPUs have it on. Of this one it is off, as the plan has made it, also where a tool cut short has turned it on since.
-fn persistence(access: &Access, gpu: PciAddress) -> Result<Vec<(PciAddress, bool)>> {
-    let names = access.fs.entries("/proc/driver/nvidia/gpus").if_present()?.unwrap_or_default();
-    let nvml = again(|| access.nvml.open())?;
+/// Where the number of functions is right the tool does nothing.
+fn is_run(fs: &HostFs, gpu: PciAddress, enable: bool) -> Result<bool> {
+    Ok(standing::functions(fs, gpu)?.is_empty() == enable)
+}
+
+/// Which GPUs have it on: the tool turns it on for all of them, also when it fails. Of this one it is off, as the plan has made
+/// it.
+pub fn persistence(access: &Access, gpu: PciAddress, enable: bool) -> Result<Vec<Remembered>> {
     let mut found = Vec::new();
-    for other in names.iter().filter_map(|name| name.parse::<PciAddress>().ok()).filter(|other| *other != gpu) {
-        // One that does not even say it, having fallen off its bus, has nothing to be put back.
-        if let Ok(on) = again(|| nvml.persistence(other)) {
-            found.push((other, on));
+    if !is_run(&access.fs, gpu, enable)? {
+        return Ok(found);
+    }
+    let names = access.fs.entries("/proc/driver/nvidia/gpus").if_present()?.unwrap_or_default();
+    let mut others = names.iter().filter_map(|name| name.parse().ok()).filter(|other| *other != gpu).peekable();
+    if others.peek().is_some() {
+        let nvml = again(|| access.nvml.open())?;
+        for gpu in others {
+            // One that does not even say it, having fallen off its bus, has nothing to be put back.
+            if let Ok(on) = again(|| nvml.persistence(gpu)) {
+                found.push(Remembered::Persistence { gpu, on });
+            }
         }
     }
-    found.push((gpu, false));
-    drop(nvml);
-    restore(access, &found[found.len() - 1..])?;
+    found.push(Remembered::Persistence { gpu, on: false });
     Ok(found)
 }
 
-fn restore(access: &Access, before: &[(PciAddress, bool)]) -> Result<()> {
-    let nvml = again(|| access.nvml.open())?;
-    for (gpu, on) in before {
-        // A GPU that the tool left without its driver does not answer: what is read after the step says so.
-        if again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on) {
-            again(|| nvml.set_persistence(*gpu, *on))?;
-        }
+/// In one session: to open one takes seconds where no GPU has it on. Returns those of which it could not be set; one that
+/// refuses keeps none of the others from theirs.
+pub fn set_persistence(access: &Access, wanted: &BTreeMap<PciAddress, bool>) -> Vec<(PciAddress, bool, StepError)> {
+    if wanted.is_empty() {
+        return Vec::new();
     }
-    Ok(())
+    let nvml = match again(|| access.nvml.open()) {
+        Ok(nvml) => nvml,
+        Err(error) => {
+            let refused = |(gpu, on): (&PciAddress, &bool)| (*gpu, *on, error.clone().context(naming(*gpu)));
+            return wanted.iter().map(refused).collect();
+        }
+    };
+    let refused = wanted.iter().filter_map(|(gpu, on)| {
+        // A GPU that was left without its driver does not answer: what is read after the step says so.
+        let differs = again(|| nvml.persistence(*gpu)).is_ok_and(|now| now != *on);
+        let error = differs.then(|| again(|| nvml.set_persistence(*gpu, *on)).err()).flatten()?;
+        Some((*gpu, *on, error.context(naming(*gpu))))
+    });
+    refused.collect()
+}
+
+fn naming(gpu: PciAddress) -> String {
+    format!("persistence of {gpu}")
 }
 
 /// Neighbours are to be left as they were, and there is no second chance to see how that was.

@@ -69,22 +69,32 @@ pub fn look(step: &Step, access: &Access) -> Result<Standing> {
     })
 }
 
-/// What the step changes for a moment, and puts back before it ends: should it not come to its end, somebody else must.
-pub fn remember(step: &Step, fs: &HostFs) -> Result<Vec<Remembered>> {
+/// What the step changes for a moment, and is put back when it ends: should it not come to its end, somebody else must.
+pub fn remember(step: &Step, access: &Access) -> Result<Vec<Remembered>> {
+    let fs = &access.fs;
+    let mut all = match step {
+        Step::SriovManage { gpu, enable } => sriov_manage::persistence(access, *gpu, *enable)?,
+        _ => Vec::new(),
+    };
     let path = match step {
-        Step::Bind { address, .. } => directory(*address) + "/driver_override",
+        Step::Bind { address, .. } => driver_override_of(*address),
         // The tool takes it, and keeps it where it then fails to unbind: no client would get in any more.
         Step::Unbind { address: gpu, .. } | Step::SriovManage { gpu, .. } => unbind_lock(*gpu),
         Step::Reset { address, .. } => directory(*address) + "/reset_method",
-        _ => return Ok(Vec::new()),
+        _ => return Ok(all),
     };
     let text = fs.attribute(&path).if_present()?;
-    Ok(text.map(|text| Remembered { path, text }).into_iter().collect())
+    all.extend(text.map(|text| Remembered::Attribute { path, text }));
+    Ok(all)
 }
 
 /// Of a GPU on NVIDIA's driver.
 pub fn unbind_lock(gpu: PciAddress) -> String {
     format!("/proc/driver/nvidia/gpus/{gpu}/unbindLock")
+}
+
+pub fn driver_override_of(address: PciAddress) -> String {
+    directory(address) + "/driver_override"
 }
 
 pub fn directory(address: PciAddress) -> String {

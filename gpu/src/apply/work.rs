@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::access::Site;
 use super::error::StepError;
 use super::guard::Culprit;
+use super::standing;
+use crate::pci::PciAddress;
 use crate::plan::Step;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,11 +38,33 @@ impl Work {
     }
 }
 
-/// An attribute that a step changes for a moment only.
+/// What a step changes for a moment only, as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
-    pub path: String,
-    pub text: String,
+#[serde(untagged)]
+pub enum Remembered {
+    Attribute { path: String, text: String },
+    Persistence { gpu: PciAddress, on: bool },
+}
+
+impl Remembered {
+    /// Is it what the step itself sets for good? Then it is not to be put back after it.
+    pub(super) fn is_set_by(&self, step: &Step) -> bool {
+        match (self, step) {
+            (Remembered::Attribute { path, .. }, Step::SetDriverOverride { address, .. }) => {
+                *path == standing::driver_override_of(*address)
+            }
+            (Remembered::Persistence { gpu, .. }, Step::SetPersistence { gpu: of, .. }) => gpu == of,
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_of_the_same(&self, other: &Remembered) -> bool {
+        match (self, other) {
+            (Remembered::Attribute { path, .. }, Remembered::Attribute { path: of, .. }) => path == of,
+            (Remembered::Persistence { gpu, .. }, Remembered::Persistence { gpu: of, .. }) => gpu == of,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +75,7 @@ pub enum Line {
     Failed {
         error: StepError,
     },
-    /// Nothing was touched: another helper, left behind by an agent of before, still has the device.
+    /// Nothing was touched: a process that an agent of before has left, and that hangs in the kernel, has the device.
     HeldBack {
         pid: u32,
     },

@@ -11,11 +11,12 @@ use std::ptr;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 
+use super::FabricAddress;
+use crate::error::chain;
 use crate::host::FabricPartition;
+use crate::hostfs::HostFs;
 use crate::pci::PciAddress;
 
-/// Where Fabric Manager listens unless `fabricmanager.cfg` says otherwise (`FM_CMD_BIND_INTERFACE`, `FM_CMD_PORT_NUMBER`).
-const ADDRESS: &str = "127.0.0.1:6666";
 const PATIENCE_MILLISECONDS: c_uint = 5000;
 
 const MAX_GPUS: usize = 16;
@@ -31,6 +32,8 @@ const NOT_CONFIGURED: c_int = -8;
 pub enum FabricError {
     #[error("Fabric Manager's library is not to be had: {why}")]
     Library { why: String },
+    #[error("cannot tell where Fabric Manager listens: {why}")]
+    Configuration { why: String },
     #[error("{call}: {} (Fabric Manager {code})", meaning(*code))]
     Refused { call: String, code: i32 },
     #[error("Fabric Manager says {what}, which cannot be")]
@@ -63,7 +66,7 @@ struct ConnectParams {
     address: [c_char; 256],
     timeout_ms: c_uint,
     is_unix_socket: c_uint,
-    /// From version 2 on: 1 for an internet address.
+    /// From version 2 on.
     address_type: c_uint,
 }
 
@@ -108,8 +111,9 @@ pub struct FabricLibrary {
 }
 
 impl FabricLibrary {
-    /// `None`: `libnvfm.so.1`, where the system keeps its libraries.
-    pub fn open(library: Option<&Path>) -> Result<FabricLibrary, FabricError> {
+    /// `library`: or `libnvfm.so.1`, where the system keeps its libraries. `address`: or as Fabric Manager's own configuration
+    /// says.
+    pub fn open(library: Option<&Path>, address: Option<&FabricAddress>) -> Result<FabricLibrary, FabricError> {
         let name = library.unwrap_or(Path::new("libnvfm.so.1"));
         // SAFETY: NVIDIA's library does nothing when it is loaded; another one is the operator's choice.
         let library = unsafe { Library::new(name) }.map_err(|error| FabricError::Library { why: error.to_string() })?;
@@ -120,16 +124,19 @@ impl FabricLibrary {
             IN_USE => {}
             other => check("fmLibInit", other)?,
         }
-        manager.handle = manager.connect()?;
+        manager.handle = match address {
+            Some(address) => manager.connect(address),
+            None => manager.connect(&FabricAddress::configured(&this_machine()?)?),
+        }?;
         Ok(manager)
     }
 
+    /// All of them. One that says something odd of a GPU keeps nobody from the others.
     pub fn partitions(&self) -> Result<Vec<FabricPartition>, FabricError> {
-        let odd = |id| FabricError::Odd { what: format!("partition {id} wrong") };
-        self.list()?.iter().map(|partition| read(partition).ok_or_else(|| odd(partition.id))).collect()
+        Ok(self.list()?.iter().map(read).collect())
     }
 
-    /// Is the partition active? `None`: there is none. Not put off by what another one's GPUs are called.
+    /// Is the partition active? `None`: there is none.
     pub fn active(&self, id: u32) -> Result<Option<bool>, FabricError> {
         let list = self.list()?;
         Ok(list.iter().find(|partition| partition.id == id).map(|partition| partition.is_active != 0))
@@ -171,19 +178,16 @@ impl FabricLibrary {
         check(call, code)
     }
 
-    fn connect(&self) -> Result<Handle, FabricError> {
+    fn connect(&self, address: &FabricAddress) -> Result<Handle, FabricError> {
         const CALL: &str = "fmConnect";
-        let mut address = [0; 256];
-        for (to, from) in address.iter_mut().zip(ADDRESS.bytes()) {
-            *to = from.cast_signed();
-        }
+        let (address, is_unix_socket, address_type) = address.parameters()?;
         let mut handle: Handle = ptr::null_mut();
         let mut params = ConnectParams {
             version: version(size_of::<ConnectParams>(), 2),
             address,
             timeout_ms: PATIENCE_MILLISECONDS,
-            is_unix_socket: 0,
-            address_type: 1,
+            is_unix_socket,
+            address_type,
         };
         let connect = self.get::<unsafe extern "C" fn(*mut ConnectParams, *mut Handle) -> c_int>(CALL)?;
         // SAFETY: fmReturn_t fmConnect(fmConnectParams_t *, fmHandle_t *)
@@ -225,10 +229,24 @@ fn check(call: &str, code: c_int) -> Result<(), FabricError> {
     if code == 0 { Ok(()) } else { Err(FabricError::Refused { call: call.to_owned(), code }) }
 }
 
-fn read(partition: &PartitionInfo) -> Option<FabricPartition> {
-    let gpus = partition.gpus.get(..partition.gpu_count as usize)?;
-    let gpus = gpus.iter().map(|gpu| address(&text(&gpu.pci_bus_id))).collect::<Option<_>>()?;
-    Some(FabricPartition { id: partition.id, gpus, active: partition.is_active != 0 })
+fn read(partition: &PartitionInfo) -> FabricPartition {
+    let count = partition.gpu_count as usize;
+    let mut unread = (count > MAX_GPUS).then(|| format!("Fabric Manager says that it has {count} GPUs"));
+    let mut gpus = Vec::new();
+    for gpu in partition.gpus.iter().take(count) {
+        let text = text(&gpu.pci_bus_id);
+        match address(&text) {
+            Some(address) => gpus.push(address),
+            None => drop(unread.get_or_insert_with(|| {
+                format!("Fabric Manager gives GPU {} of it the address {text:?}", gpu.physical_id)
+            })),
+        }
+    }
+    FabricPartition { id: partition.id, gpus, active: partition.is_active != 0, unread }
+}
+
+fn this_machine() -> Result<HostFs, FabricError> {
+    HostFs::at("/").map_err(|error| FabricError::Configuration { why: chain(&error) })
 }
 
 /// `00000000:1B:00.0`, in capitals and with a long domain.
@@ -266,9 +284,33 @@ mod tests {
         }
     }
 
+    /// A GPU that fell off its bus, or whose address is that of nothing.
+    #[test]
+    fn an_odd_address_is_its_own_partitions_trouble() {
+        // SAFETY: numbers and arrays of numbers, for all of which zero is a value.
+        let mut info: PartitionInfo = unsafe { std::mem::zeroed() };
+        (info.id, info.is_active, info.gpu_count) = (3, 1, 2);
+        let mut name = |n: usize, text: &[u8]| {
+            info.gpus[n].physical_id = 40 + n as c_uint;
+            for (to, from) in info.gpus[n].pci_bus_id.iter_mut().zip(text) {
+                *to = from.cast_signed();
+            }
+        };
+        name(0, b"00000000:1B:00.0");
+        name(1, b"N/A");
+        let partition = read(&info);
+        let gpus: Vec<_> = partition.gpus.iter().map(ToString::to_string).collect();
+        assert_eq!((partition.id, partition.active, gpus), (3, true, vec!["0000:1b:00.0".to_owned()]));
+        assert_eq!(partition.unread.unwrap(), "Fabric Manager gives GPU 41 of it the address \"N/A\"");
+        (info.gpu_count, info.gpus[1]) = (17, info.gpus[0]);
+        assert!(read(&info).unread.is_some_and(|why| why.contains("17 GPUs")));
+        info.gpu_count = 1;
+        assert_eq!(read(&info).unread, None);
+    }
+
     #[test]
     fn without_the_library_it_says_so() {
-        let error = FabricLibrary::open(Some(Path::new("/nonexistent/libnvfm.so.1"))).unwrap_err();
+        let error = FabricLibrary::open(Some(Path::new("/nonexistent/libnvfm.so.1")), None).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/libnvfm.so.1"), "{error}");
     }
 }

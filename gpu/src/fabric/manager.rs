@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use super::FabricAddress;
 use super::library::{FabricError, FabricLibrary};
 use crate::apply::{FabricManager, Result, StepError};
 
-/// Where the library is; `None`: where the system keeps its libraries.
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
+    /// `None`: where the system keeps its libraries.
     pub library: Option<PathBuf>,
+    /// `None`: as Fabric Manager's own configuration says.
+    pub address: Option<FabricAddress>,
 }
 
 impl Manager {
     fn open(&self) -> Result<FabricLibrary> {
-        Ok(FabricLibrary::open(self.library.as_deref())?)
+        Ok(FabricLibrary::open(self.library.as_deref(), self.address.as_ref())?)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Where Fabric Manager is absent, silent or in another mode, whole GPUs of the host are not to be given away: their links
 //! would not come up, or lead to somebody else's GPU.
 
+mod address;
 mod library;
 mod manager;
 
@@ -13,6 +14,7 @@ use crate::bus::Inventory;
 use crate::host::{Fabric, FabricPartition};
 use crate::pci::PciFunction;
 
+pub use address::FabricAddress;
 pub use library::{FabricError, FabricLibrary};
 pub use manager::Manager;
 
@@ -33,9 +35,10 @@ impl From<Result<Vec<FabricPartition>, FabricError>> for FabricSource {
     }
 }
 
-/// Asks Fabric Manager on this machine for its partitions. Cheap where there is none.
+/// Asks Fabric Manager on this machine for its partitions, where its configuration says that it listens. Cheap where there is
+/// none.
 pub fn snapshot(library: Option<&std::path::Path>) -> FabricSource {
-    FabricLibrary::open(library).and_then(|manager| manager.partitions()).into()
+    FabricLibrary::open(library, None).and_then(|manager| manager.partitions()).into()
 }
 
 /// Puts together what the bus shows and what Fabric Manager said.

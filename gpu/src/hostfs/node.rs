@@ -76,6 +76,19 @@ impl HostFs {
         }
     }
 
+    /// Has somebody a block device for himself alone: a mounted file system, another disk that it is part of, a program? **May
+    /// block** where the device does not answer, wakes one that sleeps, and claims it itself for the moment.
+    pub(crate) fn is_claimed(&self, path: &str) -> Result<bool, FsError> {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match self.open(path, flags) {
+            Ok(_) => Ok(false),
+            Err(Errno::BUSY) => Ok(true),
+            // No medium in it, or gone meanwhile.
+            Err(Errno::NOMEDIUM | Errno::NXIO | Errno::NODEV | Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed("claim", path, errno)),
+        }
+    }
+
     /// The device files that a process has open, by the names of their descriptors. `path`: its directory of them below `/proc`.
     /// Is there any open file at all?
     ///
@@ -157,6 +170,31 @@ mod tests {
         assert!(found.contains(&(null.as_raw_fd().to_string(), Node::char(1, 3))), "{found:?}");
         let plain = plain.as_raw_fd().to_string();
         assert!(found.iter().all(|(name, _)| *name != plain), "a file that is no device");
+    }
+
+    /// Needs a loop device, which only root is given.
+    #[test]
+    fn the_kernel_tells_whether_a_disk_is_claimed() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        let made = std::process::Command::new("losetup").args(["--find", "--show"]).arg(image.path()).output();
+        let Ok(made) = made.as_ref().map_err(ToString::to_string).and_then(|made| match made.status.success() {
+            true => Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&made.stderr).into_owned()),
+        }) else {
+            println!("skipped: the claim of a real disk: no loop device: {made:?}");
+            return;
+        };
+        let fs = HostFs::at("/").unwrap();
+        let before = fs.is_claimed(&made);
+        let own = std::fs::OpenOptions::new().read(true).custom_flags(OFlags::EXCL.bits().cast_signed()).open(&made);
+        let claimed = fs.is_claimed(&made);
+        drop(own);
+        let after = fs.is_claimed(&made);
+        // Before anything is judged: a loop device that stays is somebody's trouble.
+        std::process::Command::new("losetup").args(["--detach", &made]).status().unwrap();
+        assert_eq!([before.unwrap(), claimed.unwrap(), after.unwrap()], [false, true, false]);
     }
 
     #[test]

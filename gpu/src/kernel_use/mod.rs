@@ -3,16 +3,21 @@
 //! would hurt all the same, so each is a holder without a process.
 
 mod addresses;
+mod claims;
 mod console;
 mod disks;
 mod mounts;
+mod netlink;
 mod network;
+mod rdma;
 
 use std::collections::BTreeMap;
 
 use crate::error::{FsError, ProbeError};
 use crate::host::Holder;
 use crate::hostfs::HostFs;
+
+pub(crate) use claims::uses as claims;
 
 /// A device, by address or USB port, and the words for what it is used for: `/dev/nvme0n1p2 (mounted on /)`.
 type Use = (String, String);
@@ -30,6 +35,7 @@ pub(crate) fn find(fs: &HostFs, holders: &mut BTreeMap<String, Vec<Holder>>, err
     };
     ask(disks::uses(fs), "disks in use");
     ask(network::uses(fs), "network interfaces in use");
+    ask(rdma::uses(fs), "RDMA connections of the host's");
     ask(console::uses(fs), "the host's console");
 }
 

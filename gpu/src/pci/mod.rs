@@ -1,7 +1,8 @@
 //! PCI functions, as sysfs tells them.
 //!
 //! What decides who may hold a function (identity, driver, IOMMU group, its place in SR-IOV) is read whole, or the function
-//! is an error. What only describes it (subsystem, NUMA node, BARs, reset methods) may be missing, and then an error says so.
+//! is an error. What only describes it (subsystem, NUMA node, BARs, link) may be missing, and then an error says so: no reason
+//! to keep it from going home. So may its reset methods, and that is one: it would go with what its guest left in it.
 //!
 //! Never reads `sriov_numvfs`: the kernel takes the device lock for it, and a writer of that file may hold the lock for as
 //! long as some guest keeps a function open. The `virtfnN` links say the same and more. `driver_override` needs the lock too,
@@ -25,6 +26,15 @@ use crate::bus::{self, Device, Inventory, parse_hex};
 use crate::error::{FsError, IfPresent, ProbeError};
 use crate::hostfs::HostFs;
 use crate::names::{self, Names};
+
+const SUBSYSTEM: &str = "subsystem";
+const NUMA_NODE: &str = "NUMA node";
+const BARS: &str = "BARs";
+const LINK: &str = "link width";
+const INTERFACES: &str = "interfaces";
+
+/// What [`ProbeError::what`] says of facts that only describe a function.
+pub(crate) const DESCRIPTIVE: [&str; 5] = [SUBSYSTEM, NUMA_NODE, BARS, LINK, INTERFACES];
 
 /// One PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,10 +145,10 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
 
     let subsystem_file = |file| at.hex::<u16>(file).if_present();
     let subsystem = subsystem_file("subsystem_vendor").and_then(|v| Ok(v.zip(subsystem_file("subsystem_device")?)));
-    let subsystem = at.want("subsystem", || subsystem).flatten().filter(|pair| *pair != (0, 0));
+    let subsystem = at.want(SUBSYSTEM, || subsystem).flatten().filter(|pair| *pair != (0, 0));
     let numa_file = at.path("numa_node");
     let numa_node = at
-        .want_if_present("NUMA node", || fs.parse(&numa_file, "a node number", |text| text.parse::<i32>().ok()))
+        .want_if_present(NUMA_NODE, || fs.parse(&numa_file, "a node number", |text| text.parse::<i32>().ok()))
         .and_then(|node| u32::try_from(node).ok());
     let reset_file = at.path("reset_method");
     let reset_methods = at
@@ -146,12 +156,12 @@ fn read(fs: &HostFs, names: &Names<'_>, mut at: Device<'_>) -> Result<PciFunctio
         .map(|methods| methods.split_whitespace().map(str::to_owned).collect())
         .unwrap_or_default();
     let bar_file = at.path("resource");
-    let bars = at.want("BARs", || fs.parse(&bar_file, "a table of BARs", parse_bars)).unwrap_or_default();
+    let bars = at.want(BARS, || fs.parse(&bar_file, "a table of BARs", parse_bars)).unwrap_or_default();
 
     let entry = at.path("");
-    let link = at.want("link width", || Link::read(fs, entry.trim_end_matches('/'))).flatten();
+    let link = at.want(LINK, || Link::read(fs, entry.trim_end_matches('/'))).flatten();
     let interfaces = match sriov {
-        Sriov::Physical { .. } => at.want("interfaces", || interface::read(fs, entry.trim_end_matches('/'))),
+        Sriov::Physical { .. } => at.want(INTERFACES, || interface::read(fs, entry.trim_end_matches('/'))),
         Sriov::None | Sriov::Virtual { .. } => None,
     };
 

@@ -33,6 +33,10 @@ pub(super) fn plan(look: Look<'_>, id: u32, active: bool) -> Result<Vec<Step>, R
     if partition.active == active {
         return Ok(Vec::new());
     }
+    if let (true, Some(why)) = (active, &partition.unread) {
+        let fix = "see Fabric Manager's log, or take another partition".to_owned();
+        return refuse(Reason::FabricManagerUnavailable, format!("{name} cannot be activated: {why}"), fix);
+    }
     let shared = |other: &FabricPartition| other.gpus.iter().copied().find(|gpu| partition.gpus.contains(gpu));
     let others = || partitions.iter().filter(|other| other.id != id && other.active);
     if active && let Some((other, gpu)) = others().find_map(|other| Some((other.id, shared(other)?))) {
@@ -67,6 +71,7 @@ mod tests {
             id,
             gpus: gpus.iter().map(|gpu| at(gpu)).collect(),
             active: active.contains(&id),
+            unread: None,
         });
         let host = HostBuilder::new().gpu(h100(GPUS[0]), &[]).gpu(h100(GPUS[1]), &[]);
         host.fabric(Fabric::Shared { partitions: partitions.into() })
@@ -96,6 +101,22 @@ mod tests {
         let held = host(&[0]).holder(GPUS[0], "qemu").plan_for(&nobodys(), wish(0, false)).unwrap_err();
         assert_eq!((held.reason, held.message.contains("qemu")), (Reason::DeviceHeldOpen, true));
         assert_eq!(host(&[]).pci_error(GPUS[0]).plan(wish(0, true)).unwrap_err().reason, Reason::DeviceNotSeen);
+    }
+
+    /// Whose GPUs are not all known is given to nobody, and taken back all the same; the others are as they are.
+    #[test]
+    fn one_unreadable_partition_keeps_nobody_from_the_others() {
+        let odd = |active: &[u32]| {
+            let Fabric::Shared { mut partitions } = host(active).build().fabric else { panic!() };
+            partitions[0].unread = Some("GPU 7 of it has no address".to_owned());
+            partitions[0].gpus.pop();
+            HostBuilder::new().gpu(h100(GPUS[0]), &[]).gpu(h100(GPUS[1]), &[]).fabric(Fabric::Shared { partitions })
+        };
+        let refusal = odd(&[]).plan(wish(0, true)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::FabricManagerUnavailable);
+        assert!(refusal.message.contains("GPU 7 of it has no address"), "{refusal}");
+        assert_eq!(odd(&[]).plan(wish(2, true)).unwrap(), [Step::ActivateFabricPartition { id: 2 }]);
+        assert_eq!(odd(&[0]).plan(wish(0, false)).unwrap(), [Step::DeactivateFabricPartition { id: 0 }]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Home, Mode, Owners, Wish, driver, ladder, mode, passthrough};
 /// no longer shows where a function was. `None`: there is nothing to give back, as it takes nothing.
 pub fn give_back(host: &Host, wish: &Wish) -> Result<Option<Wish>, Refusal> {
     let nobody = Owners::default();
-    let look = Look { host, owners: &nobody };
+    let look = Look { host, owners: &nobody, gives_back: false };
     Ok(Some(match wish {
         Wish::Passthrough { address } => {
             let function = look.function(*address)?;

@@ -19,10 +19,12 @@ pub(super) const VFIO_DRIVER: &str = "vfio-pci";
 pub(super) struct Look<'a> {
     pub host: &'a Host,
     pub owners: &'a Owners,
+    /// Is what is planned a way back? What only describes a device is none of its business.
+    pub gives_back: bool,
 }
 
 impl<'a> Look<'a> {
-    /// A function that was read without any error.
+    /// A function that was read without any error that matters.
     pub fn function(self, address: PciAddress) -> Result<&'a PciFunction, Refusal> {
         self.readable(address)?;
         let function = self.host.pci.devices.iter().find(|function| function.address == address);
@@ -36,11 +38,12 @@ impl<'a> Look<'a> {
         Some(Refusal::new(Reason::DeviceNotSeen, address, message, "nothing is planned until the bus can be read"))
     }
 
-    /// Nothing is planned on what an error names.
+    /// Nothing is planned on what an error names, but for a way back where it is only a description that is missing.
     fn readable(self, device: impl std::fmt::Display) -> Result<(), Refusal> {
         let text = device.to_string();
         let Host { pci, gpus, errors, .. } = self.host;
-        let mut all = pci.errors.iter().chain(&gpus.errors).chain(errors);
+        let all = pci.errors.iter().chain(&gpus.errors).chain(errors);
+        let mut all = all.filter(|error| !(self.gives_back && error.only_describes()));
         let Some(error) = all.find(|error| error.device.split_whitespace().any(|word| word == text)) else {
             return Ok(());
         };

@@ -113,6 +113,22 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    /// Does it only give back what another wish took?
+    fn gives_back(&self) -> bool {
+        match self {
+            Wish::Return { .. } | Wish::NoMdev { .. } | Wish::NoVgpu { .. } | Wish::NoUsb { .. } => true,
+            Wish::FabricPartition { active, .. } => !active,
+            Wish::Passthrough { .. }
+            | Wish::VirtualFunctions { .. }
+            | Wish::Mdev { .. }
+            | Wish::Vgpu { .. }
+            | Wish::Mode { .. }
+            | Wish::Usb { .. } => false,
+        }
+    }
+}
+
 /// Where a function belongs while no guest has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
@@ -171,7 +187,7 @@ pub struct Plan {
 ///
 /// What gives the wish back is to be asked of [`give_back`] before the first step, and remembered.
 pub fn plan(host: &Host, owners: &Owners, wish: &Wish) -> Result<Plan, Refusal> {
-    let look = look::Look { host, owners };
+    let look = look::Look { host, owners, gives_back: wish.gives_back() };
     let steps = match wish {
         Wish::Passthrough { address } => passthrough::plan(look, *address),
         Wish::Return { homes } => give_back::plan_return(look, homes),

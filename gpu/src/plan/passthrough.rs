@@ -4,7 +4,7 @@
 //! of the same card (a GPU's audio and USB-C functions) go along. What the host may live on (a disk or network controller on
 //! a driver, anything on a driver in another slot) is never taken along: the refusal names it.
 
-use crate::host::Fabric;
+use crate::host::{Fabric, FabricPartition};
 use crate::pci::{PciFunction, Sriov};
 
 use super::look::{Look, VFIO_DRIVER, on_driver, on_vfio};
@@ -91,11 +91,18 @@ fn placeable(look: Look<'_>, function: &PciFunction) -> Result<(), Refusal> {
             format!("whole GPUs of this host share NVSwitches: {why}"),
             "run Fabric Manager in shared NVSwitch mode",
         ),
-        Fabric::Shared { partitions } if partitions.iter().any(|partition| partition.gpus.contains(&address)) => Ok(()),
-        Fabric::Shared { .. } => fabric(
-            format!("{address} is in no partition of Fabric Manager's"),
-            "see Fabric Manager's list of partitions",
-        ),
+        Fabric::Shared { partitions }
+            if partitions.iter().any(|whole| whole.unread.is_none() && whole.gpus.contains(&address)) =>
+        {
+            Ok(())
+        }
+        Fabric::Shared { partitions } => {
+            let unread = |partition: &FabricPartition| Some((partition.id, partition.unread.clone()?));
+            // It may be the one of which that is not known.
+            let unread = partitions.iter().filter_map(unread).map(|(id, why)| format!("; of partition {id}, {why}"));
+            let message = format!("{address} is in no partition of Fabric Manager's{}", unread.collect::<String>());
+            fabric(message, "see Fabric Manager's list of partitions")
+        }
     }
 }
 

@@ -18,8 +18,12 @@ const CARD: &str = "0000:05:00.0";
 const ASKERS: [&str; 3] = ["ann", "bob", "cy"];
 
 fn fresh() -> Model {
-    let partition =
-        |id, gpus: &[&str]| FabricPartition { id, gpus: gpus.iter().map(|gpu| at(gpu)).collect(), active: false };
+    let partition = |id, gpus: &[&str]| FabricPartition {
+        id,
+        gpus: gpus.iter().map(|gpu| at(gpu)).collect(),
+        active: false,
+        unread: None,
+    };
     let partitions = vec![partition(0, &GPUS), partition(1, &GPUS[..1]), partition(2, &GPUS[1..])];
     let host = HostBuilder::new()
         .gpu(h100(GPUS[0]), &[])

@@ -15,7 +15,7 @@ pub fn ladder(host: &Host, address: PciAddress) -> Vec<String> {
     let Some(function) = functions.iter().find(|function| function.address == address) else { return Vec::new() };
     let same_bus = |other: &&PciFunction| other.address.domain == address.domain && other.address.bus == address.bus;
     let bus = format!("{:04x}:{:02x}:", address.domain, address.bus);
-    let mut errors = host.pci.errors.iter().chain(&host.errors);
+    let mut errors = host.pci.errors.iter().chain(&host.errors).filter(|error| !error.only_describes());
     let unread = errors.any(|error| error.device.contains(&bus) || error.device == "holders");
     let alone = !unread
         && functions.iter().filter(same_bus).all(|other| {
@@ -49,5 +49,7 @@ mod tests {
         let unread = HostBuilder::new().function(card()).pci_error("0000:41:00.1").build();
         assert_eq!(ladder(&unread, at("0000:41:00.0")), ["flr", "pm"]);
         assert!(ladder(&unread, at("0000:41:00.1")).is_empty());
+        let nameless = HostBuilder::new().function(card()).description_error("0000:41:00.1", "link width").build();
+        assert_eq!(ladder(&nameless, at("0000:41:00.0")), ["flr", "bus", "pm"]);
     }
 }

@@ -160,7 +160,7 @@ impl Step {
             Step::SetVgpuType { .. } | Step::ClearVgpuType { .. } | Step::SetHeterogeneous { .. } => 15,
             Step::Bind { .. } | Step::Unbind { .. } | Step::SetPersistence { .. } => 30,
             // The kernel waits a minute for a device to answer after each way of resetting it (PCIE_RESET_READY_POLL_MS).
-            Step::Reset { methods, .. } => 15 + 65 * u64::try_from(methods.len()).unwrap_or(u64::MAX >> 8),
+            Step::Reset { methods, .. } => RESET + RESET_METHOD * (methods.len() as u64).min(RESET_METHODS),
             Step::ResetUsb { .. } => 30,
             Step::CreateGpuInstance { .. } | Step::DestroyGpuInstance { .. } => 30,
             Step::SetVirtualFunctions { .. } | Step::ActivateFabricPartition { .. } => 60,
@@ -168,7 +168,16 @@ impl Step {
             Step::SetMigMode { .. } | Step::SriovManage { .. } => 120,
         })
     }
+
+    /// No step takes longer than this.
+    pub const LONGEST: Duration = Duration::from_secs(RESET + RESET_METHOD * RESET_METHODS);
 }
+
+/// In seconds.
+const RESET: u64 = 15;
+const RESET_METHOD: u64 = 65;
+/// As many as the kernel knows (PCI_NUM_RESET_METHODS, less the one that is none).
+const RESET_METHODS: u64 = 7;
 
 #[cfg(test)]
 mod tests {

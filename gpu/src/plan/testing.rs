@@ -287,6 +287,12 @@ impl HostBuilder {
         self
     }
 
+    pub fn description_error(mut self, address: &str, what: &'static str) -> Self {
+        let error = probe_error(&format!("pci {address}"));
+        self.0.pci.errors.push(ProbeError { what: what.into(), ..error });
+        self
+    }
+
     /// The whole bus could not be looked at.
     pub fn bus_error(mut self) -> Self {
         self.0.pci.errors.push(probe_error("pci"));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use croft_gpu::apply::Site;
+use croft_gpu::apply::{Cgroup, Site};
 
 use super::helper::Errand;
 
@@ -18,9 +18,25 @@ pub struct Config {
     pub longest_step: Option<Duration>,
     /// How a helper that overran is killed. Only tests have another way.
     pub kill: Option<Kill>,
+    /// The cgroup below which each helper gets one of its own; see [`delegated_cgroup`].
+    pub cgroups: Option<PathBuf>,
 }
 
 pub type Kill = fn(rustix::process::Pid) -> rustix::io::Result<()>;
+
+/// The agent's own, where systemd left it to the agent (`Delegate=yes`). Asked once: what is missing is said once.
+#[must_use]
+pub fn delegated_cgroup() -> Option<PathBuf> {
+    match Cgroup::delegated() {
+        Ok(own) => Some(own),
+        Err(why) => {
+            tracing::warn!(
+                "device helpers get no cgroups of their own, and a tool may outlive the one that started it: {why}"
+            );
+            None
+        }
+    }
+}
 
 impl Config {
     /// This machine, or a copied tree below `root` that nobody answers for.
@@ -35,7 +51,7 @@ impl Config {
         };
         // By its process, it stays what it is when an upgrade replaces the file.
         let program = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-        Self { program, site, longest_step: None, kill: None }
+        Self { program, site, longest_step: None, kill: None, cgroups: None }
     }
 
     /// A simulated host below `root`. `library`: stands in for NVML.
@@ -46,6 +62,11 @@ impl Config {
         let mut config = Self::machine(root, Some(library));
         config.site = Site { simulated: true, lock_directory, ..config.site };
         config
+    }
+
+    /// Of a helper that has not been told its errand yet.
+    pub(super) fn cgroup(&self, helper: Option<u32>) -> Option<Cgroup> {
+        Cgroup::enter(self.cgroups.as_deref()?, helper?).ok()
     }
 
     /// What to run for an errand.

@@ -6,6 +6,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use croft_gpu::apply::Cgroup;
 use croft_gpu::nvml::GpuEvent;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -32,6 +33,7 @@ pub(super) struct Ear {
 #[derive(Debug)]
 struct Listener {
     child: Child,
+    cgroup: Option<Cgroup>,
     given_up: bool,
 }
 
@@ -54,6 +56,7 @@ impl Ear {
             Ok(child) => child,
             Err(error) => return tracing::warn!("nobody listens to the GPUs: {error}"),
         };
+        let cgroup = self.config.cgroup(child.id());
         if let (Some(mut input), Ok(site)) = (child.stdin.take(), serde_json::to_vec(&self.config.site)) {
             use tokio::io::AsyncWriteExt as _;
             // One that cannot be spoken to ends, and is started again at the next look.
@@ -71,7 +74,7 @@ impl Ear {
                 }
             });
         }
-        *listener = Some(Listener { child, given_up: false });
+        *listener = Some(Listener { child, cgroup, given_up: false });
     }
 
     /// Until [`Ear::listen`]. Nothing has NVML open for its sake any more, or it hangs in the kernel.
@@ -111,6 +114,7 @@ impl Listener {
         let kill = kill.unwrap_or(|pid| kill_process(pid, Signal::KILL));
         // An error means that it is gone.
         let _ = pid.map(kill);
+        self.cgroup.iter().for_each(Cgroup::kill);
         tokio::time::timeout(DYING, self.child.wait()).await.is_ok()
     }
 }

@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use croft_gpu::apply::Cgroup;
 use croft_gpu::fabric::FabricSource;
 use croft_gpu::nvml::NvmlSource;
 use serde::Serialize;
@@ -30,7 +31,15 @@ const DYING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Eyes {
     config: Config,
-    left_behind: Mutex<Vec<(Errand, Child)>>,
+    left_behind: Mutex<Vec<Looker>>,
+}
+
+/// A process that was sent to look.
+#[derive(Debug)]
+struct Looker {
+    errand: Errand,
+    child: Child,
+    cgroup: Option<Cgroup>,
 }
 
 impl Eyes {
@@ -68,6 +77,7 @@ impl Eyes {
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
+        let cgroup = self.config.cgroup(child.id());
         let talk = async {
             let mut text = Vec::new();
             if let (Some(mut input), Some(mut output)) = (input, output) {
@@ -81,15 +91,17 @@ impl Eyes {
             Ok(Ok((text, status))) if status.success() => Ok(text),
             Ok(Ok((_, status))) => Err(format!("the look ended with {status}; its own words are in the agent's log")),
             Ok(Err(error)) => Err(format!("the process that looks can not be talked to: {error}")),
-            Err(_) => Err(self.give_up(errand, child, patience).await),
+            Err(_) => Err(self.give_up(Looker { errand, child, cgroup }, patience).await),
         }
     }
 
-    async fn give_up(&self, errand: Errand, mut child: Child, patience: Duration) -> String {
+    async fn give_up(&self, mut looker: Looker, patience: Duration) -> String {
         // An error means that it is gone.
-        let _ = child.start_kill();
-        if tokio::time::timeout(DYING, child.wait()).await.is_err() {
-            self.left().push((errand, child));
+        let _ = looker.child.start_kill();
+        // NVIDIA's library starts programs, too.
+        looker.cgroup.iter().for_each(Cgroup::kill);
+        if tokio::time::timeout(DYING, looker.child.wait()).await.is_err() {
+            self.left().push(looker);
         }
         format!("no answer within {} s", patience.as_secs())
     }
@@ -97,11 +109,11 @@ impl Eyes {
     /// A process of an earlier errand that has not died since.
     fn still_there(&self, errand: Errand) -> Option<u32> {
         let mut left = self.left();
-        left.retain_mut(|(_, child)| matches!(child.try_wait(), Ok(None)));
-        left.iter().find(|(of, _)| *of == errand).and_then(|(_, child)| child.id())
+        left.retain_mut(|looker| matches!(looker.child.try_wait(), Ok(None)));
+        left.iter().find(|looker| looker.errand == errand).and_then(|looker| looker.child.id())
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Vec<(Errand, Child)>> {
+    fn left(&self) -> std::sync::MutexGuard<'_, Vec<Looker>> {
         self.left_behind.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

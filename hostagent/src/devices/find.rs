@@ -137,27 +137,76 @@ pub(super) fn unread(host: &Host, id: &str) -> Option<String> {
     errors.find(|error| is_of(&error.device)).map(|error| croft_gpu::chain(error))
 }
 
-/// Is what was found what is remembered? The message says how it differs.
-pub(super) fn differs(known: &Known, now: &Who) -> Option<String> {
-    match (&known.who, now) {
+/// How what was found stands to what is remembered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Likeness {
+    Same,
+    /// It does not say who it is at the moment.
+    Unproven,
+    /// That very card, behind another port of the board.
+    Moved(String),
+    Other(String),
+}
+
+pub(super) fn likeness(known: &Who, now: &Who) -> Likeness {
+    match (known, now) {
         (Who::Pci(then), Who::Pci(now)) => match then.compare(now) {
-            Sameness::Same | Sameness::Unproven => None,
-            Sameness::Swapped { remembered, found } => Some(format!(
+            Sameness::Same => Likeness::Same,
+            Sameness::Unproven => Likeness::Unproven,
+            Sameness::Swapped { remembered, found } => Likeness::Other(format!(
                 "another card is in its slot: {} was remembered, {} is there",
                 words(&remembered),
                 words(&found)
             )),
             Sameness::Moved { remembered, found } => {
-                Some(format!("it sits at {} now, and was at {}", found.slot_path, remembered.slot_path))
+                let message = format!("it sits at {} now, and was at {}", found.slot_path, remembered.slot_path);
+                if says_the_same(then, now) { Likeness::Moved(message) } else { Likeness::Other(message) }
             }
         },
         // Which device it is decides where it is looked for: what is found is the one.
-        (Who::Usb(_), Who::Usb(_)) | (Who::Named, Who::Named) => None,
-        (_, _) => Some("it is a device of another kind now".to_owned()),
+        (Who::Usb(_), Who::Usb(_)) | (Who::Named, Who::Named) => Likeness::Same,
+        (_, _) => Likeness::Other("it is a device of another kind now".to_owned()),
     }
 }
 
-fn words(identity: &Identity) -> String {
+/// Is what was found what is remembered? The message says how it differs.
+pub(super) fn differs(known: &Known, now: &Who) -> Option<String> {
+    match likeness(&known.who, now) {
+        Likeness::Same | Likeness::Unproven => None,
+        Likeness::Moved(message) | Likeness::Other(message) => Some(message),
+    }
+}
+
+/// Does the hardware say anything of itself but what kind it is?
+pub(super) fn says_who(who: &Who) -> bool {
+    match who {
+        Who::Pci(identity) => identity.serial.is_some() || identity.uuid.is_some(),
+        Who::Usb(identity) => identity.serial.is_some(),
+        Who::Named => false,
+    }
+}
+
+/// By a word of the hardware itself, not by where it is.
+pub(super) fn says_the_same(then: &Identity, now: &Identity) -> bool {
+    let words = [(&then.serial, &now.serial), (&then.uuid, &now.uuid)];
+    then.pci_id == now.pci_id
+        && words.iter().any(|(then, now)| then.is_some() && then == now)
+        && words.iter().all(|(then, now)| then.is_none() || now.is_none() || then == now)
+}
+
+/// A card that has not said who it is since the machine was switched on may be another one of its kind.
+pub(super) fn unproven(record: &Record, boot_id: &str, id: &str) -> Option<Obstacle> {
+    let known = record.known.get(id).filter(|known| known.proven != boot_id)?;
+    let Who::Pci(identity) = &known.who else { return None };
+    let message = format!(
+        "{id} has not said yet who it is in this boot, and was {}: it does with its driver; or `croft device release` it if \
+         you know that it is the same",
+        words(identity)
+    );
+    Some(Obstacle::new(reasons::DEVICE_UNPROVEN, message))
+}
+
+pub(super) fn words(identity: &Identity) -> String {
     let serial = identity.uuid.as_ref().or(identity.serial.as_ref());
     serial.map_or_else(|| identity.pci_id.clone(), |serial| format!("{} ({serial})", identity.pci_id))
 }

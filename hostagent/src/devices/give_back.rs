@@ -66,15 +66,14 @@ impl Session<'_> {
     pub async fn way_home(&mut self, asker: Option<Uuid>, device: &str, back: &Wish) -> Result<(), Obstacle> {
         let planned = self.plan(asker, back).await;
         let mut plan = match planned {
+            // A piece went with all of its card: to whom that comes back, nobody can tell.
+            Ok(plan) if plan.steps.is_empty() && self.is_off_the_bus(device) => {
+                return Err(self.vanished(device, "it is not on the bus any more").await?);
+            }
             Ok(plan) => plan,
             // It is not there, and nothing was wrong with the look: there is nothing to take home.
             Err(refusal) if refusal.reason == Reason::DeviceNotSeen && self.is_gone(back) => {
-                let message = format!(
-                    "it vanished while it was held ({}); look at it before anybody else gets it",
-                    refusal.message
-                );
-                let reason = reasons::DEVICE_MISSING;
-                return Err(self.mark(device, MarkKind::Quarantined, reason, message, Vec::new()).await?);
+                return Err(self.vanished(device, &refusal.message).await?);
             }
             Err(refusal) => return Err(refusal.into()),
         };
@@ -131,14 +130,9 @@ impl Session<'_> {
         self.host().pci.devices.iter().find(|function| function.address == address)?.driver.clone()
     }
 
-    /// Is what the wish is about off the bus, by a look without an error that could stand for it?
+    /// Is what the wish is about off the bus?
     pub fn is_gone(&self, back: &Wish) -> bool {
-        let gone = |address: &PciAddress| {
-            let id = address.to_string();
-            self.function_driver(*address).is_none()
-                && !self.host().pci.devices.iter().any(|function| function.address == *address)
-                && find::unread(self.host(), &id).is_none()
-        };
+        let gone = |address: &PciAddress| self.is_off_the_bus(&address.to_string());
         match back {
             Wish::Return { homes } => homes.keys().any(gone),
             Wish::NoVgpu { function, .. } => gone(function),
@@ -147,11 +141,26 @@ impl Session<'_> {
         }
     }
 
+    /// A PCI function that is not there, by a look without an error that could stand for it.
+    pub fn is_off_the_bus(&self, device: &str) -> bool {
+        let address: Option<PciAddress> = device.parse().ok();
+        let is_there = |address| self.host().pci.devices.iter().any(|function| function.address == address);
+        address.is_some_and(|address| !is_there(address)) && find::unread(self.host(), device).is_none()
+    }
+
+    async fn vanished(&self, device: &str, how: &str) -> Result<Obstacle, Obstacle> {
+        let message = format!("it vanished while it was held ({how}); look at it before anybody else gets it");
+        self.mark(device, MarkKind::Quarantined, reasons::DEVICE_MISSING, message, Vec::new()).await
+    }
+
     /// Another try later; or, for a device that is marked or that never works, on to the operator.
     async fn insist(&mut self, uid: Uuid, id: &str, device: &str, obstacle: Obstacle) -> Result<(), Obstacle> {
         let record = self.record().await;
         if !record.marks.contains_key(device) {
-            if passes(obstacle.reason) || self.counted(uid, id) < TRIES {
+            if passes(obstacle.reason) {
+                return Err(with_what_helps(device, obstacle));
+            }
+            if self.counted(uid, id) < TRIES {
                 return Err(obstacle);
             }
             let message = format!("it could not be taken home: {}", obstacle.message);
@@ -189,6 +198,20 @@ fn passes(reason: &str) -> bool {
         Reason::DeviceHeldOpen,
     ];
     OF_THE_LOOK.contains(&reason) || OF_A_PLAN.iter().any(|known| known.word() == reason)
+}
+
+/// A driver may never answer again. Nobody's word tells what is on the device then; a look that does not find it does.
+fn with_what_helps(device: &str, obstacle: Obstacle) -> Obstacle {
+    let unseen = [Reason::DeviceNotSeen, Reason::GpuModeUnknown, Reason::DriverUnsuitable];
+    if device.parse::<PciAddress>().is_err() || !unseen.iter().any(|reason| reason.word() == obstacle.reason) {
+        return obstacle;
+    }
+    let message = format!(
+        "{}. {device} is held until it can be read again, or is gone: see to its driver, reboot the host, or take it off the \
+         bus there (`echo 1 > /sys/bus/pci/devices/{device}/remove`)",
+        obstacle.message
+    );
+    Obstacle { message, ..obstacle }
 }
 
 fn is_vfio(driver: Option<&str>) -> bool {

@@ -1,6 +1,7 @@
 //! Carrying out plans, through helper processes that can be given up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use croft_gpu::apply::{Applier, Carried, ChildProcess, Ending, Executor, Left, Outcome, StepError, TakenBack, Work};
@@ -15,6 +16,7 @@ use crate::tasks::Tasks;
 #[derive(Debug, Clone)]
 pub(super) struct Hands {
     applier: Arc<Applier>,
+    told_to_stop: Arc<AtomicBool>,
 }
 
 impl Hands {
@@ -24,11 +26,22 @@ impl Hands {
         if let Some(kill) = config.kill {
             child = child.with_kill(kill);
         }
-        let mut applier = Applier::new(WhileAlive { child, tasks }, move || clock.wall().0);
+        if let Some(cgroups) = &config.cgroups {
+            child = child.with_cgroups(cgroups);
+        }
+        let told_to_stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&told_to_stop);
+        let mut applier = Applier::new(WhileAlive { child, tasks }, move || clock.wall().0)
+            .until(move || stop.load(Ordering::Relaxed));
         if let Some(longest) = config.longest_step {
             applier = applier.with_deadlines(move |step| step.deadline().min(longest));
         }
-        Self { applier: Arc::new(applier) }
+        Self { applier: Arc::new(applier), told_to_stop }
+    }
+
+    /// From now on a plan ends after the step in hand, and is taken back.
+    pub(super) fn stop(&self) {
+        self.told_to_stop.store(true, Ordering::Relaxed);
     }
 
     /// Takes as long as the steps' deadlines add up to, at the worst.

@@ -122,6 +122,7 @@ fn fabric_of(site: &Site) -> FabricSource {
                 id: known.id,
                 gpus: known.gpus.clone(),
                 active: known.active,
+                unread: None,
             };
             FabricSource::Partitions(partitions.iter().map(told).collect())
         }

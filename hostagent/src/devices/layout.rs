@@ -8,11 +8,12 @@ use croft_gpu::plan::{self, Mode, Wish};
 use croft_proto::agent::v1::HostPolicy;
 use croft_proto::v1::gpu;
 
-use super::find;
+use super::find::{self, Likeness};
 use super::obstacle::{self, Obstacle};
-use super::record::{Layout, LayoutMode, Record};
+use super::record::{Layout, LayoutMode, Record, Who};
 use super::request;
 use super::session::Session;
+use crate::reasons;
 
 impl Layout {
     #[must_use]
@@ -44,15 +45,23 @@ impl Layout {
         }
         layout
     }
+
+    /// The same wishes are meant for the same hardware; what is named anew, for what is there now.
+    #[must_use]
+    pub fn after(self, before: Layout) -> Layout {
+        let meant = before.meant.into_iter().filter(|(address, _)| self.names(*address)).collect();
+        Layout { meant, ..self }
+    }
 }
 
 impl Session<'_> {
     /// Answers what is not as it should be, device by device.
     pub async fn lay_out(&mut self) -> Result<Vec<String>, Obstacle> {
-        let record = self.record().await;
-        if record.corrupt.is_some() {
+        if self.record().await.corrupt.is_some() {
             return Ok(Vec::new());
         }
+        self.note_meant().await?;
+        let record = self.record().await;
         let mut problems = record.layout.nonsense.clone();
         for (physical, outcome) in self.functions(&record).await {
             problems.extend(outcome.err().map(|obstacle| format!("{physical}: {}", obstacle.message)));
@@ -84,14 +93,57 @@ impl Session<'_> {
         outcomes
     }
 
-    /// Nobody's wish but the host's: what is in doubt stays as it is until somebody has looked at it.
-    async fn unmarked(&self, device: PciAddress) -> Result<(), Obstacle> {
-        let (record, device) = (self.record().await, device.to_string());
-        find::marks(self.host(), &record, &device).next().map_or(Ok(()), |(of, mark)| Err(obstacle::of_mark(of, mark)))
+    /// Writes down which hardware it is that the layout names, as far as that is known by now.
+    async fn note_meant(&self) -> Result<(), Obstacle> {
+        let record = self.record().await;
+        let named = record.layout.functions.keys().chain(record.layout.modes.keys());
+        let mut meant = record.layout.meant.clone();
+        for address in named {
+            let id = address.to_string();
+            let Some(Who::Pci(known)) = record.known.get(&id).map(|known| &known.who) else { continue };
+            let then = meant.get(address).cloned().map_or_else(|| Who::Pci(known.clone()), Who::Pci);
+            let is_it = matches!(find::likeness(&then, &Who::Pci(known.clone())), Likeness::Same | Likeness::Unproven);
+            if let Who::Pci(then) = then
+                && is_it
+                && !record.marks.contains_key(&id)
+            {
+                meant.insert(*address, then.updated(known));
+            }
+        }
+        if meant == record.layout.meant {
+            return Ok(());
+        }
+        self.note(|record| record.layout.meant = meant).await
+    }
+
+    /// May this be done to it? Nobody's wish but the host's: what is in doubt stays as it is until somebody has looked at it,
+    /// and what the layout says of one card it does not say of another in its place.
+    async fn is_meant(&self, device: PciAddress) -> Result<(), Obstacle> {
+        let (record, id) = (self.record().await, device.to_string());
+        if let Some((of, mark)) = find::marks(self.host(), &record, &id).next() {
+            return Err(obstacle::of_mark(of, mark));
+        }
+        if let Some(obstacle) = find::unproven(&record, &self.boot_id(), &id) {
+            return Err(obstacle);
+        }
+        let known = record.known.get(&id).map(|known| &known.who);
+        let (Some(Who::Pci(now)), Some(then)) = (known, record.layout.meant.get(&device)) else { return Ok(()) };
+        match find::likeness(&Who::Pci(then.clone()), &Who::Pci(now.clone())) {
+            Likeness::Same | Likeness::Unproven => Ok(()),
+            Likeness::Moved(_) | Likeness::Other(_) => {
+                let (meant, there) = (find::words(then), find::words(now));
+                let message = format!(
+                    "the layout of this host was made for {meant} at {}, and {there} is there at {}: `croft device release` \
+                     {id} if it is meant for that one too",
+                    then.slot_path, now.slot_path
+                );
+                Err(Obstacle::new(reasons::DEVICE_CHANGED, message))
+            }
+        }
     }
 
     async fn stand(&mut self, physical: PciAddress, wish: Wish) -> Result<(), Obstacle> {
-        self.unmarked(physical).await?;
+        self.is_meant(physical).await?;
         let plan = self.plan(None, &wish).await?;
         if plan.steps.is_empty() {
             return Ok(());
@@ -108,7 +160,7 @@ impl Session<'_> {
     }
 
     async fn stand_back(&mut self, physical: PciAddress, home: &Wish) -> Result<(), Obstacle> {
-        self.unmarked(physical).await?;
+        self.is_meant(physical).await?;
         let plan = self.plan(None, home).await?;
         self.carry_out(&physical.to_string(), plan).await?;
         self.note(|record| drop(record.functions.remove(&physical))).await
@@ -120,7 +172,7 @@ impl Session<'_> {
         if record.is_sliced(gpu) || record.holder_of_function(gpu).is_some() {
             return Ok(());
         }
-        self.unmarked(gpu).await?;
+        self.is_meant(gpu).await?;
         let now = request::current_mode(self.host(), gpu)?;
         let wish = Wish::Mode { gpu, mode };
         let plan = self.plan(None, &wish).await?;
@@ -144,7 +196,7 @@ impl Session<'_> {
         }
         let kept = record.layout.modes.get(&gpu).copied().and_then(planned);
         let wish = Wish::Mode { gpu, mode: kept.unwrap_or(*home) };
-        let returned = match (self.unmarked(gpu).await, self.plan(None, &wish).await) {
+        let returned = match (self.is_meant(gpu).await, self.plan(None, &wish).await) {
             (Ok(()), Ok(plan)) => self.carry_out_mode(None, gpu, &wish, plan).await.map_err(Obstacle::from),
             (Err(obstacle), _) => Err(obstacle),
             (Ok(()), Err(refusal)) => Err(refusal.into()),

@@ -18,10 +18,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use croft_gpu::nvml::GpuEvent;
 use croft_proto::agent::v1::{DesiredDevice, HostPolicy};
-use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit, mpsc, watch};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -53,7 +54,7 @@ mod salvage;
 mod session;
 pub mod simulate;
 
-pub use config::{Config, Kill};
+pub use config::{Config, Kill, delegated_cgroup};
 pub use obstacle::{Obstacle, is_obstacle};
 pub use record::{FORMAT, Record};
 pub use report::Report;
@@ -79,6 +80,8 @@ struct Inner {
     clock: Clock,
     /// Who looks or writes.
     hand: Mutex<()>,
+    /// Whoever carries out a plan has it; at the end of the agent nobody gets it any more.
+    turn: Semaphore,
     /// The last look, or why there was none.
     seen: watch::Sender<Option<Result<Arc<Looked>, String>>>,
     report: watch::Sender<Arc<Report>>,
@@ -119,6 +122,7 @@ impl Devices {
             record,
             clock,
             hand: Mutex::default(),
+            turn: Semaphore::new(1),
             seen: watch::Sender::new(None),
             report: watch::Sender::default(),
             ready: watch::Sender::new(false),
@@ -130,6 +134,21 @@ impl Devices {
     pub fn start(&self, policy: watch::Receiver<HostPolicy>, tasks: &Tasks) {
         if let Some(inner) = &self.0 {
             tasks.spawn_vital("the prober of devices", prober::run(Arc::clone(inner), policy));
+        }
+    }
+
+    /// Lets the step in hand come to its end, takes its plan back where that was not the last, and lets nobody begin another one.
+    /// Returns at the latest when `patience` is over: then the plan is cut short, as by a crash, and the next agent goes on from there.
+    pub async fn finish(&self, patience: Duration) {
+        let Some(inner) = &self.0 else { return };
+        inner.hands.stop();
+        match tokio::time::timeout(patience, inner.turn.acquire()).await {
+            Ok(Ok(turn)) => turn.forget(),
+            // It is never closed.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                tracing::warn!("a change of a device takes longer than {} s, and is cut short", patience.as_secs())
+            }
         }
     }
 
@@ -250,6 +269,14 @@ impl Inner {
         let looked = looked.map(Arc::new);
         self.seen.send_replace(Some(looked.clone()));
         looked.map_err(unseen)
+    }
+
+    /// For one plan, with what is written down of it.
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        match self.turn.acquire().await {
+            Ok(turn) => turn,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// What could not be read is never written over: somebody may still put it right.

@@ -58,7 +58,7 @@ async fn look(devices: &Inner, policy: Option<&HostPolicy>) -> Result<Vec<String
         && devices.record.read().await.corrupt.is_none()
     {
         let layout = Layout::of(policy);
-        devices.note(|record| record.layout = layout).await?;
+        devices.note(|record| record.layout = layout.after(std::mem::take(&mut record.layout))).await?;
     }
     let mut session = Session::begin(devices).await?;
     if let Some(policy) = policy {

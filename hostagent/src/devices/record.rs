@@ -67,6 +67,9 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     pub who: Who,
+    /// The boot in which it last said that it is that one: while the machine is on, cards do not change.
+    #[serde(default)]
+    pub proven: String,
     /// The report of it without what changes: for when it is missing, and for what a GPU tells only while it has its driver.
     #[serde(with = "wire")]
     pub device: v1::Device,
@@ -144,6 +147,9 @@ pub struct Layout {
     /// How many virtual functions each physical one is to have; not for GPUs.
     pub functions: BTreeMap<PciAddress, u16>,
     pub modes: BTreeMap<PciAddress, LayoutMode>,
+    /// Which hardware was at those addresses when the layout first named them: it is meant for that, and for no other.
+    #[serde(default)]
+    pub meant: BTreeMap<PciAddress, Identity>,
     /// What was asked for and cannot be understood.
     pub nonsense: Vec<String>,
 }
@@ -156,6 +162,13 @@ pub enum LayoutMode {
     MigVgpu,
     /// Left to others, never touched.
     Foreign,
+}
+
+impl Layout {
+    #[must_use]
+    pub fn names(&self, address: PciAddress) -> bool {
+        self.functions.contains_key(&address) || self.modes.contains_key(&address)
+    }
 }
 
 impl Default for Record {
@@ -211,6 +224,15 @@ impl Record {
                 hold.taken.iter().flat_map(|taken| &taken.pieces).map(move |piece| (uid, hold, piece))
             })
         })
+    }
+
+    /// Does anybody hold it, doubt it, or want it to be like this or that? Then what becomes of it is not for the agent to say.
+    #[must_use]
+    pub fn is_spoken_for_or_laid_out(&self, device: &str) -> bool {
+        let named = device.parse::<PciAddress>().is_ok_and(|address| self.layout.names(address));
+        named
+            || self.is_spoken_for(device)
+            || device.parse().is_ok_and(|address| self.holder_of_function(address).is_some())
     }
 
     /// Who holds the whole of a function.

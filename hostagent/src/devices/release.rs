@@ -57,7 +57,8 @@ impl Session<'_> {
             let before = record.marks.get(device).cloned();
             // Gone, or home already: either way there is nothing more to be done for it.
             let planned = self.plan(None, &next).await;
-            if planned.is_ok() || find::device(self.host(), &record, device).is_ok() {
+            let there = planned.is_ok() || find::device(self.host(), &record, device).is_ok();
+            if there && !self.is_off_the_bus(device) {
                 self.way_home(None, device, &next).await?;
                 if self.record().await.marks.get(device) != before.as_ref() {
                     break;
@@ -79,8 +80,10 @@ impl Session<'_> {
         let there = found.is_some();
         let changed = record.marks.get(device).is_some_and(|mark| mark.kind == MarkKind::Changed);
         // Who it is, is known of one that did not change; it may not be able to say so now.
+        let proven = self.boot_id();
         let another = found.filter(|_| changed).map(|(id, found)| Known {
             who: find::who(self.host(), found),
+            proven: proven.clone(),
             device: report::lasting(self.host(), &id, found),
         });
         tracing::info!(device, there, "released");
@@ -92,10 +95,23 @@ impl Session<'_> {
             if changed {
                 forget_the_card(record, device);
             }
+            // What the layout says of this address is meant for what is there now.
+            if let Ok(address) = device.parse()
+                && there
+            {
+                record.layout.meant.remove(&address);
+            }
             match another {
                 Some(known) => drop(record.known.insert(device.to_owned(), known)),
                 // Nobody misses it any more.
                 None if !there && !record.is_held(device) => drop(record.known.remove(device)),
+                // Somebody has looked who it is.
+                None if there => {
+                    if let Some(known) = record.known.get_mut(device) {
+                        known.proven = proven;
+                    }
+                }
+                // Its holder keeps it, and nobody has seen it: what comes back in its place says who it is.
                 None => {}
             }
         })

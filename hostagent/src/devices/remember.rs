@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use croft_gpu::host::Host;
+use croft_gpu::pci::PciAddress;
 use croft_proto::v1;
 
-use super::find;
+use super::find::{self, Likeness};
 use super::obstacle::Obstacle;
 use super::record::{DeviceId, Known, Mark, MarkKind, Record, Who};
 use super::report;
@@ -19,7 +20,7 @@ impl Session<'_> {
         if record.corrupt.is_some() {
             return Ok(());
         }
-        let (known, changed) = after(self.host(), &record);
+        let (known, changed) = after(self.host(), &record, &self.boot_id());
         let time = self.devices.clock.wall().0;
         self.note(|record| {
             record.known = known;
@@ -34,28 +35,50 @@ impl Session<'_> {
 }
 
 /// Who is known after a look; and which ones are another now, and how they differ.
-fn after(host: &Host, record: &Record) -> (BTreeMap<DeviceId, Known>, BTreeMap<DeviceId, String>) {
-    let (mut known, mut changed, mut seen) = (record.known.clone(), BTreeMap::new(), BTreeMap::new());
+fn after(host: &Host, record: &Record, boot_id: &str) -> (BTreeMap<DeviceId, Known>, BTreeMap<DeviceId, String>) {
+    let (mut known, mut changed) = (record.known.clone(), BTreeMap::new());
+    let seen: BTreeMap<DeviceId, Who> =
+        find::all(host, record).map(|(id, found)| (id, find::who(host, found))).collect();
     for (id, found) in find::all(host, record) {
-        let now = find::who(host, found);
-        let device = report::lasting(host, &id, found);
-        seen.insert(id.clone(), now.clone());
-        let Some(then) = known.get(&id) else {
-            known.insert(id, Known { who: now, device });
-            continue;
-        };
-        match find::differs(then, &now) {
-            // What was doubted of the card before is said of one that is not there.
-            Some(message) if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) => {
-                changed.insert(id, message);
+        let (mut now, mut device) = (find::who(host, found), report::lasting(host, &id, found));
+        // One of which nobody knew until now who it is.
+        let before = known.get(&id).is_none_or(|then| !find::says_who(&then.who));
+        if let Some(before) = before.then(|| name_before(record, &seen, &id, &now)).flatten() {
+            if record.is_spoken_for_or_laid_out(&before) {
+                changed.insert(id, format!("it is the card that was known as {before}, and that is not free"));
+                continue;
             }
-            Some(_) => {}
-            None => {
-                let device = report::with_what_it_told(device, &then.device);
-                let who = find::updated(&then.who, now);
-                known.insert(id, Known { who, device });
+            // With what it cannot say at the moment: the plane knows it by that.
+            if let Some(then) = known.get(&before) {
+                now = find::updated(&then.who, now);
+                device = report::with_what_it_told(device, &then.device);
+            }
+            if !seen.contains_key(&before) {
+                known.remove(&before);
             }
         }
+        let Some(then) = known.get(&id) else {
+            known.insert(id, Known { who: now, proven: boot_id.to_owned(), device });
+            continue;
+        };
+        let proven = match find::likeness(&then.who, &now) {
+            Likeness::Same => boot_id.to_owned(),
+            // Nobody has it, and it says itself that it is the one.
+            Likeness::Moved(_) if !record.is_spoken_for_or_laid_out(&id) => boot_id.to_owned(),
+            // Written by an agent that did not note it: what it set up in this boot, it knew.
+            Likeness::Unproven if then.proven.is_empty() => record.boot_id.clone(),
+            Likeness::Unproven => then.proven.clone(),
+            Likeness::Moved(message) | Likeness::Other(message) => {
+                // What was doubted of the card before is said of one that is not there.
+                if record.marks.get(&id).is_none_or(|mark| mark.kind == MarkKind::Quarantined) {
+                    changed.insert(id, message);
+                }
+                continue;
+            }
+        };
+        let device = report::with_what_it_told(device, &then.device);
+        let who = find::updated(&then.who, now);
+        known.insert(id, Known { who, proven, device });
     }
     // Virtual functions come and go with their physical one's count: one that nobody misses is forgotten. So are the names of
     // sticks that go by another port now.
@@ -68,6 +91,18 @@ fn after(host: &Host, record: &Record) -> (BTreeMap<DeviceId, Known>, BTreeMap<D
         !comes_and_goes || seen.contains_key(id) || missed
     });
     (known, changed)
+}
+
+/// What a card that nobody knows by this name was known as, where it says that it is that one and is not there any more. The
+/// functions of a card say the same of themselves: they are told apart by their numbers.
+fn name_before(record: &Record, seen: &BTreeMap<DeviceId, Who>, id: &str, now: &Who) -> Option<DeviceId> {
+    let Who::Pci(now) = now else { return None };
+    let number = |id: &str| id.parse().ok().map(|address: PciAddress| address.function);
+    let says_it = |who: &Who| matches!(who, Who::Pci(who) if find::says_the_same(who, now));
+    let mut before = record.known.iter().filter(|(other, then)| {
+        number(other) == number(id) && says_it(&then.who) && !seen.get(*other).is_some_and(says_it)
+    });
+    before.next().map(|(other, _)| other.clone())
 }
 
 #[cfg(test)]

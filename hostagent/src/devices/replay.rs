@@ -6,6 +6,7 @@
 
 use croft_gpu::plan::Wish;
 
+use super::find;
 use super::obstacle::Obstacle;
 use super::record::{MarkKind, Record};
 use super::session::Session;
@@ -47,7 +48,13 @@ impl Session<'_> {
                 for (id, hold) in holds {
                     let marked = |record: &Record| record.marks.contains_key(&hold.device);
                     for taken in hold.taken.iter().filter(|taken| matches!(taken.wish, Wish::Mode { .. }) == modes) {
-                        if marked(&self.record().await) {
+                        let now = self.record().await;
+                        // It may be another card: its instance takes it as soon as it has said that it is not.
+                        let unproven = find::unproven(&now, &self.boot_id(), &hold.device);
+                        if let Some(Obstacle { reason, message }) = &unproven {
+                            tracing::warn!(%uid, request = id, reason, "not set up again: {message}");
+                        }
+                        if unproven.is_some() || marked(&now) {
                             continue;
                         }
                         if let Err(Obstacle { reason, message }) =

@@ -53,6 +53,9 @@ impl Request {
         }
         let found = find::device(host, record, id)?;
         is_the_one(host, record, desired, found)?;
+        if let Some(obstacle) = find::unproven(record, &record.boot_id, id) {
+            return Err(obstacle);
+        }
         let request = Self::read(host, desired, found)?;
         match (&request, found) {
             (Self::Function { mac: Some(_), .. }, Found::Function(function)) => {

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use croft_gpu::apply::{Left, Outcome, ResetOutcome, ResetRecord, TakenBack, Undone};
+use croft_gpu::apply::{Deferred, Left, Outcome, ResetOutcome, ResetRecord, StepError, TakenBack, Undone};
 use croft_gpu::host::Host;
 use croft_gpu::pci::PciAddress;
-use croft_gpu::plan::{self, Plan, Step, Wish};
+use croft_gpu::plan::{self, Plan, Reason, Step, Wish};
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
@@ -94,6 +94,8 @@ impl<'a> Session<'a> {
             return Ok(Vec::new());
         }
         self.untouchable(device).await.map_or(Ok(()), |obstacle| Err(Setback::AsBefore(obstacle)))?;
+        let devices = self.devices;
+        let _turn = devices.turn().await;
         // It has NVML open, and no GPU changes while anybody has.
         if let Err(obstacle) = self.devices.ear.rest().await
             && device.parse().is_ok_and(|address| find::is_gpu(self.host(), address))
@@ -133,8 +135,11 @@ impl<'a> Session<'a> {
         let (resets, result) = match outcome {
             Outcome::Applied { resets } => (resets, Ok(())),
             Outcome::Failed(failure) => {
-                let obstacle = Obstacle::new(reasons::DEVICE_STEP_FAILED, failure.to_string());
+                let reason = because(&failure.error, reasons::DEVICE_STEP_FAILED);
+                let obstacle = Obstacle::new(reason, failure.to_string());
                 let setback = match failure.undone {
+                    // It was not tried: its turn comes again.
+                    Undone::Whole if failure.error.deferred.is_some() => Setback::AsBefore(obstacle),
                     Undone::Whole if matches!(failure.step, Step::Reset { .. } | Step::ResetUsb { .. }) => {
                         Setback::Unclean(obstacle)
                     }
@@ -165,14 +170,16 @@ impl<'a> Session<'a> {
         if left.is_empty() {
             return Ok(());
         }
-        match self.devices.hands.take_back(left).await {
+        let devices = self.devices;
+        let _turn = devices.turn().await;
+        match devices.hands.take_back(left).await {
             TakenBack::Undone(Undone::Whole) => {
                 self.note(|record| drop(record.left.remove(device))).await?;
                 self.look_again().await
             }
             TakenBack::Undone(Undone::Not { error, left }) => {
                 self.note(|record| drop(record.left.insert(device.to_owned(), left))).await?;
-                Err(Obstacle::new(reasons::DEVICE_NOT_RESTORED, error.to_string()))
+                Err(Obstacle::new(because(&error, reasons::DEVICE_NOT_RESTORED), error.to_string()))
             }
             TakenBack::Stuck { pid, left, .. } => {
                 let kind = MarkKind::Stuck { boot_id: self.boot_id() };
@@ -229,5 +236,13 @@ impl<'a> Session<'a> {
             }
         })
         .await
+    }
+}
+
+/// One who has the device open at the moment, if that is all; `otherwise` else.
+fn because(error: &StepError, otherwise: &'static str) -> &'static str {
+    match error.deferred {
+        Some(Deferred::HeldBy { .. }) => Reason::DeviceHeldOpen.word(),
+        Some(Deferred::Stopped) | None => otherwise,
     }
 }

@@ -124,10 +124,10 @@ pub trait Hypervisor: Send + Sync + 'static {
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct About {
-    /// `libvirt 9.0.0, QEMU 7.2.22`
-    pub hypervisor: String,
+    /// `libvirt 9.0.0, QEMU 7.2.22`; an error: it does not say so now, and the rest holds all the same.
+    pub hypervisor: Result<String, Error>,
     /// `kvm`, `qemu` or `simulated`
     pub domain_type: String,
     pub domain_type_reason: String,

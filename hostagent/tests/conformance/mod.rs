@@ -84,7 +84,7 @@ impl Bench<'_> {
 
     async fn nobody_is_known(&self) {
         let Self { hypervisor, uid } = *self;
-        assert!(!hypervisor.about().await.expect("about").hypervisor.is_empty());
+        assert!(!hypervisor.about().await.expect("about").hypervisor.expect("a version").is_empty());
         assert_eq!(hypervisor.boot_id().await.expect("boot"), hypervisor.boot_id().await.expect("boot"));
         assert_eq!(self.seen().await, None);
         not_found(hypervisor.start(uid).await);

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use croft_gpu_sim::kernel::dump;
+use croft_gpu_sim::kernel::{Hardware, SimHost, dump};
 use croft_proto::agent::v1::desired_device::{Piece, Usb, Vgpu, Whole};
 use croft_proto::agent::v1::instance_observation::Phase;
-use croft_proto::agent::v1::{DesiredDevice, DesiredInstance, HostPolicy, InstanceObservation};
+use croft_proto::agent::v1::{DesiredDevice, DesiredInstance, DeviceRelease, HostPolicy, InstanceObservation};
 use croft_proto::v1;
 use croft_proto::v1::condition::Status;
 use croft_proto::v1::device::State;
@@ -15,6 +15,11 @@ use super::eventually;
 use super::host::{Host, desired};
 
 impl Host {
+    /// A machine with one of everything.
+    pub async fn devbox() -> Self {
+        Self::with_devices(SimHost::preset("devbox").expect("preset")).await
+    }
+
     /// The device, once the plane has heard of it.
     pub async fn device(&self, id: &str) -> v1::Device {
         self.device_that(id, "reported", |_| true).await
@@ -59,18 +64,45 @@ impl Host {
         (0..50).find_map(|_| dump(root).ok()).expect("dump")
     }
 
-    /// A piece of a device, as the plane places it.
-    pub async fn piece(&self, request: &str, id: &str, piece: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
-        let device = self.device(id).await;
-        DesiredDevice {
-            id: request.to_owned(),
-            device: id.to_owned(),
-            serial: device.serial.clone(),
-            pci_id: device.id.clone(),
-            slot_path: device.slot_path.clone(),
-            detach: false,
-            piece: Some(piece(&device)),
-        }
+    /// A piece of a device that the plane has heard of.
+    pub async fn piece(&self, request: &str, id: &str, of: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
+        piece(request, &self.device(id).await, of)
+    }
+
+    /// An instance runs with it.
+    pub async fn has(&self, device: DesiredDevice) -> Uuid {
+        let uid = Uuid::now_v7();
+        self.plane.upsert(with(uid, vec![device]));
+        self.attached(uid).await;
+        uid
+    }
+
+    /// Somebody deletes it, and in the end nothing is left of it.
+    pub async fn goes(&self, uid: Uuid) {
+        self.plane.bury(uid, true, 0);
+        self.pass_until("it is absent", async || match self.plane.observed(uid) {
+            seen if seen.phase() == Phase::Absent => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        })
+        .await;
+    }
+
+    /// An operator's word.
+    pub async fn is_released(&self, id: &str, counter: i64) {
+        let releases = vec![DeviceRelease { device: id.to_owned(), counter }];
+        self.policy(Some(HostPolicy { releases, ..HostPolicy::default() })).await;
+    }
+
+    /// The machine is switched off, cards are changed, and it comes up; `booted` happens before there is an agent.
+    pub async fn reboots(&mut self, change: impl FnOnce(&mut Hardware), booted: impl FnOnce(&SimHost)) {
+        self.agent.kill();
+        let machine = self.machine.clone().expect("a machine with devices");
+        machine.change(change).expect("change");
+        self.simulated.host_reboot().expect("reboot");
+        booted(&machine);
+        self.plane.lock().host = None;
+        self.plane.lock().observed.clear();
+        self.start_agent().await;
     }
 
     pub async fn attached(&self, uid: Uuid) -> InstanceObservation {
@@ -109,6 +141,25 @@ pub fn condition(seen: &InstanceObservation) -> (Status, String, String) {
 
 pub fn with(uid: Uuid, devices: Vec<DesiredDevice>) -> DesiredInstance {
     DesiredInstance { devices, required_features: vec!["devices.v1".to_owned()], ..desired(uid) }
+}
+
+/// A piece of a device, as the plane places it.
+pub fn piece(request: &str, device: &v1::Device, of: impl FnOnce(&v1::Device) -> Piece) -> DesiredDevice {
+    DesiredDevice {
+        id: request.to_owned(),
+        device: device.name.trim_start_matches("hosts/-/devices/").to_owned(),
+        serial: device.serial.clone(),
+        pci_id: device.id.clone(),
+        slot_path: device.slot_path.clone(),
+        detach: false,
+        piece: Some(of(device)),
+    }
+}
+
+/// A layout that keeps so many virtual functions of a card.
+pub fn functions_of(id: &str, count: i32) -> Option<HostPolicy> {
+    let layout = vec![v1::DeviceLayout { device: id.to_owned(), virtual_functions: count, gpu_mode: 0 }];
+    Some(HostPolicy { layout_generation: 1, layout, ..HostPolicy::default() })
 }
 
 pub fn whole(device: &v1::Device) -> Piece {

@@ -31,12 +31,19 @@ pub struct Host {
     pub directory: tempfile::TempDir,
     /// The machine with devices, if it has any.
     pub machine: Option<SimHost>,
-    pub longest_step: Option<Duration>,
-    pub kill: Option<devices::Kill>,
-    /// What runs in the place of the agent's own binary when it looks or writes.
-    pub helper: Option<PathBuf>,
+    pub helpers: Helpers,
     channel: Channel,
     capacity: Capacity,
+}
+
+/// How the agent's processes that look or write are started and ended, from its next start on.
+#[derive(Clone, Default)]
+pub struct Helpers {
+    pub longest_step: Option<Duration>,
+    pub kill: Option<devices::Kill>,
+    /// What runs in the place of the agent's own binary.
+    pub program: Option<PathBuf>,
+    pub cgroups: Option<PathBuf>,
 }
 
 impl Host {
@@ -66,10 +73,10 @@ impl Host {
         let plane = Plane::new();
         let channel = plane.serve().await;
         let clock = Clock::manual(1_700_000_000_000_000);
-        let devices = machine.as_ref().map(|machine| device_config(machine, None, None, None));
+        let devices = machine.as_ref().map(|machine| device_config(machine, Helpers::default()));
         let agent = spawn(directory.path(), &channel, &capacity, &simulated, &clock, devices).await;
-        let (longest_step, kill, helper) = (None, None, None);
-        Self { plane, simulated, clock, agent, directory, machine, longest_step, kill, helper, channel, capacity }
+        let helpers = Helpers::default();
+        Self { plane, simulated, clock, agent, directory, machine, helpers, channel, capacity }
     }
 
     /// As kill -9, and a restart by whoever supervises it.
@@ -79,8 +86,7 @@ impl Host {
     }
 
     pub async fn start_agent(&mut self) {
-        let config = |machine| device_config(machine, self.longest_step, self.kill, self.helper.clone());
-        let devices = self.machine.as_ref().map(config);
+        let devices = self.machine.as_ref().map(|machine| device_config(machine, self.helpers.clone()));
         let directory = self.directory.path();
         self.agent = spawn(directory, &self.channel, &self.capacity, &self.simulated, &self.clock, devices).await;
     }
@@ -149,15 +155,11 @@ async fn spawn(
     Agent::spawn(config, Arc::<Simulated>::clone(simulated)).await.expect("agent")
 }
 
-fn device_config(
-    machine: &SimHost,
-    longest_step: Option<Duration>,
-    kill: Option<devices::Kill>,
-    helper: Option<PathBuf>,
-) -> devices::Config {
+fn device_config(machine: &SimHost, helpers: Helpers) -> devices::Config {
     let config = devices::Config::simulated(machine.root(), super::devices::library(machine.root()));
-    let program = helper.unwrap_or_else(|| env!("CARGO_BIN_EXE_croft-hostagent").into());
-    devices::Config { program, longest_step, kill, ..config }
+    let Helpers { longest_step, kill, program, cgroups } = helpers;
+    let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_croft-hostagent").into());
+    devices::Config { program, longest_step, kill, cgroups, ..config }
 }
 
 /// A small instance that is wanted running.

@@ -47,6 +47,8 @@ pub struct Inner {
     pub observed: HashMap<String, InstanceObservation>,
     pub images: HashMap<String, Vec<ImageObservation>>,
     session: Option<mpsc::Sender<Result<PlaneMessage, Status>>>,
+    /// Which one it is.
+    sessions: u64,
     tunnels: HashMap<String, oneshot::Sender<Tunnel>>,
 }
 
@@ -108,14 +110,14 @@ impl Plane {
 
     /// Ends the session; the agent will dial again.
     pub fn cut(&self) {
-        self.lock().session = None;
+        self.lock().hang_up();
     }
 
     /// From now on every session is refused, until it is given `None`.
     pub fn refuse(&self, status: Option<Status>) {
         let mut inner = self.lock();
         inner.refusal = status;
-        inner.session = None;
+        inner.hang_up();
     }
 
     pub fn keep_blob(&self, bytes: &[u8]) -> String {
@@ -152,6 +154,12 @@ impl Inner {
             let message = PlaneMessage { kind: Some(plane_message::Kind::Change(change)) };
             session.try_send(Ok(message)).expect("the agent reads");
         }
+    }
+
+    /// What is still on its way from that session is not heard any more.
+    fn hang_up(&mut self) {
+        self.session = None;
+        self.sessions += 1;
     }
 
     fn hear(&mut self, message: AgentMessage) {
@@ -208,19 +216,25 @@ impl Agent for Plane {
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (session, answers) = mpsc::channel(1000);
-        {
+        let mine = {
             let mut inner = self.lock();
             if let Some(status) = &inner.refusal {
                 return Err(status.clone());
             }
             inner.sync_done = None;
+            inner.hang_up();
             inner.session = Some(session);
-        }
+            inner.sessions
+        };
         let plane = self.clone();
         let mut inbox = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(message)) = inbox.message().await {
-                plane.lock().hear(message);
+                let mut inner = plane.lock();
+                if inner.sessions != mine {
+                    return;
+                }
+                inner.hear(message);
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))

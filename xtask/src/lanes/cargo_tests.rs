@@ -1,14 +1,14 @@
-//! Building tests with cargo and running them, by nextest when it is installed.
+//! Building tests with cargo, and running what it built.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::Options;
+use super::{Options, pool};
 use crate::closing::Tally;
 use crate::run::Run;
-use crate::workspace::{cache, cargo};
+use crate::workspace::{cache, cargo, root};
 
 /// A test program that cargo built.
 #[derive(Debug)]
@@ -17,6 +17,22 @@ pub(crate) struct Program {
     pub(crate) file: PathBuf,
     /// Where cargo would run it.
     pub(crate) package_dir: PathBuf,
+}
+
+/// Begun first, since whichever of them came last would end alone. Only the time of a lane hangs on this list.
+const SLOWEST: [&str; 6] = ["kills", "every_plan", "devices_kills", "apply", "device_kills", "devices"];
+
+impl Program {
+    /// As cargo would run it.
+    fn run(&self) -> Run {
+        Run::new(&self.file).dir(&self.package_dir).env("CARGO_MANIFEST_DIR", &self.package_dir)
+    }
+
+    /// `gpu/sim apply`: the name alone is not always enough.
+    fn title(&self) -> String {
+        let package = self.package_dir.strip_prefix(root()).unwrap_or(&self.package_dir);
+        format!("{} {}", package.display(), self.name)
+    }
 }
 
 /// What every test run sees.
@@ -35,20 +51,17 @@ pub(crate) fn build_binaries() -> Result<()> {
     cargo().args(["build", "--quiet"]).show().context("the binaries do not compile")
 }
 
-/// Runs them all, also after a failure, and adds up what the runner says.
-pub(crate) fn run(selection: &[String], options: &Options) -> Result<Tally> {
-    let verb: &[&str] =
-        if nextest_is_there() { &["nextest", "run", "--no-fail-fast"] } else { &["test", "--no-fail-fast"] };
-    counted(&with_environment(cargo().args(verb).args(selection), options)?)
-}
-
-/// Documentation tests, which nextest does not know.
-pub(crate) fn run_doc_tests(selection: &[String], options: &Options) -> Result<Tally> {
-    counted(&with_environment(cargo().args(["test", "--no-fail-fast", "--doc"]).args(selection), options)?)
-}
-
-fn nextest_is_there() -> bool {
-    cargo().args(["nextest", "--version"]).ended().is_ok_and(|ended| ended.success)
+/// Runs the programs of a lane side by side, and with them the examples in the documentation of `documented` packages.
+pub(crate) fn run(programs: &[Program], documented: Option<&[String]>, options: &Options) -> Result<Tally> {
+    let mut runs = Vec::new();
+    if let Some(selection) = documented {
+        let run = cargo().args(["test", "--quiet", "--no-fail-fast", "--doc"]).args(selection);
+        runs.push(("documentation tests".to_owned(), with_environment(run, options)?));
+    }
+    for program in programs {
+        runs.push((program.title(), with_environment(program.run(), options)?));
+    }
+    Ok(pool::run(runs))
 }
 
 /// Runs a test runner and adds up its closing lines. One that failed without a failed test is an error.
@@ -66,7 +79,8 @@ pub(crate) fn programs(selection: &[String]) -> Result<Vec<Program>> {
     build(selection)?;
     let messages =
         cargo().args(["test", "--no-run", "--quiet", "--message-format", "json"]).args(selection).stdout()?;
-    let programs: Vec<Program> = messages.lines().filter_map(program).collect();
+    let mut programs: Vec<Program> = messages.lines().filter_map(program).collect();
+    programs.sort_by_key(|program| SLOWEST.iter().position(|slow| *slow == program.name).unwrap_or(SLOWEST.len()));
     if programs.is_empty() {
         bail!("cargo built no test program for {}", selection.join(" "));
     }
@@ -89,20 +103,10 @@ fn program(message: &str) -> Option<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::closing::Count;
 
     #[test]
     fn a_runner_that_dies_without_a_failed_test_is_an_error() {
         let error = counted(&Run::new("sh").args(["-c", "echo 2 passed, 0 failed; exit 101"])).unwrap_err();
         assert!(error.to_string().contains("no test says why"), "{error}");
-    }
-
-    #[test]
-    fn closing_lines_of_several_programs_add_up() {
-        let script =
-            "echo 'test a ... FAILED'; echo '2 passed, 1 failed, 1 skipped'; echo '3 passed, 0 failed'; exit 1";
-        let tally = counted(&Run::new("sh").args(["-c", script])).unwrap();
-        assert_eq!(tally.count, Count { passed: 5, failed: 1, skipped: 1 });
-        assert_eq!(tally.failures, ["a"]);
     }
 }

@@ -7,6 +7,7 @@ mod docs;
 mod kubernetes;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
+mod pool;
 mod pure;
 mod story;
 
@@ -23,7 +24,7 @@ use crate::workspace::{cache, in_ci};
 /// Where the test runs of this invocation differ.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// More cases in property tests (PROPTEST_CASES=512) and the long trials (CROFT_TEST_FULL=1).
+    /// All cases of what is otherwise sampled (CROFT_TEST_FULL=1), and more in property tests (PROPTEST_CASES=512).
     #[arg(long)]
     pub(crate) full: bool,
     /// Only these lanes.

@@ -159,7 +159,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let site = Site::at(dir.path()).unwrap();
         let path = format!("{}/x", dir.path().display());
-        let mut child = std::process::Command::new("sh").args(["-c", "sleep 30; true", &path]).spawn().unwrap();
+        // Waits for what never comes, and starts nothing that would go on without it.
+        let mut waiting = std::process::Command::new("sh");
+        let mut child = waiting.args(["-c", "read line", &path]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         let began = std::time::Instant::now();
         let mut found = processes(&site, &[]);
         while found.is_empty() && began.elapsed().as_secs() < 5 {

@@ -178,7 +178,7 @@ fn check_size(host: &HostView, request: &Request) -> Result<(), Failure> {
             "ask for fewer vCPUs",
         );
     }
-    let memory = capacity.memory_mib - host.reserve.memory_mib - host.overhead_memory_mib;
+    let memory = (capacity.memory_mib - host.reserve.memory_mib - host.overhead_memory_mib).max(0);
     if request.memory_mib > memory {
         return fails(
             Predicate::Size,
@@ -186,7 +186,7 @@ fn check_size(host: &HostView, request: &Request) -> Result<(), Failure> {
             "ask for less memory",
         );
     }
-    let disk = capacity.disk_gib - host.reserve.disk_gib;
+    let disk = (capacity.disk_gib - host.reserve.disk_gib).max(0);
     if request.disk_gib > disk {
         return fails(
             Predicate::Size,

@@ -1,6 +1,7 @@
 //! Devices of hosts: what was told of each, and who holds which piece of it.
 
 pub(crate) mod claimed;
+mod elsewhere;
 pub(crate) mod operator;
 pub(crate) mod report;
 pub(crate) mod view;
@@ -13,6 +14,7 @@ use croft_core::instance::Instance;
 use croft_core::{Error, Result, Timestamp};
 use sqlx::AnyConnection;
 
+use self::elsewhere::Elsewhere;
 use crate::column::{from_json, from_word, wrong};
 use crate::open::Store;
 use crate::page::Page;
@@ -63,6 +65,11 @@ impl Row {
             device.message = "the host no longer tells of it".to_owned();
         }
         Ok(device)
+    }
+
+    fn with_device(self) -> Result<(Self, Device)> {
+        let device = self.device()?;
+        Ok((self, device))
     }
 }
 
@@ -168,6 +175,7 @@ fn holder(instance: &Instance, device: &DeviceId, atom: Atom) -> Holder {
 
 async fn records(conn: &mut AnyConnection, rows: Vec<Row>, host: Option<&HostId>) -> Result<Vec<Record>> {
     let mut held = holders(conn, host).await?;
+    let elsewhere = Elsewhere::read(conn, host).await?;
     let modes: Vec<ModeRow> = of(sql(select_gpu_modes!("WHERE 1 = 1")), host).all(conn).await?;
     let mut promises: BTreeMap<(String, String), Promise> = BTreeMap::new();
     for row in modes {
@@ -176,7 +184,7 @@ async fn records(conn: &mut AnyConnection, rows: Vec<Row>, host: Option<&HostId>
     }
     rows.into_iter()
         .map(|row| {
-            let device = row.device()?;
+            let device = elsewhere.mark(&row.host, row.device()?);
             let key = (row.host, row.device);
             Ok(Record {
                 promise: promises.remove(&key),

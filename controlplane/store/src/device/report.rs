@@ -1,7 +1,7 @@
 //! What a host says of its devices. Written only where it differs from what is known.
 //!
 //! A device that a look at all of them did not show is MISSING: not free, and its holder keeps it. It is forgotten only when
-//! nobody holds it and it was released, or is a virtual function, which come and go.
+//! nobody holds it and it was released, goes by another name now, or is a virtual function, which come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use croft_core::id::{DeviceId, HostId};
 use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
+use super::elsewhere::{Elsewhere, who};
 use super::{Row, select_devices};
 use crate::column::{from_json, to_json};
 use crate::event::reason;
@@ -83,7 +84,9 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
                 news.told.push((device.clone(), Some(row.device()?)));
             }
             Some(_) => {}
-            None if !held.contains(&row.device) && is_forgotten(row, &known, crowded) => {
+            None if !held.contains(&row.device)
+                && (is_forgotten(row, &known, crowded) || is_renamed(row, &known, devices)) =>
+            {
                 news.moves = true;
                 news.forgotten.push(known.id);
             }
@@ -101,6 +104,13 @@ async fn news(conn: &mut AnyConnection, host: &HostId, report: &DeviceReport, de
 
 fn is_forgotten(row: &Row, known: &Device, crowded: bool) -> bool {
     row.quarantine.is_none() && (known.kind == Kind::VirtualFunction || row.release_counter > 0 || crowded)
+}
+
+/// A stick in another port, a card in another slot: what says that it is this one.
+fn is_renamed(row: &Row, known: &Device, told: &[Device]) -> bool {
+    let known_by = who(known);
+    let is_it = |device: &Device| device.id != known.id && !who(device).is_disjoint(&known_by);
+    !known_by.is_empty() && row.quarantine.is_none() && told.iter().any(is_it)
 }
 
 impl Store {
@@ -146,6 +156,7 @@ async fn write(tx: &mut Tx, host: &HostId, report: &DeviceReport, news: &News) -
             announce(tx, host, device.state, &gone);
         }
     }
+    announce_elsewhere(tx, host, &news.told).await?;
     for some in news.forgotten.chunks(LISTED) {
         sql("DELETE FROM devices WHERE host = $1 AND device IN ").bind(host).list(some).run(&mut tx.conn).await?;
     }
@@ -161,6 +172,23 @@ async fn write(tx: &mut Tx, host: &HostId, report: &DeviceReport, news: &News) -
     }
     if news.moves {
         host::moved(&mut tx.conn, host).await?;
+    }
+    Ok(())
+}
+
+/// Once, when it comes: what is closed or claimed by another name.
+async fn announce_elsewhere(tx: &mut Tx, host: &HostId, told: &[(Device, Option<Device>)]) -> Result<()> {
+    let came = |before: &Option<Device>| before.as_ref().is_none_or(|before| before.state == State::Missing);
+    let come: Vec<&Device> = told.iter().filter(|(_, before)| came(before)).map(|(device, _)| device).collect();
+    if come.is_empty() {
+        return Ok(());
+    }
+    let elsewhere = Elsewhere::read(&mut tx.conn, Some(host)).await?;
+    for device in come {
+        let marked = elsewhere.mark(host.as_str(), device.clone());
+        if marked.state != device.state {
+            announce(tx, host, device.state, &marked);
+        }
     }
     Ok(())
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use croft_core::Result;
-use croft_core::device::{DeviceLayout, Mode};
+use croft_core::device::{Device, DeviceLayout, Mode};
 use croft_core::id::{DeviceId, HostId};
 use croft_core::placement::HostView;
 use croft_core::placement::device::{DeviceView, DeviceViews};
 use sqlx::AnyConnection;
 
+use super::elsewhere::Elsewhere;
 use super::{ModeRow, Row, of, select_devices, select_gpu_modes};
 use crate::column::from_json;
 use crate::sql::sql;
@@ -28,8 +29,10 @@ impl Devices {
         let layouts: Vec<(String, String)> =
             of(sql("SELECT host, devices FROM host_layouts WHERE 1 = 1"), host).all(conn).await?;
         let mut views: BTreeMap<HostId, DeviceViews> = BTreeMap::new();
-        for row in rows {
-            let device = row.device()?;
+        let rows: Vec<(Row, Device)> = rows.into_iter().map(Row::with_device).collect::<Result<_>>()?;
+        let elsewhere = Elsewhere::among(conn, &rows, host).await?;
+        for (row, device) in rows {
+            let device = elsewhere.mark(&row.host, device);
             let view = DeviceView::new(Arc::new(device), row.quarantine.is_some());
             views.entry(HostId(row.host)).or_default().0.insert(DeviceId(row.device), view);
         }

@@ -53,6 +53,7 @@ impl Bench {
             id: known.id,
             gpus: known.gpus,
             active: known.active,
+            unread: None,
         };
         FabricSource::Partitions(fabric.partitions.into_iter().map(partition).collect())
     }

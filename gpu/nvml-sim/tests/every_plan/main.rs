@@ -1,11 +1,14 @@
 //! Every wish on every board, by the whole path: the look through the library, the plan, its steps through the library and the
 //! simulated kernel; each step of it failed once; and the way back.
 //!
-//! The library takes its host from the environment, so each trial is a process of its own. Every effect is failed; with
-//! CROFT_TEST_FULL every operation, what is only read among them.
+//! The library takes its host from the environment, so each trial is a process of its own. In the long trials all scenes are
+//! tried and every operation is failed, what is only read among them; otherwise some of the scenes, others each time, and in
+//! them every effect.
 #![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
 mod bench;
+#[path = "../../../sim/tests/sample.rs"]
+mod sample;
 mod scenes;
 
 use std::process::{Command, Stdio};
@@ -15,6 +18,7 @@ use std::thread;
 use bench::Bench;
 use croft_gpu::plan::{Wish, give_back};
 use croft_gpu_sim::kernel::SimHost;
+use sample::{Sample, full};
 use scenes::{Scene, scenes};
 
 /// What changes something, in every way that there is.
@@ -22,9 +26,13 @@ const EFFECTS: &str = "write *|sriov-manage|USBDEVFS_RESET|fmActivateFabricParti
                        nvmlDeviceSet*|nvmlDeviceCreate*|nvmlGpuInstanceCreate*|nvmlGpuInstanceDestroy|nvmlGpuInstanceSet*|\
                        nvmlComputeInstanceDestroy";
 
+/// Of so many scenes.
+const SOME: usize = 60;
+
 #[test]
 fn every_step_of_every_plan_fails_once() {
-    let left = Mutex::new(0..scenes().len());
+    let chosen = Sample::by_chance().of((0..scenes().len()).collect(), SOME);
+    let left = Mutex::new(chosen.into_iter());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -75,7 +83,7 @@ fn trial() {
     let (before, steps) = (bench.dump(), bench.plan(&wish));
     assert!(!steps.is_empty(), "{wish:?} is true already");
     let mut failed = bench.fail_steps(&steps, &before, EFFECTS);
-    if std::env::var_os("CROFT_TEST_FULL").is_some() {
+    if full() {
         failed += bench.fail_operations(&steps, &before);
     }
     // Of a reset nothing is left to be seen: it is always still to be done.

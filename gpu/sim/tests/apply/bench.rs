@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::sample;
 use croft_gpu::apply::{Applier, Executor, InProcess, Outcome};
 use croft_gpu::gpu::Span;
 use croft_gpu::pci::PciAddress;
@@ -59,11 +60,6 @@ impl Bench {
     pub fn applier(&self, executor: impl Executor + Send + Sync + 'static) -> Applier {
         Applier::new(executor, || 0)
     }
-}
-
-/// Are the long trials wanted?
-pub fn full() -> bool {
-    std::env::var_os("CROFT_TEST_FULL").is_some()
 }
 
 pub fn at(address: &str) -> PciAddress {
@@ -244,7 +240,7 @@ pub fn scenes() -> Vec<Scene> {
     }
     // Every board goes through its plans in croft-nvml-sim's tests, by the library; here one of each kind does.
     const KINDS: [&Board; 3] = [&boards::H100_SXM_80GB, &boards::L40S_48GB, &boards::RTX_PRO_6000_96GB];
-    for board in if full() { boards::ALL } else { &KINDS } {
+    for board in if sample::full() { boards::ALL } else { &KINDS } {
         scenes.extend(carve(board));
         scenes.extend(time_sliced(board));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use croft_gpu::apply::{InProcess, Outcome, TakenBack, Undone};
+use croft_gpu::apply::{Carried, Ending, Executor, InProcess, Outcome, TakenBack, Undone, Work};
 use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::Step;
 use croft_gpu_sim::access::access;
@@ -19,9 +19,10 @@ fn manage(enable: bool) -> Step {
     Step::SriovManage { gpu: at(GPU), enable }
 }
 
-/// With the functions on, or off.
+/// With the functions on, or off. Beside it a GPU whose persistence is nobody's business.
 fn bench(functions: bool) -> Bench {
-    let bench = Bench::new(Hardware::new(vec![Slot::new(&croft_gpu_sim::boards::H100_SXM_80GB, 0x41)]));
+    let slot = |bus| Slot::new(&croft_gpu_sim::boards::H100_SXM_80GB, bus);
+    let bench = Bench::new(Hardware::new(vec![slot(0x41), slot(0x61)]));
     if functions {
         must_apply(&bench, &[manage(true)]);
     }
@@ -63,17 +64,98 @@ fn whatever_part_of_it_fails_all_is_as_it_was() {
 
 #[test]
 fn killed_anywhere_it_is_taken_back() {
-    for (enable, name) in [(true, "count"), (true, "back"), (true, "functions on"), (false, "stub"), (false, "back")] {
+    // The last call puts persistence back.
+    const LAST: &str = "nvmlDeviceSetPersistenceMode";
+    let parts = [(true, "count"), (true, "back"), (true, "functions on"), (false, "stub"), (false, "back")];
+    let calls = parts.map(|(enable, name)| (enable, part(name))).into_iter().chain([(false, LAST.to_owned())]);
+    let trial = |(enable, name): (bool, String)| {
         let bench = bench(!enable);
         let before = bench.dump();
-        faults::set(bench.root(), &[Fault { times: Some(1), ..Fault::hang(&part(name)) }]).unwrap();
+        faults::set(bench.root(), &[Fault { times: Some(1), ..Fault::hang(&name) }]).unwrap();
         let outcome = apply(&bench, helper(&bench), &[manage(enable)], Duration::from_secs(8));
         let Outcome::Failed(failure) = outcome else { panic!("{enable}, {name}: {outcome:?}") };
         assert_eq!(failure.undone, Undone::Whole, "{enable}, {name}: {failure}");
         let after = bench.dump();
         let other: Vec<_> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
         assert!(after == before, "{enable}, {name}: {failure}: {other:?}");
+    };
+    // Each waits for its deadline, so all at once.
+    std::thread::scope(|scope| {
+        for call in calls {
+            scope.spawn(move || trial(call));
+        }
+    });
+}
+
+/// The agent is killed with its helper, and nobody has heard what that changed for a moment: the next helper that comes to the
+/// device puts it back.
+#[test]
+fn killed_with_its_agent_it_is_put_back_by_the_next() {
+    let gpu = at(GPU);
+    let unbind = |driver: &str| Step::Unbind { address: gpu, driver: driver.to_owned() };
+    let reset = Step::Reset { address: gpu, methods: vec!["flr".to_owned()] };
+    let bind = Step::Bind { address: gpu, driver: "vfio-pci".to_owned() };
+    let written = |file: &str| format!("write /sys/bus/pci/devices/{GPU}/{file}");
+    // What is done before; in what the step hangs; and what is seen of it, but for what it puts back.
+    let cuts = [
+        (vec![], manage(true), part("functions on")),
+        (vec![manage(true)], manage(false), "nvmlDeviceSetPersistenceMode".to_owned()),
+        (vec![], reset.clone(), written("reset")),
+        (vec![], unbind("nvidia"), written("driver/unbind")),
+        (vec![unbind("nvidia")], bind, "write /sys/bus/pci/drivers_probe".to_owned()),
+    ];
+    let moments = |dump: String| -> Vec<String> {
+        let files = ["reset_method", "driver_override", "unbindLock"].map(|file| format!("{GPU}/{file} = "));
+        let persistence = |line: &str| line.starts_with("gpu ") && line.contains(" persistence ");
+        let changed = dump.lines().filter(|line| persistence(line) || files.iter().any(|file| line.contains(file)));
+        // Of what is said of a GPU the driver and the mode stay as the step left them.
+        let moment = |line: &str| match line.split_once(" persistence ") {
+            Some((gpu, then)) => format!("{} persistence {}", &gpu[..16], then.split(' ').next().unwrap()),
+            None => line.to_owned(),
+        };
+        changed.map(moment).collect()
+    };
+    let attributes = |moments: &[String]| -> Vec<String> {
+        moments.iter().filter(|line| !line.contains(" persistence ")).cloned().collect()
+    };
+    let mut passed = 0;
+    for (first, step, call) in cuts {
+        let bench = bench(false);
+        must_apply(&bench, &first);
+        let before = moments(bench.dump());
+        faults::set(bench.root(), &[Fault { times: Some(1), ..Fault::hang(&call) }]).unwrap();
+        let cut = helper(&bench).carry_out(&Work::Do { step: step.clone() }, Duration::from_secs(4));
+        assert_eq!(cut.ending, Ending::Overran, "{step:?}");
+        assert_ne!(moments(bench.dump()), before, "{step:?} has changed nothing for a moment");
+        // Another step, of which it is no part: not before all of this card is as it was.
+        let reserved = Step::SetDriverOverride { address: gpu, from: None, to: None };
+        let next = || helper(&bench).carry_out(&Work::Do { step: reserved.clone() }, Duration::from_secs(60));
+        let put_back = ["driver_override", "reset_method"].map(&written).join("|");
+        let refused = Fault::answer(&format!("{put_back}|write /proc/*|nvmlInit*|nvmlDeviceSet*"), Answer::Errno(5));
+        faults::set(bench.root(), &[refused]).unwrap();
+        let refused = next();
+        // Persistence is of all GPUs: that it cannot be set keeps nobody from this one.
+        if attributes(&moments(bench.dump())) == attributes(&before) {
+            assert!(matches!(refused.ending, Ending::Done(_)), "{step:?}: {refused:?}");
+            let after = moments(bench.dump());
+            assert_ne!(after, before, "{step:?}: and it is still to be put back");
+            passed += 1;
+        } else {
+            let Carried { found: None, ending: Ending::Failed(error) } = refused else {
+                panic!("{step:?}: it went on")
+            };
+            assert!(error.message.starts_with("cannot put back"), "{error}");
+        }
+        // Nothing keeps an undo away.
+        let undo = Work::Undo { step: reset.clone(), remembered: Vec::new() };
+        let undone = helper(&bench).carry_out(&undo, Duration::from_secs(60));
+        assert!(matches!(undone.ending, Ending::Done(_)), "{step:?}: {undone:?}");
+        faults::set(bench.root(), &[]).unwrap();
+        let next = next();
+        assert!(matches!(next.ending, Ending::Done(_)), "{step:?}: {next:?}");
+        assert_eq!(moments(bench.dump()), before, "{step:?}");
     }
+    assert!((1..5).contains(&passed), "both kinds were tried: {passed}");
 }
 
 /// The same with nobody there to take it back: the step itself brings the GPU home.

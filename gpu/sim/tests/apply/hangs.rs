@@ -4,11 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use croft_gpu::apply::{ChildProcess, Outcome, Site, TakenBack, Undone};
+use croft_gpu::apply::{ChildProcess, Deferred, Outcome, Site, TakenBack, Undone};
 use croft_gpu::plan::{Plan, Step};
 use croft_gpu_sim::faults::{self, Fault};
 
-use crate::bench::{Bench, NIC, at, full, in_each, scenes, to_vfio};
+use crate::bench::{Bench, NIC, Scene, at, in_each, scenes, to_vfio};
+use crate::sample::Sample;
 
 pub fn helper(bench: &Bench) -> ChildProcess {
     let site = Site {
@@ -21,7 +22,7 @@ pub fn helper(bench: &Bench) -> ChildProcess {
     ChildProcess::new(env!("CARGO_BIN_EXE_croft-sim-device-helper"), [std::process::id().to_string()], site)
 }
 
-fn locks(bench: &Bench) -> PathBuf {
+pub fn locks(bench: &Bench) -> PathBuf {
     bench.root().join("run/croft/devices")
 }
 
@@ -52,12 +53,15 @@ fn an_operation_that_hangs_is_killed_and_undone() {
     let chosen = ["nic: passthrough", "nic: functions", "h100_sxm_80gb: carve beside one in use", "gpu: return"];
     let scenes: Vec<_> = scenes().into_iter().filter(|scene| chosen.contains(&scene.name.as_str())).collect();
     assert_eq!(scenes.len(), chosen.len());
-    in_each(scenes, |scene| {
-        let bench = Bench::set(&scene);
+    let trial = |scene: &Scene| {
+        let bench = Bench::set(scene);
         let before = bench.dump();
         // Each costs its deadline: every one in the long trials only.
-        for n in (0..).step_by(if full() { 1 } else { 3 }) {
-            faults::set(bench.root(), &[Fault { skip: n, times: Some(1), ..Fault::hang("*") }]).unwrap();
+        let mut sample = Sample::by_chance();
+        let mut n = sample.step(3) - 1;
+        loop {
+            faults::set(bench.root(), &[Fault { skip: n.try_into().unwrap(), times: Some(1), ..Fault::hang("*") }])
+                .unwrap();
             match apply(&bench, helper(&bench), &scene.plan, Duration::from_secs(2)) {
                 Outcome::Applied { .. } => {
                     assert!(n > 1, "{}: {n} operations", scene.name);
@@ -70,6 +74,12 @@ fn an_operation_that_hangs_is_killed_and_undone() {
                 }
                 Outcome::Stuck(stuck) => panic!("{}: {stuck}", scene.name),
             }
+            n += sample.step(3);
+        }
+    };
+    std::thread::scope(|scope| {
+        for scene in &scenes {
+            scope.spawn(move || trial(scene));
         }
     });
 }
@@ -93,11 +103,13 @@ fn what_never_returns_and_cannot_be_killed_is_stuck() {
     assert!(fs::exists(format!("/proc/{}", stuck.pid)).unwrap(), "it is left behind");
     let at_that_moment = bench.dump();
 
-    // The next agent: it has forgotten everything, and its kill works.
-    let Outcome::Stuck(again) = apply(&bench, helper(&bench), &steps, Duration::from_secs(20)) else {
+    // The next agent: it has forgotten everything, and its kill works. It does not take a process for hanging that only looks
+    // as if it slept of its own will.
+    let Outcome::Failed(again) = apply(&bench, helper(&bench), &steps, Duration::from_secs(20)) else {
         panic!("two helpers were at one device")
     };
-    assert_eq!((again.pid, again.index), (stuck.pid, 0));
+    assert_eq!((again.index, &again.undone), (0, &Undone::Whole));
+    assert_eq!(again.error.deferred, Some(Deferred::HeldBy { pid: stuck.pid }), "{again}");
     assert_eq!(bench.dump(), at_that_moment, "nothing was written");
 
     kill(stuck.pid);
@@ -134,8 +146,9 @@ fn a_helper_dies_with_its_agent() {
         .spawn()
         .unwrap();
     let lock = locks(&bench).join(NIC);
-    wait_until(|| fs::read_to_string(&lock).is_ok_and(|pid| !pid.is_empty()), "the helper to begin");
-    let helper: u32 = fs::read_to_string(&lock).unwrap().trim().parse().unwrap();
+    let holder = || fs::read_to_string(&lock).ok()?.lines().next()?.parse::<u32>().ok();
+    wait_until(|| holder().is_some(), "the helper to begin");
+    let helper = holder().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     agent.kill().unwrap();
     agent.wait().unwrap();

@@ -8,3 +8,6 @@ mod culprits;
 mod cut_short;
 mod every_operation_fails;
 mod hangs;
+mod left_at_work;
+#[path = "../sample.rs"]
+mod sample;

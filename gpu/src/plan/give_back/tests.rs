@@ -39,6 +39,24 @@ fn a_group_goes_home_cleaned() {
     assert_eq!(home.plan_for(&mine, wish).unwrap(), []);
 }
 
+/// A link that cannot be read just after a guest's end, a table of BARs that is garbage: taken it is not, and given back it is.
+#[test]
+fn what_only_describes_a_device_does_not_keep_it_from_home() {
+    let wish = homes(&[(GPU, Some("amdgpu")), (AUDIO, None)]);
+    let whole = given("vfio-pci", "vfio-pci").plan(wish.clone()).unwrap();
+    for what in crate::pci::DESCRIPTIVE {
+        let host = |driver| given(driver, driver).description_error(GPU, what).description_error(AUDIO, what);
+        assert_eq!(host("vfio-pci").plan(wish.clone()).unwrap(), whole, "{what}");
+        let taken = host("amdgpu").plan(Wish::Passthrough { address: at(GPU) }).unwrap_err();
+        assert_eq!(taken.reason, Reason::DeviceNotSeen, "{what}: {taken}");
+    }
+    // Whose it is, what it is, how it is cleaned.
+    for what in ["driver", "driver override", "serial number", "reset methods"] {
+        let refusal = given("vfio-pci", "vfio-pci").description_error(GPU, what).plan(wish.clone()).unwrap_err();
+        assert_eq!(refusal.reason, Reason::DeviceNotSeen, "{what}");
+    }
+}
+
 #[test]
 fn nothing_goes_home_under_a_guest_or_for_a_stranger() {
     let wish = || homes(&[(GPU, Some("amdgpu"))]);

@@ -168,8 +168,15 @@ fn a_whole_gpu_behind_nvswitches_needs_their_manager() {
     let host = |fabric| HostBuilder::new().gpu(h100(GPU), &[]).fabric(fabric);
     let (reason, text) = refused(host(Fabric::Unavailable { why: "Fabric Manager does not run".to_owned() }));
     assert_eq!((reason, text.contains("does not run")), (Reason::FabricManagerUnavailable, true));
-    let partition = |gpu| vec![FabricPartition { id: 3, gpus: vec![at(gpu)], active: false }];
+    let partition = |gpu| vec![FabricPartition { id: 3, gpus: vec![at(gpu)], active: false, unread: None }];
     assert!(host(Fabric::Shared { partitions: partition(GPU) }).plan(wish()).is_ok());
     let other = host(Fabric::Shared { partitions: partition("0000:42:00.0") });
     assert_eq!(refused(other).0, Reason::FabricManagerUnavailable);
+    let unread = Some("GPU 7 has no address".to_owned());
+    let odd = partition(GPU).into_iter().map(|known| FabricPartition { unread: unread.clone(), ..known }).collect();
+    let (reason, text) = refused(host(Fabric::Shared { partitions: odd }));
+    assert_eq!(
+        (reason, text.contains("of partition 3, GPU 7 has no address")),
+        (Reason::FabricManagerUnavailable, true)
+    );
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use croft_gpu::Inventory;
 use croft_gpu::host::Fabric;
+use croft_gpu::pci::PciFunction;
 use croft_gpu::usb::{Kind, UsbDevice, UsbPort};
 use croft_proto::v1::device::State;
 use uuid::Uuid;
@@ -10,6 +11,8 @@ use super::super::find::Found;
 use super::super::helper::Looked;
 use super::super::record::Hold;
 use super::*;
+
+mod cards;
 
 /// Three sticks, two of which say who they are, and three ports.
 struct Bench {
@@ -38,27 +41,30 @@ fn stick(number: usize, port: u8) -> UsbDevice {
     }
 }
 
+fn host(functions: Vec<PciFunction>, sticks: Vec<UsbDevice>) -> Host {
+    fn of<T>(devices: Vec<T>) -> Inventory<T> {
+        Inventory { devices, errors: Vec::new() }
+    }
+    Host {
+        pci: of(functions),
+        usb: of(sticks),
+        gpus: of(Vec::new()),
+        mdevs: Vec::new(),
+        vgpus: BTreeMap::new(),
+        mdev_parents: BTreeMap::new(),
+        fabric: Fabric::None,
+        holders: BTreeMap::new(),
+        errors: Vec::new(),
+    }
+}
+
 impl Bench {
     fn host(&self) -> Host {
-        fn none<T>() -> Inventory<T> {
-            Inventory { devices: Vec::new(), errors: Vec::new() }
-        }
-        let sticks = self.plugged.iter().map(|(port, number)| stick(*number, *port)).collect();
-        Host {
-            pci: none(),
-            usb: Inventory { devices: sticks, errors: Vec::new() },
-            gpus: none(),
-            mdevs: Vec::new(),
-            vgpus: BTreeMap::new(),
-            mdev_parents: BTreeMap::new(),
-            fabric: Fabric::None,
-            holders: BTreeMap::new(),
-            errors: Vec::new(),
-        }
+        host(Vec::new(), self.plugged.iter().map(|(port, number)| stick(*number, *port)).collect())
     }
 
     fn looks(&mut self) {
-        let (known, changed) = after(&self.host(), &self.record);
+        let (known, changed) = after(&self.host(), &self.record, "");
         assert!(changed.is_empty());
         self.record.known = known;
     }

@@ -56,7 +56,7 @@ fn of_gpu(host: &Host, gpu: &Gpu) -> v1::Gpu {
         heterogeneous_capable: gpu.heterogeneous_capable,
         fabric_partitions: partitions
             .iter()
-            .filter(|partition| partition.gpus.contains(&gpu.address))
+            .filter(|partition| partition.unread.is_none() && partition.gpus.contains(&gpu.address))
             .map(|partition| v1::FabricPartition {
                 id: partition.id as i32,
                 gpus: partition.gpus.iter().map(ToString::to_string).collect(),

@@ -112,7 +112,8 @@ pub(super) fn ill(host: &Host, record: &Record, id: &str) -> Option<Obstacle> {
         Err(obstacle) => return Some(state::marked(record, id).map_or(obstacle, |(_, obstacle)| obstacle)),
     };
     let (state, obstacle) = state::of(host, record, id, found);
-    obstacle.filter(|_| !matches!(state, State::Available | State::InUse))
+    // What others may have or use of a GPU is no matter of who holds another piece of it.
+    obstacle.filter(|_| !matches!(state, State::Available | State::InUse | State::Foreign))
 }
 
 /// What of a device does not change while it is plugged in.

@@ -66,7 +66,8 @@ fn of_function(host: &Host, record: &Record, id: &str, function: &PciFunction) -
     if let Some(who) = strangers(host, record, function, gpu) {
         return (State::Foreign, Some(Obstacle::new(reasons::DEVICE_FOREIGN, who)));
     }
-    let none = unfinished(record, function).or_else(|| find::card_down(host, function));
+    let none = unproven(host, record, function, gpu).or_else(|| unfinished(record, function));
+    let none = none.or_else(|| find::card_down(host, function));
     match none.or_else(|| useless(host, function, gpu)) {
         Some(obstacle) => (State::Unusable, Some(obstacle)),
         None => (State::Available, None),
@@ -130,6 +131,18 @@ fn foreign_slice(host: &Host, record: &Record, function: &PciFunction, gpu: &Gpu
     };
     let stray = mig.instances.iter().find(|instance| !held(instance))?;
     Some(format!("its GPU instance {} at {} is no instance's", stray.profile, stray.placement.start))
+}
+
+/// A card that is silent after a boot, and what the look found that may be why.
+fn unproven(host: &Host, record: &Record, function: &PciFunction, gpu: Option<&Gpu>) -> Option<Obstacle> {
+    let Obstacle { reason, mut message } = find::unproven(record, &record.boot_id, &function.address.to_string())?;
+    let silent = match gpu.map(|gpu| &gpu.mig) {
+        Some(Mig::Unknown { why }) => Some(why.clone()),
+        _ => None,
+    };
+    let causes = silent.into_iter().chain(useless(host, function, gpu).map(|obstacle| obstacle.message));
+    causes.for_each(|why| message = format!("{message}; as this look found it: {why}"));
+    Some(Obstacle::new(reason, message))
 }
 
 /// A GPU whose change of mode was cut short: brought back at the next look, and until then nothing can be made of it.

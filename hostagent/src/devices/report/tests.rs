@@ -1,5 +1,6 @@
 use croft_gpu::HostFs;
 use croft_gpu::fabric::FabricSource;
+use croft_gpu::host::Fabric;
 use croft_gpu::nvml::NvmlSource;
 use croft_gpu_sim::kernel::SimHost;
 
@@ -35,7 +36,10 @@ fn what_was_there_before_is_missing_and_not_forgotten() {
     let host = look();
     let mut record = Record::default();
     for (id, found) in find::all(&host, &Record::default()) {
-        record.known.insert(id.clone(), Known { who: find::who(&host, found), device: lasting(&host, &id, found) });
+        record.known.insert(
+            id.clone(),
+            Known { who: find::who(&host, found), proven: String::new(), device: lasting(&host, &id, found) },
+        );
     }
     machine.usb_unplug("1-1").expect("unplug");
     let report = of(Some(Ok(&Looked { host: look(), boot_id: String::new() })), &record);
@@ -84,4 +88,25 @@ fn a_gpu_whose_change_of_mode_was_cut_short_is_not_to_be_had() {
     let (state, message) = stands(&record);
     assert_eq!((state, message.contains("cut short")), (State::Unusable, true), "{message}");
     assert_ne!(bare.1, message, "a GPU that nobody has set up may be without a driver");
+}
+
+/// What the operator is to mend first is told, not hidden behind what follows from it.
+#[test]
+fn a_card_that_is_silent_after_a_boot_says_what_the_look_found() {
+    let (_directory, machine) = devbox();
+    let (gpu, files) = ("0000:41:00.0", machine.fs().expect("files"));
+    files.write(&format!("/sys/bus/pci/devices/{gpu}/driver/unbind"), gpu).expect("unbind");
+    let mut host = look(&files);
+    host.fabric = Fabric::Unavailable { why: "Fabric Manager does not answer".to_owned() };
+    let found = || find::all(&host, &Record::default()).find(|(id, _)| id == gpu).expect("a GPU").1;
+    let known =
+        Known { who: find::who(&host, found()), proven: "boot-1".to_owned(), device: lasting(&host, gpu, found()) };
+    let mut record = Record { boot_id: "boot-2".to_owned(), ..Record::default() };
+    record.known.insert(gpu.to_owned(), known);
+    let (state, obstacle) = state::of(&host, &record, gpu, found());
+    let Obstacle { reason, message } = obstacle.expect("an obstacle");
+    assert_eq!((state, reason), (State::Unusable, "DeviceUnproven"));
+    for cause in ["no driver holds it", "Fabric Manager does not answer"] {
+        assert!(message.contains(cause), "{message}");
+    }
 }

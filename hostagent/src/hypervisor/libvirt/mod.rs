@@ -138,11 +138,13 @@ impl Libvirt {
 #[async_trait]
 impl Hypervisor for Libvirt {
     async fn about(&self) -> Result<About, Error> {
-        let (library, emulator) = self.versions().await?;
         let room = space::room(self.paths.state())?;
         let text = |version: u32| format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000);
+        // A libvirtd that is slow to answer takes no disk away: without that a host would count as one that has none.
+        let said = self.versions().await;
+        let hypervisor = said.map(|(library, emulator)| format!("libvirt {}, QEMU {}", text(library), text(emulator)));
         Ok(About {
-            hypervisor: format!("libvirt {}, QEMU {}", text(library), text(emulator)),
+            hypervisor,
             domain_type: self.facts.domain_type.as_str().into(),
             domain_type_reason: self.domain_type_reason.clone(),
             disk_gib: room.total / GIB,

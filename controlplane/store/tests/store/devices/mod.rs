@@ -2,6 +2,7 @@
 
 mod attaching;
 mod charges;
+mod elsewhere;
 mod operators;
 mod overlap;
 mod pieces;

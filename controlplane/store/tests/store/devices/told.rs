@@ -1,12 +1,12 @@
 //! What hosts tell of their devices: written where it differs, and never as "free".
 
 use croft_core::Reason;
-use croft_core::device::{Kind, State as DeviceState};
+use croft_core::device::{Device, Kind, State as DeviceState};
 use croft_store::Page;
 
 use super::GPU;
 use crate::bed::{Bed, call, h, refused, told};
-use crate::boards::{gpu, h100, nic, of_pool, pool};
+use crate::boards::{device, gpu, h100, nic, of_pool, pool};
 
 #[tokio::test]
 async fn a_report_writes_what_is_new_and_moves_the_host_for_what_placement_looks_at() {
@@ -114,4 +114,27 @@ async fn a_host_that_is_deleted_takes_its_devices_along() {
     for table in ["devices", "gpu_modes", "host_layouts"] {
         assert!(dump[table].is_empty(), "{table}");
     }
+}
+
+/// A stick that was moved to another port has one name; one that somebody holds, or closed, keeps the old one too.
+#[tokio::test]
+async fn a_device_that_goes_by_another_name_is_no_longer_missing_under_its_old_one() {
+    let named = |id: &str, serial: &str| Device { serial: serial.to_owned(), ..device(id, Kind::Function) };
+    let (first, second, other) = ("0000:01:00.0", "0000:01:00.1", "0000:02:00.0");
+    // Two functions of a card say the same of themselves.
+    let bed = Bed::with_devices(vec![named(first, "A"), named(second, "A"), named(other, "")]).await;
+    let known = async || {
+        let all = bed.store.device_all().await.unwrap();
+        all.into_iter().map(|one| (one.device.id.to_string(), one.device.state)).collect::<Vec<_>>()
+    };
+    let is = |id: &str, state| (id.to_owned(), state);
+    let (there, gone) = (DeviceState::Available, DeviceState::Missing);
+    // One function less, and a nameless one is no other's.
+    assert!(bed.devices("h1", vec![named(second, "A"), named("0000:03:00.0", "")]).await);
+    assert_eq!(known().await, [is(first, gone), is(second, there), is(other, gone), is("0000:03:00.0", there)]);
+    // All of the card sits elsewhere.
+    let moved = vec![named("0000:04:00.0", "A"), named("0000:04:00.1", "A"), named("0000:03:00.0", "")];
+    assert!(bed.devices("h1", moved).await);
+    let now = [is(other, gone), is("0000:03:00.0", there), is("0000:04:00.0", there), is("0000:04:00.1", there)];
+    assert_eq!(known().await, now);
 }
