@@ -12,7 +12,6 @@ use croft_proto::v1::DeviceLayout;
 use croft_proto::v1::device::State;
 use croft_proto::v1::gpu::Mode;
 use fake::devices::{mig_backed, whole, with};
-use fake::eventually;
 use fake::host::{Host, started, stopped};
 use uuid::Uuid;
 
@@ -232,7 +231,8 @@ async fn a_gpu_that_never_answers_again_can_be_taken_off_the_bus() {
     assert!(device.message.contains("vanished"), "{}", device.message);
     // Nor is anybody missed who was taken out for good.
     host.is_released(GPU, 1).await;
-    eventually("it is forgotten", async || {
+    // At the next look, if not at this one.
+    host.pass_until("it is forgotten", async || {
         let known = host.reported().into_iter().any(|device| device.name.ends_with(GPU));
         if known { Err("it is still reported".to_owned()) } else { Ok(()) }
     })

@@ -51,7 +51,7 @@ async fn fleet_every_device_path_there_and_back() {
     if deaths::are_long() {
         table.row("a write that hangs", async |row| power::stuck(&mut lab, &site, row).await).await;
     }
-    table.row("left as it was found", async |row| leave(&lab, &site, &bare, row).await).await;
+    table.last("left as it was found", async |row| leave(&lab, &site, &bare, row).await).await;
     println!("lab: the emulator lost {} interrupts", lab.lost_interrupts());
     println!("lab: {} boots of guests were tried again", site.silent_boots());
     table.close();
