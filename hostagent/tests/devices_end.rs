@@ -3,21 +3,16 @@
 
 mod fake;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use croft_gpu_sim::faults::{self, Answer, Fault};
 use croft_gpu_sim::kernel::dump;
-use croft_hostagent::crash;
-use croft_hostagent::identity::{Identity, Request};
 use croft_proto::v1::condition::Status;
 use croft_proto::v1::device::State;
 use fake::devices::{condition, piece, whole, with};
 use fake::eventually;
-use fake::plane::Plane;
-use fake::tls::Ca;
+use fake::process::Site;
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
@@ -26,58 +21,21 @@ const SOUND: &str = "0000:61:00.1";
 /// Longer than what the process waits for once it has decided to end.
 const SLOW: u64 = 5000;
 
-struct Lab {
-    _directory: tempfile::TempDir,
-    state: PathBuf,
-    plane: Plane,
-    _ca: Ca,
-    server: SocketAddr,
-}
-
-impl Lab {
+impl Site {
     /// An instance that wants a display card with its companion, and an agent that is about to bind the first of them when it is
     /// told to end.
-    async fn new() -> (Lab, Uuid) {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
-        let state = directory.path().join("state");
-        let (plane, ca) = (Plane::new(), Ca::new("the plane's CA"));
-        let server = ca.serve(&plane, "h1", "once").await;
-        let request = Request::ensure(&state, "h1").expect("request");
-        Identity::store(&state, &ca.sign(&request.csr_pem, 2020, 2090), &ca.pem()).expect("identity");
-        let lab = Lab { _directory: directory, state, plane, _ca: ca, server };
-        let mut agent = lab.agent();
-        let display = eventually("devices are reported", async || {
-            let devices = lab.plane.lock().host.clone().map(|host| host.devices).unwrap_or_default();
-            let found = devices.into_iter().find(|device| device.name.ends_with(DISPLAY));
-            found.filter(|device| device.state() == State::Available).ok_or_else(|| lab.log())
-        })
-        .await;
-        agent.kill().expect("kill");
-        agent.wait().expect("wait");
-        lab.plane.cut();
-        lab.plane.lock().sync_done = None;
+    async fn wanted() -> (Site, Uuid) {
+        let lab = Site::new().await;
+        let display = lab
+            .first_life(|plane| {
+                let devices = plane.lock().host.clone()?.devices;
+                let found = devices.into_iter().find(|device| device.name.ends_with(DISPLAY));
+                found.filter(|device| device.state() == State::Available)
+            })
+            .await;
         let uid = Uuid::now_v7();
         lab.plane.upsert(with(uid, vec![piece("card", &display, whole)]));
         (lab, uid)
-    }
-
-    fn agent(&self) -> Child {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.state.join("log")).expect("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_croft-hostagent"));
-        command.args(["run", "--simulate", "devbox", "--metrics-listen", "127.0.0.1:0"]);
-        command.arg("--nvml-library").arg(fake::devices::library(&self.state));
-        command.arg("--state-dir").arg(&self.state).arg("--server").arg(self.server.to_string());
-        command.env_remove(crash::VARIABLE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command.spawn().expect("spawn")
-    }
-
-    fn machine(&self) -> PathBuf {
-        self.state.join("simulated/machine")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.state.join("log")).unwrap_or_default()
     }
 
     fn driver(&self, id: &str) -> String {
@@ -94,7 +52,7 @@ impl Lab {
     async fn told_in_the_middle(&self, faults: &[Fault]) -> Child {
         let once: Vec<Fault> = faults.iter().map(|fault| Fault { times: Some(1), ..fault.clone() }).collect();
         faults::set(&self.machine(), &once).expect("fault");
-        let agent = self.agent();
+        let agent = self.agent(None);
         eventually("a step is in hand", async || {
             let text = std::fs::read(self.machine().join("run/croft-sim/faults.json")).expect("faults");
             let left: Vec<Fault> = serde_json::from_slice(&text).expect("faults");
@@ -106,7 +64,7 @@ impl Lab {
     }
 
     async fn runs_by_the_next_agent(&self, uid: Uuid) {
-        let mut agent = self.agent();
+        let mut agent = self.agent(None);
         eventually("it runs", async || {
             let seen = self.plane.observed(uid);
             if condition(&seen).0 == Status::True { Ok(()) } else { Err(self.log()) }
@@ -122,7 +80,7 @@ fn end(agent: &Child) {
     kill_process(pid, Signal::TERM).expect("signal");
 }
 
-async fn ended(mut agent: Child, lab: &Lab) -> ExitStatus {
+async fn ended(mut agent: Child, lab: &Site) -> ExitStatus {
     let began = Instant::now();
     loop {
         if let Some(status) = agent.try_wait().expect("wait") {
@@ -141,7 +99,7 @@ const PROBE: &str = "write /sys/bus/pci/drivers_probe";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_before_the_last_step_it_ends_the_one_in_hand_and_takes_back() {
-    let (lab, uid) = Lab::new().await;
+    let (lab, uid) = Site::wanted().await;
     let before = dump(&lab.machine()).expect("dump");
     let agent = lab.told_in_the_middle(&[slow(PROBE)]).await;
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
@@ -156,7 +114,7 @@ async fn told_before_the_last_step_it_ends_the_one_in_hand_and_takes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_in_the_last_step_the_plan_is_carried_out_before_the_agent_ends() {
-    let (lab, uid) = Lab::new().await;
+    let (lab, uid) = Site::wanted().await;
     let agent = lab.told_in_the_middle(&[Fault { skip: 1, ..slow(PROBE) }]).await;
     assert!(ended(agent, &lab).await.success(), "{}", lab.log());
     for id in [DISPLAY, SOUND] {
@@ -170,7 +128,7 @@ async fn told_in_the_last_step_the_plan_is_carried_out_before_the_agent_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_in_hand_that_fails_is_taken_back_before_the_agent_ends() {
-    let (lab, uid) = Lab::new().await;
+    let (lab, uid) = Site::wanted().await;
     let before = dump(&lab.machine()).expect("dump");
     let fails = Fault { answer: Some(Answer::Errno(5)), skip: 1, ..slow(PROBE) };
     // However late it hears that it is to end: the second bind of every later try fails as well, after the two of the way back
@@ -186,7 +144,7 @@ async fn a_plan_in_hand_that_fails_is_taken_back_before_the_agent_ends() {
 /// Whoever asks twice does not wait, and loses nothing by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_twice_it_ends_at_once_and_the_next_one_goes_on() {
-    let (lab, uid) = Lab::new().await;
+    let (lab, uid) = Site::wanted().await;
     let forever = Fault { delay_ms: 25_000, ..slow(PROBE) };
     let agent = lab.told_in_the_middle(&[forever]).await;
     eventually("it has heard", async || if lab.log().contains("agent ends") { Ok(()) } else { Err(lab.log()) }).await;

@@ -8,28 +8,23 @@ mod fake;
 #[path = "../../gpu/sim/tests/sample.rs"]
 mod sample;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use croft_gpu_sim::faults::{self, Fault};
 use croft_gpu_sim::kernel::{SimHost, dump};
-use croft_hostagent::crash;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
-use croft_hostagent::identity::{Identity, Request};
 use croft_proto::agent::v1::instance_observation::Phase;
 use croft_proto::agent::v1::{DesiredDevice, HostPolicy, InstanceObservation};
 use croft_proto::v1;
 use croft_proto::v1::condition::Status;
 use fake::devices::{condition, mig_backed, usb, whole, with};
 use fake::plane::Plane;
-use fake::tls::Ca;
+use fake::process::Site;
 use sample::Sample;
 use uuid::Uuid;
 
-const AGENT: &str = env!("CARGO_BIN_EXE_croft-hostagent");
 const GPU: &str = "0000:41:00.0";
 const NIC: &str = "0000:81:00.0";
 const DISPLAY: &str = "0000:61:00.0";
@@ -37,42 +32,9 @@ const DONGLE: &str = "usb-0000:00:14.0-1";
 /// Replays are killed at each of their steps.
 const STEP: &str = "agent.device_step.before";
 
-struct Lab {
-    _directory: tempfile::TempDir,
-    state: PathBuf,
-    plane: Plane,
-    _ca: Ca,
-    server: SocketAddr,
-}
-
-impl Lab {
-    async fn new() -> Lab {
-        let directory = tempfile::tempdir_in(croft_gpu_sim::kernel::scratch()).expect("tempdir");
-        let state = directory.path().join("state");
-        let (plane, ca) = (Plane::new(), Ca::new("the plane's CA"));
-        let server = ca.serve(&plane, "h1", "once").await;
-        let request = Request::ensure(&state, "h1").expect("request");
-        Identity::store(&state, &ca.sign(&request.csr_pem, 2020, 2090), &ca.pem()).expect("identity");
-        Lab { _directory: directory, state, plane, _ca: ca, server }
-    }
-
-    fn machine(&self) -> PathBuf {
-        self.state.join("simulated/machine")
-    }
-
+impl Site {
     fn tree(&self) -> String {
         (0..50).find_map(|_| dump(&self.machine()).ok()).expect("dump")
-    }
-
-    fn agent(&self, point: Option<&str>) -> Child {
-        let library = fake::devices::library(&self.state);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.state.join("log")).expect("log");
-        let mut command = Command::new(AGENT);
-        command.args(["run", "--simulate", "devbox", "--metrics-listen", "127.0.0.1:0"]);
-        command.arg("--nvml-library").arg(library).arg("--state-dir").arg(&self.state);
-        command.arg("--server").arg(self.server.to_string());
-        command.env_remove(crash::VARIABLE).envs(point.map(|point| (crash::VARIABLE, point)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("spawn")
     }
 
     /// Keeps an agent running until `done`; the first one dies at `point`. Answers whether it did.
@@ -118,12 +80,6 @@ impl Lab {
         let simulated: Arc<Simulated> = open(&self.machine()).expect("simulated");
         simulated.host_reboot().expect("reboot");
     }
-
-    fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.state.join("log")).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(12)..].join("\n")
-    }
 }
 
 /// A tree has thousands of lines, most of which are the same.
@@ -165,7 +121,7 @@ fn wish(plane: &Plane) -> Vec<DesiredDevice> {
 
 /// A machine whose devices were reported in a first life of the agent, and are asked for in the next ones.
 struct Story {
-    lab: Lab,
+    lab: Site,
     uid: Uuid,
     devices: Vec<DesiredDevice>,
     before: String,
@@ -206,20 +162,12 @@ impl Story {
     }
 }
 
-/// The first life of an agent, in which devices are reported.
-async fn seen() -> Lab {
-    let lab = Lab::new().await;
-    let mut agent = lab.agent(None);
-    fake::eventually("devices are reported", async || {
-        let known =
-            |id: &str| device(&lab.plane, id).is_some_and(|device| device.state() == v1::device::State::Available);
-        if known(GPU) && known(DISPLAY) && known(DONGLE) { Ok(()) } else { Err(lab.log()) }
-    })
-    .await;
-    agent.kill().expect("kill");
-    agent.wait().expect("wait");
-    lab.plane.cut();
-    lab.plane.lock().sync_done = None;
+/// All that is asked for later has been reported.
+async fn seen() -> Site {
+    let lab = Site::new().await;
+    let known =
+        |plane: &Plane, id| device(plane, id).is_some_and(|device| device.state() == v1::device::State::Available);
+    lab.first_life(|plane| [GPU, DISPLAY, DONGLE].iter().all(|id| known(plane, id)).then_some(())).await;
     lab
 }
 
@@ -246,7 +194,6 @@ fn is_laid_out(plane: &Plane, generation: i64, mode: v1::gpu::Mode, functions: u
 /// Each step of a layout that no instance uses: made, and after a reboot made again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layout_is_replayed_whenever_it_is_killed() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::by_chance(), 1);
     loop {
         let point = if n == 1 { "agent.replay.before".to_owned() } else { format!("{STEP}#{}", n - 1) };
@@ -276,7 +223,6 @@ async fn a_layout_is_replayed_whenever_it_is_killed() {
 /// Each step of each plan, until there is none of that number any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hold_killed_at_every_point_is_finished_and_given_back() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut points =
         ["agent.hold.before#1", "agent.hold.after#2", "agent.device_plan.after#3"].map(str::to_owned).to_vec();
     points.extend((1..=10).map(|n| format!("{STEP}#{n}")));
@@ -294,7 +240,6 @@ async fn a_hold_killed_at_every_point_is_finished_and_given_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reboot_is_replayed_whenever_it_is_killed() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (mut reference, mut sample, mut n): (Option<String>, _, usize) = (None, Sample::by_chance(), 1);
     let mut story = Story::new().await;
     loop {
@@ -322,7 +267,6 @@ async fn a_reboot_is_replayed_whenever_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_give_back_killed_at_every_point_is_finished() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut points = ["agent.give_back.before#2", "agent.give_back.after#1", "agent.device_plan.after#2"]
         .map(str::to_owned)
         .to_vec();
@@ -344,7 +288,6 @@ async fn a_give_back_killed_at_every_point_is_finished() {
 /// NVIDIA's tool takes seconds, in which the GPU is off its driver: whoever restarts the agent then restarts it in the middle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gpu_left_in_the_middle_of_a_change_of_mode_is_brought_back() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let parts = Sample::by_chance().of(vec!["stub", "count", "back", "functions on"], 2);
     let mut story = Story::new().await;
     let machine = story.lab.machine();

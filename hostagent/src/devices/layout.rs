@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use croft_gpu::identity::{Identity, Sameness};
 use croft_gpu::pci::PciAddress;
 use croft_gpu::plan::{self, Mode, Wish};
 use croft_proto::agent::v1::HostPolicy;
 use croft_proto::v1::gpu;
 
-use super::find::{self, Likeness};
+use super::find;
 use super::obstacle::{self, Obstacle};
 use super::record::{Layout, LayoutMode, Record, Who};
 use super::request;
@@ -52,6 +53,11 @@ impl Layout {
         let meant = before.meant.into_iter().filter(|(address, _)| self.names(*address)).collect();
         Layout { meant, ..self }
     }
+}
+
+/// As far as it says who it is.
+fn is_it(then: &Identity, now: &Identity) -> bool {
+    matches!(then.compare(now), Sameness::Same | Sameness::Unproven)
 }
 
 impl Session<'_> {
@@ -101,13 +107,10 @@ impl Session<'_> {
         for address in named {
             let id = address.to_string();
             let Some(Who::Pci(known)) = record.known.get(&id).map(|known| &known.who) else { continue };
-            let then = meant.get(address).cloned().map_or_else(|| Who::Pci(known.clone()), Who::Pci);
-            let is_it = matches!(find::likeness(&then, &Who::Pci(known.clone())), Likeness::Same | Likeness::Unproven);
-            if let Who::Pci(then) = then
-                && is_it
-                && !record.marks.contains_key(&id)
-            {
-                meant.insert(*address, then.updated(known));
+            let then = meant.get(address).unwrap_or(known);
+            if is_it(then, known) && !record.marks.contains_key(&id) {
+                let now = then.updated(known);
+                meant.insert(*address, now);
             }
         }
         if meant == record.layout.meant {
@@ -128,18 +131,16 @@ impl Session<'_> {
         }
         let known = record.known.get(&id).map(|known| &known.who);
         let (Some(Who::Pci(now)), Some(then)) = (known, record.layout.meant.get(&device)) else { return Ok(()) };
-        match find::likeness(&Who::Pci(then.clone()), &Who::Pci(now.clone())) {
-            Likeness::Same | Likeness::Unproven => Ok(()),
-            Likeness::Moved(_) | Likeness::Other(_) => {
-                let (meant, there) = (find::words(then), find::words(now));
-                let message = format!(
-                    "the layout of this host was made for {meant} at {}, and {there} is there at {}: `croft device release` \
-                     {id} if it is meant for that one too",
-                    then.slot_path, now.slot_path
-                );
-                Err(Obstacle::new(reasons::DEVICE_CHANGED, message))
-            }
+        if is_it(then, now) {
+            return Ok(());
         }
+        let (meant, there) = (find::words(then), find::words(now));
+        let message = format!(
+            "the layout of this host was made for {meant} at {}, and {there} is there at {}: `croft device release` \
+             {id} if it is meant for that one too",
+            then.slot_path, now.slot_path
+        );
+        Err(Obstacle::new(reasons::DEVICE_CHANGED, message))
     }
 
     async fn stand(&mut self, physical: PciAddress, wish: Wish) -> Result<(), Obstacle> {

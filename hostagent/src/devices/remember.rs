@@ -37,10 +37,10 @@ impl Session<'_> {
 /// Who is known after a look; and which ones are another now, and how they differ.
 fn after(host: &Host, record: &Record, boot_id: &str) -> (BTreeMap<DeviceId, Known>, BTreeMap<DeviceId, String>) {
     let (mut known, mut changed) = (record.known.clone(), BTreeMap::new());
-    let seen: BTreeMap<DeviceId, Who> =
-        find::all(host, record).map(|(id, found)| (id, find::who(host, found))).collect();
-    for (id, found) in find::all(host, record) {
-        let (mut now, mut device) = (find::who(host, found), report::lasting(host, &id, found));
+    let all: Vec<_> = find::all(host, record).collect();
+    let seen: BTreeMap<DeviceId, Who> = all.iter().map(|(id, found)| (id.clone(), find::who(host, *found))).collect();
+    for (id, found) in all {
+        let (mut now, mut device) = (seen[&id].clone(), report::lasting(host, &id, found));
         // One of which nobody knew until now who it is.
         let before = known.get(&id).is_none_or(|then| !find::says_who(&then.who));
         if let Some(before) = before.then(|| name_before(record, &seen, &id, &now)).flatten() {

@@ -4,6 +4,7 @@
 pub mod devices;
 pub mod host;
 pub mod plane;
+pub mod process;
 pub mod tls;
 
 use std::path::{Path, PathBuf};
