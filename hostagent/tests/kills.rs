@@ -146,7 +146,7 @@ async fn story(point: &'static str) -> (&'static str, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_point_it_ends_as_if_nothing_had_happened() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut waiting = crash::POINTS.to_vec();
+    let mut waiting = [crash::POINTS, crash::SEED_POINTS].concat();
     let mut running = tokio::task::JoinSet::new();
     let mut never_died = Vec::new();
     loop {
