@@ -19,6 +19,9 @@ pub const POINTS: &[&str] = &[
     // Another seed is written to the volume, under a guest that runs; its journal follows.
     "agent.seed_replace.before",
     "agent.seed_replace.after",
+    // A root disk is made in the place of the old one.
+    "agent.disk_replace.before",
+    "agent.disk_replace.after",
     "agent.ensure_image.before",
     "agent.ensure_image.after",
     "agent.ensure_defined.before",
