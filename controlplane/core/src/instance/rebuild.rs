@@ -46,6 +46,8 @@ pub fn ask(instance: &mut Instance, target: Where) -> i64 {
         // One that leaves already leaves.
         (Where::Here, Some(_)) | (Where::Elsewhere, None) => {}
     }
-    instance.intent.disk_generation += 1;
+    // The host may know of a later one than a plane that was restored from a backup.
+    let made = instance.status.observed.as_ref().map_or(0, |seen| seen.disk_generation);
+    instance.intent.disk_generation = instance.intent.disk_generation.max(made) + 1;
     instance.intent.disk_generation
 }

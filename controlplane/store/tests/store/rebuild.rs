@@ -63,6 +63,19 @@ async fn a_rebuild_is_done_when_its_host_has_the_new_disk_and_it_is_as_it_was() 
 }
 
 #[tokio::test]
+async fn a_plane_that_was_restored_asks_for_a_later_disk_than_the_host_has() {
+    let bed = Bed::furnished().await;
+    let vm = bed.running("acme", "vm").await;
+    let mut later = seen(&vm, Phase::Running);
+    later.disk_generation = 5;
+    bed.store.instance_observe(&h("h1"), 1, vec![(vm.uid, later)], false).await.unwrap();
+    let (rebuild, _) = bed.command(&vm, Command::Rebuild).await.unwrap();
+    assert_eq!(rebuild.counter, 6);
+    bed.settle(vm.uid).await;
+    assert!(!bed.operation(&rebuild).await.done);
+}
+
+#[tokio::test]
 async fn a_disk_that_cannot_be_made_fails_the_operation_with_the_hosts_reason() {
     let bed = Bed::furnished().await;
     let vm = bed.running("acme", "vm").await;
