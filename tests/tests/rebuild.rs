@@ -67,7 +67,11 @@ async fn elsewhere_is_another_host_or_nowhere() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     assert!(refused.message().contains("hosts/h1: it is to be rebuilt on another host"), "{refused}");
     let now = fleet.api.get("acme", "web").await.unwrap();
-    assert_eq!((&now.metadata, &now.spec, of(&now)), (&before.metadata, &before.spec, of(&before)), "nothing has begun");
+    assert_eq!(
+        (&now.metadata, &now.spec, of(&now)),
+        (&before.metadata, &before.spec, of(&before)),
+        "nothing has begun"
+    );
     assert!(fleet.sim("h1").is_running(&uid).await);
 
     fleet.host("h2").await;
