@@ -6,6 +6,7 @@ mod app;
 mod apply;
 mod args;
 mod config;
+mod confirm;
 mod duration;
 mod exit;
 mod failure;

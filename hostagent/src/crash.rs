@@ -16,6 +16,9 @@ pub const POINTS: &[&str] = &[
     "agent.journal.after",
     "agent.fetch_seed.before",
     "agent.fetch_seed.after",
+    // A root disk is made in the place of the old one.
+    "agent.disk_replace.before",
+    "agent.disk_replace.after",
     "agent.ensure_image.before",
     "agent.ensure_image.after",
     "agent.ensure_defined.before",

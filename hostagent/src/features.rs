@@ -8,6 +8,7 @@ pub const ALL: &[&str] = &[
     "boot.disk",
     "boot.kernel",
     "devices.v1",
+    "disk.rebuild",
     "firmware.bios",
     "firmware.uefi",
     "memory.huge-pages",

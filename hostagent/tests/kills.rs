@@ -126,6 +126,8 @@ async fn story(point: &'static str) -> (&'static str, usize) {
     until(point, &plane, uid, "rebooted", |seen| seen.reboot_generation == 1).await;
     plane.change(uid, |wish| wish.reset_generation = 1);
     until(point, &plane, uid, "reset", |seen| seen.reset_generation == 1).await;
+    plane.change(uid, |wish| wish.disk_generation = 1);
+    until(point, &plane, uid, "rebuilt", |seen| seen.phase() == Phase::Running && seen.disk_generation == 1).await;
     plane.change(uid, stopped);
     until(point, &plane, uid, "off", |seen| seen.phase() == Phase::Off && seen.power_generation == 2).await;
     plane.change(uid, started);

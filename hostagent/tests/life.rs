@@ -134,6 +134,46 @@ async fn reboot_asks_and_falls_to_reset_and_reset_does_not_ask() {
 }
 
 #[tokio::test]
+async fn a_rebuilt_guest_is_stopped_gets_another_disk_and_is_then_as_it_was() {
+    let mut host = Host::start().await;
+    let uid = Uuid::now_v7();
+    host.plane.upsert(desired(uid));
+    host.until(uid, Phase::Running).await;
+    let disk = || host.simulated.disk(uid).expect("a disk");
+    let first = disk();
+    host.simulated.guest_deaf(uid, true).expect("deaf");
+    host.plane.change(uid, |wish| wish.disk_generation = 1);
+    host.until(uid, Phase::Stopping).await;
+    assert_eq!(disk(), first, "not under a guest that runs");
+    host.pass(91).await;
+    let seen =
+        host.until_that(uid, "rebuilt", |seen| seen.phase() == Phase::Running && seen.disk_generation == 1).await;
+    assert_eq!((seen.power_generation, seen.restart_count), (1, 0));
+    let second = disk();
+    assert_ne!(second, first);
+
+    // Neither a restart of the agent nor a lost journal asks for it again.
+    host.restart_agent().await;
+    host.synced().await;
+    host.plane.change(uid, |wish| wish.stop_timeout_seconds = 0);
+    host.until_that(uid, "seen again", |seen| seen.phase() == Phase::Running && seen.generation == 3).await;
+    assert_eq!(host.simulated.disk(uid), Some(second));
+
+    // Off, it stays off. What cannot be made is said, and made when it can be.
+    host.plane.change(uid, stopped);
+    host.until_that(uid, "off", |seen| seen.phase() == Phase::Off).await;
+    host.simulated.inject("ensure_defined", Some("refuse: DiskFull: no room".parse().expect("a fault")));
+    host.plane.change(uid, |wish| wish.disk_generation = 2);
+    let seen = host.until(uid, Phase::Failed).await;
+    assert_eq!((seen.reason.as_str(), seen.disk_generation), ("DiskFull", 1));
+    host.simulated.inject("ensure_defined", None);
+    host.plane.change(uid, |wish| wish.disk_generation = 3);
+    host.until_that(uid, "rebuilt", |seen| seen.phase() == Phase::Off && seen.disk_generation == 3).await;
+    assert_ne!(host.simulated.disk(uid), Some(second));
+    assert!(host.simulated.running().is_empty());
+}
+
+#[tokio::test]
 async fn a_start_that_overtakes_a_stop_wins() {
     let host = Host::start().await;
     let uid = Uuid::now_v7();

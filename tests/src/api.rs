@@ -228,6 +228,12 @@ impl Api {
         Ok(self.instances.clone().delete_instance(request).await?.into_inner())
     }
 
+    pub async fn rebuild(&self, tenant: &str, id: &str, elsewhere: bool) -> Result<v1::Operation, Status> {
+        let name = format!("tenants/{tenant}/instances/{id}");
+        let request = v1::RebuildInstanceRequest { name, elsewhere, ..Default::default() };
+        Ok(self.instances.clone().rebuild_instance(request).await?.into_inner())
+    }
+
     /// Waits for the operation; its failure is the error. Survives a plane that restarts meanwhile.
     pub async fn done(&self, operation: &v1::Operation) -> Result<(), v1::Error> {
         let done = eventually(&format!("{} of {} is done", operation.verb, operation.target), || async {

@@ -378,6 +378,11 @@ impl Sim<'_> {
         self.0.boots(uid(id))
     }
 
+    /// Which root disk it has: another one after a rebuild. `None`: it is not here.
+    pub fn disk(self, id: &str) -> Option<Uuid> {
+        self.0.disk(uid(id))
+    }
+
     /// No domain of Croft's is left.
     pub async fn is_empty(self) -> bool {
         self.0.defined().is_empty()

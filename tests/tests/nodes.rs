@@ -363,7 +363,8 @@ async fn a_kubelet_that_never_comes_fails_the_create_and_says_at_which_step() {
     // It came after all, by a certificate of its own.
     let name = node_of(&missed);
     story.fleet.cluster.state().no_kubelets = false;
-    story.certificates.insert(name.clone(), true);
+    let disk = story.fleet.sim("h1").disk(&uid).expect("a disk");
+    story.certificates.insert(format!("{name}/{disk}"), true);
     story.ready("web").await;
     assert!(story.fleet.cluster.state().nodes[&name].ready == Ready::Yes);
     story.fleet.api.delete("acme", "web").await.unwrap();

@@ -7,6 +7,7 @@ mod devices;
 mod errors;
 mod labels;
 mod output;
+mod rebuild;
 mod support;
 mod terminal;
 mod tunnels;

@@ -62,6 +62,7 @@ reasons! {
     InstanceDeleting = "INSTANCE_DELETING",
     InstanceNotRunning = "INSTANCE_NOT_RUNNING",
     InstanceUnknown = "INSTANCE_UNKNOWN",
+    AgentTooOld = "AGENT_TOO_OLD",
     EnrolmentTokenInvalid = "ENROLMENT_TOKEN_INVALID",
     HostNotEnrolled = "HOST_NOT_ENROLLED",
     ProtocolUnsupported = "PROTOCOL_UNSUPPORTED",

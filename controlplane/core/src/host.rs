@@ -46,6 +46,12 @@ impl Host {
         format!("hosts/{}", self.id)
     }
 
+    /// Its agent says so.
+    #[must_use]
+    pub fn can(&self, feature: &str) -> bool {
+        self.features.iter().any(|known| known == feature)
+    }
+
     /// Why it cannot start anything now, by its own word, though it is heard from.
     #[must_use]
     pub fn unready(&self) -> Option<String> {

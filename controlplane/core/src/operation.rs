@@ -15,6 +15,7 @@ pub enum Verb {
     Stop,
     Reboot,
     Reset,
+    Rebuild,
     Attach,
     Detach,
 }
@@ -29,6 +30,7 @@ impl Verb {
             Self::Stop => "stop",
             Self::Reboot => "reboot",
             Self::Reset => "reset",
+            Self::Rebuild => "rebuild",
             Self::Attach => "attach",
             Self::Detach => "detach",
         }
@@ -52,7 +54,7 @@ pub struct Operation {
     pub target_uid: InstanceUid,
     pub verb: Verb,
     /// The counter that the call raised (`power_generation` for create, start and stop; `reboot_generation`,
-    /// `reset_generation`; the generation for attach and detach; unused for delete): done when truth has caught up with it.
+    /// `reset_generation`, `disk_generation`; the generation for attach and detach; unused for delete): done when truth has caught up with it.
     pub counter: i64,
     /// Which part of the target: the device request of an attach or detach. Empty: all of it.
     pub subject: String,

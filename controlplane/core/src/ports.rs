@@ -53,6 +53,9 @@ pub trait Admission: Send + Sync + 'static {
         device: crate::device::Request,
     ) -> BoxFuture<'a, Result<Admitted>>;
 
+    /// Whether another host than its own takes it now, or why none does; nothing is claimed.
+    fn room_elsewhere(&self, instance: Instance) -> BoxFuture<'_, Result<()>>;
+
     /// The same predicates, without a claim.
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>>;
 }

@@ -45,6 +45,8 @@ fn instance() -> Instance {
             stop_timeout_once: None,
             reboot_generation: 0,
             reset_generation: 0,
+            disk_generation: 0,
+            away_from: None,
             delete_force: false,
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
@@ -76,6 +78,7 @@ fn seen(phase: Phase, power_generation: i64) -> Observed {
         power_generation,
         reboot_generation: 0,
         reset_generation: 0,
+        disk_generation: 0,
         attached_devices: Vec::new(),
         released_devices: Vec::new(),
     }

@@ -39,6 +39,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         devices: Default::default(),
         devices_seen: false,
         seed_files: false,
+        rebuilds: false,
     }
 }
 
@@ -54,6 +55,8 @@ fn request() -> impl Strategy<Value = Request> {
             policy: if pack { Policy::Pack } else { Policy::Spread },
             devices: Default::default(),
             joins: false,
+            rebuilt: false,
+            away_from: None,
         },
     )
 }
@@ -124,6 +127,8 @@ proptest! {
             vcpus, memory_mib: memory, disk_gib: disk, huge_page_kib: 0,
             cpu: Cpu::default(), host_selector: Default::default(), policy: Policy::Spread, devices: Default::default(),
             joins: false,
+            rebuilt: false,
+            away_from: None,
         };
         // 16 CPUs; 2 cells × 512 pages of 2 MiB are not ordinary memory.
         let fits = vcpus <= 16 && memory + 128 <= 32 * 1024 - 2048 - 512 - 1024 && disk <= 1000 - 10 - 5;
@@ -142,6 +147,8 @@ fn small() -> Request {
         policy: Policy::Spread,
         devices: Default::default(),
         joins: false,
+        rebuilt: false,
+        away_from: None,
     }
 }
 

@@ -82,6 +82,7 @@ impl Bed {
             power_generation: instance.intent.power_generation,
             reboot_generation: 0,
             reset_generation: 0,
+            disk_generation: 0,
             attached_devices: Vec::new(),
             released_devices: Vec::new(),
         };
@@ -140,6 +141,8 @@ pub fn joining(id: &str) -> Instance {
             stop_timeout_once: None,
             reboot_generation: 0,
             reset_generation: 0,
+            disk_generation: 0,
+            away_from: None,
             delete_force: false,
             detaching: BTreeMap::new(),
             seed_digest: String::new(),

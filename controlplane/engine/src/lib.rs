@@ -33,6 +33,7 @@ use std::sync::Arc;
 use croft_core::audit::Call;
 use croft_core::device::Request;
 use croft_core::id::{HostId, InstanceUid, TenantId};
+use croft_core::instance::Instance;
 use croft_core::join::ports::Clusters;
 use croft_core::join::seed::Recipes;
 use croft_core::placement::Verdict;
@@ -98,7 +99,16 @@ impl Engine {
         let prober = Prober::new(store.clone(), handles.clone());
         tasks.spawn(prober.clone().run());
         let (held, hooked) = (dirty.clone(), hooks.clone());
-        let ports = Ports { store: store.clone(), clock: clock.clone(), handles, recipes, dirty: held, hooks: hooked };
+        let (store_of, clock_of, placing_of) = (store.clone(), clock.clone(), placer.clone());
+        let ports = Ports {
+            store: store_of,
+            clock: clock_of,
+            handles,
+            recipes,
+            dirty: held,
+            hooks: hooked,
+            placer: placing_of,
+        };
         let joiner = Joiner::new(ports);
         tasks.spawn(joiner.clone().run());
         tasks.spawn(Janitor::new(store, clock).run());
@@ -155,6 +165,10 @@ impl Admission for Handle {
         device: Request,
     ) -> BoxFuture<'a, Result<Admitted>> {
         Box::pin(self.placer.attach(Attach { call, tenant, id, etag, device }))
+    }
+
+    fn room_elsewhere(&self, instance: Instance) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.placer.room_elsewhere(instance))
     }
 
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use croft_core::audit::Call;
 use croft_core::device::{self, Paths};
 use croft_core::id::{HostId, InstanceUid, TenantId};
-use croft_core::instance::Spec;
+use croft_core::instance::Instance;
 use croft_core::placement::device::{Catalogue, Wishes};
 use croft_core::placement::view::Claim;
 use croft_core::placement::{self, Placement, Request, Verdict};
@@ -37,8 +37,10 @@ pub struct Placer {
 enum Job {
     Create(Box<Create>),
     Attach(Box<Attach>, oneshot::Sender<Result<Admitted>>),
-    /// One whose host was fenced.
+    /// One without a host: it was fenced, or left.
     Again(InstanceUid),
+    /// Would another host than its own take it?
+    Elsewhere(Box<Instance>, oneshot::Sender<Result<()>>),
     Explain(Question),
 }
 
@@ -96,6 +98,13 @@ impl Placer {
         answered.await.map_err(|_| stopping())?
     }
 
+    /// Whether another host takes it, when its own has given back what it holds there. Claims nothing.
+    pub async fn room_elsewhere(&self, instance: Instance) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Elsewhere(Box::new(instance), answer)).map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
     /// Returns at once; the reconciler asks again while it is needed.
     pub fn place_again(&self, uid: InstanceUid) {
         // A closed inbox means that the engine stops: the next start looks at everything.
@@ -120,12 +129,13 @@ impl Actor {
         let mut jobs = Vec::new();
         while inbox.recv_many(&mut jobs, BATCH).await > 0 {
             let (mut creates, mut again, mut questions) = (Vec::new(), BTreeSet::new(), Vec::new());
-            let mut attaches = Vec::new();
+            let (mut attaches, mut leaving) = (Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
                     Job::Create(create) => creates.push(*create),
                     Job::Attach(attach, answer) => attaches.push((*attach, answer)),
                     Job::Again(uid) => drop(again.insert(uid)),
+                    Job::Elsewhere(instance, answer) => leaving.push((instance, answer)),
                     Job::Explain(question) => questions.push(question),
                 }
             }
@@ -134,6 +144,9 @@ impl Actor {
             for (attach, answer) in attaches {
                 // Who asked may have gone; then nobody misses the answer.
                 let _ = answer.send(self.attach(attach).await);
+            }
+            for (instance, answer) in leaving {
+                let _ = answer.send(self.room_elsewhere(&instance).await);
             }
             for uid in again {
                 if let Err(error) = self.place_again(uid).await {
@@ -243,7 +256,7 @@ impl Actor {
 
     fn decide(&mut self, create: &Create, rights: &mut Rights, catalogue: &Catalogue) -> ClaimRequest {
         let NewInstance { tenant, spec, device_paths, .. } = &create.new;
-        let placed = place(&self.fleet, rights, catalogue, tenant, (spec, device_paths));
+        let placed = place(&self.fleet, rights, catalogue, tenant, (&Request::from(spec), device_paths));
         if let (Ok((placement, claim, _)), false) = (&placed, create.call.validate_only) {
             self.fleet.take(&placement.host, claim);
             rights.spend(tenant, &placement.devices);
@@ -296,7 +309,18 @@ impl Actor {
         })
     }
 
-    /// One whose host was fenced: the charges of its shape are kept, it needs a host.
+    async fn room_elsewhere(&mut self, instance: &Instance) -> Result<()> {
+        let Some(placement) = &instance.placement else { return Ok(()) };
+        self.fleet.refresh(&self.store).await?;
+        let (tenant, requests) = (&instance.tenant, instance.spec.devices.as_slice());
+        let mut rights = Rights::read(&self.store, std::iter::once((tenant, requests))).await?;
+        rights.give_back(tenant, &placement.devices);
+        let away_from = Some(placement.host.clone());
+        let request = Request { rebuilt: true, away_from, ..Request::from(instance) };
+        place(&self.fleet, &rights, &self.fleet.catalogue(), tenant, (&request, &Paths::default())).map(drop)
+    }
+
+    /// One without a host: the charges of its shape are kept, it needs another one.
     async fn place_again(&mut self, uid: InstanceUid) -> Result<()> {
         for _ in 0..ROUNDS {
             let Some(instance) = self.store.instance_by_uid(uid).await? else {
@@ -310,7 +334,7 @@ impl Actor {
             let rights = Rights::read(&self.store, std::iter::once((tenant, spec.devices.as_slice()))).await?;
             let catalogue = self.fleet.catalogue();
             let (placement, claim, version) =
-                place(&self.fleet, &rights, &catalogue, tenant, (spec, &Paths::default()))?;
+                place(&self.fleet, &rights, &catalogue, tenant, (&Request::from(&instance), &Paths::default()))?;
             let host = placement.host.clone();
             match self.store.instance_place(uid, placement, claim, version).await? {
                 PlaceAnswer::Stale => {}
@@ -345,11 +369,11 @@ fn place(
     rights: &Rights,
     catalogue: &Catalogue,
     tenant: &TenantId,
-    (spec, paths): (&Spec, &Paths),
+    (request, paths): (&Request, &Paths),
 ) -> Result<(Placement, Claim, i64)> {
     let effort = fleet.effort();
-    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..Request::from(spec) }, &effort);
-    rights.place(tenant, catalogue, (&spec.devices, paths), find, |(placement, ..)| &placement.devices)
+    let find = |wishes: &Wishes| fleet.place(&Request { devices: wishes.clone(), ..request.clone() }, &effort);
+    rights.place(tenant, catalogue, (&request.devices.requests, paths), find, |(placement, ..)| &placement.devices)
 }
 
 fn busy() -> Error {

@@ -50,11 +50,20 @@ impl Rights {
 
     /// So that the next request of the round sees it.
     pub fn spend(&mut self, tenant: &TenantId, pieces: &[Assignment]) {
+        self.charge(tenant, pieces, |used, amount| used + amount);
+    }
+
+    /// As if these were nobody's any more.
+    pub fn give_back(&mut self, tenant: &TenantId, pieces: &[Assignment]) {
+        self.charge(tenant, pieces, |used, amount| used - amount);
+    }
+
+    fn charge(&mut self, tenant: &TenantId, pieces: &[Assignment], to: impl Fn(i64, i64) -> i64) {
         let charges = device::total(pieces);
         for above in self.lineages.get(tenant).into_iter().flatten() {
             for (resource, amount) in &charges {
                 if let Some(row) = self.rows.get_mut(&(above.clone(), resource.clone())) {
-                    row.used += amount;
+                    row.used = to(row.used, *amount);
                 }
             }
         }

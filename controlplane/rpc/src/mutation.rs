@@ -219,6 +219,7 @@ mutation!(StartInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(StopInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(RebootInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(ResetInstanceRequest, validate_only, |it| it.name.clone());
+mutation!(RebuildInstanceRequest, validate_only, |it| it.name.clone());
 mutation!(AttachDeviceRequest, validate_only, |it| it.name.clone());
 mutation!(DetachDeviceRequest, validate_only, |it| it.name.clone());
 mutation!(QuarantineDeviceRequest, |it| it.name.clone());

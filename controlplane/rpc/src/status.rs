@@ -103,6 +103,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::InstanceDeleting
         | Reason::InstanceNotRunning
         | Reason::InstanceUnknown
+        | Reason::AgentTooOld
         | Reason::ProtocolUnsupported
         | Reason::InstanceFailed
         | Reason::LastAdminToken => Code::FailedPrecondition,

@@ -149,6 +149,7 @@ fn truth() -> Arc<Truth> {
         devices: DeviceViews::default(),
         devices_seen: true,
         seed_files: false,
+        rebuilds: false,
     };
     Arc::new(Truth {
         quotas: Some(vec![quota("acme", Some(50), 12), quota("free", None, 3)]),

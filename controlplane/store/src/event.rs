@@ -25,6 +25,7 @@ pub mod reason {
     pub const INSTANCE_DELETED: &str = "InstanceDeleted";
     pub const INSTANCE_PLACED: &str = "InstancePlaced";
     pub const INSTANCE_FENCED: &str = "InstanceFenced";
+    pub const INSTANCE_MOVED: &str = "InstanceMoved";
     pub const HOST_ENROLLED: &str = "HostEnrolled";
     pub const HOST_READY: &str = "HostReady";
     pub const HOST_UNREACHABLE: &str = "HostUnreachable";
@@ -42,6 +43,7 @@ pub mod reason {
     pub const NODE_READY: &str = "NodeReady";
     pub const NODE_MISSED: &str = "NodeMissed";
     pub const NODE_RESTARTED: &str = "NodeRestarted";
+    pub const NODE_REBUILT: &str = "NodeRebuilt";
     pub const NODE_REPAIR_HELD_BACK: &str = "NodeRepairHeldBack";
     pub const NODE_LEAVING: &str = "NodeLeaving";
     pub const NODE_LEFT: &str = "NodeLeft";
@@ -66,6 +68,7 @@ pub mod reason {
         INSTANCE_DELETED,
         INSTANCE_PLACED,
         INSTANCE_FENCED,
+        INSTANCE_MOVED,
         HOST_ENROLLED,
         HOST_READY,
         HOST_UNREACHABLE,
@@ -83,6 +86,7 @@ pub mod reason {
         NODE_READY,
         NODE_MISSED,
         NODE_RESTARTED,
+        NODE_REBUILT,
         NODE_REPAIR_HELD_BACK,
         NODE_LEAVING,
         NODE_LEFT,

@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::crash;
 use crate::devices::Obstacle;
 use crate::hypervisor::{Error, HostDevice, OffReason, Power, Seed};
-use crate::journal::{self, Reboot, Record, Run, Stop};
+use crate::journal::{self, End, Ended, Reboot, Record, Run, Stop};
 use crate::reasons;
 
 /// Why an action did not get done.
@@ -47,6 +47,7 @@ impl Driver {
     pub(super) async fn execute(&mut self, action: Action, record: &Record) {
         let outcome = match action {
             Action::Prepare => self.prepare(record).await,
+            Action::ReplaceDisk => self.replace_disk(record).await,
             Action::Start => self.start(record).await,
             Action::AskStop => self.ask_stop(record).await,
             Action::Destroy => self.destroy(record).await,
@@ -108,6 +109,14 @@ impl Driver {
         Ok(())
     }
 
+    /// The image is there before the old disk goes. Which disk there is, the hypervisor knows: nothing is journaled.
+    async fn replace_disk(&mut self, record: &Record) -> Result<(), Failure> {
+        crash::point("agent.disk_replace.before");
+        self.prepare(record).await?;
+        crash::point("agent.disk_replace.after");
+        Ok(())
+    }
+
     /// Devices, and the definition that names them. The domain does not run.
     async fn define(&self, desired: &DesiredInstance, seed: &Seed) -> Result<(), Failure> {
         let wanted: Vec<_> = desired.devices.iter().filter(|device| !device.detach).cloned().collect();
@@ -151,7 +160,10 @@ impl Driver {
         }
         crash::point("agent.start.after");
         let power = power_wanted(record);
-        let by_policy = record.ended.as_ref().is_some_and(|ended| !ended.answered && ended.power_generation >= power);
+        // What Croft itself ended, for a new disk, is no end that a policy answers.
+        let of_its_own = |ended: &&Ended| !matches!(ended.kind, End::Stopped | End::Killed);
+        let ended = record.ended.as_ref().filter(of_its_own);
+        let by_policy = ended.is_some_and(|ended| !ended.answered && ended.power_generation >= power);
         self.note_run(if by_policy { Began::ByPolicy { power } } else { Began::Asked { power } }).await
     }
 

@@ -152,8 +152,9 @@ impl Driver {
         };
         let decision = decide::decide(&view);
         let attached = decide::devices::condition(&view);
-        self.watch_guest(&record, look.domain(self.entry.uid));
-        self.reporter.publish(&record, &decision, &self.guest.latest(), attached);
+        let domain = look.domain(self.entry.uid);
+        self.watch_guest(&record, domain);
+        self.reporter.publish(&record, &decision, domain, &self.guest.latest(), attached);
         let action = match &decision.next {
             Next::Wait(_) => "wait",
             Next::Act(action) => {

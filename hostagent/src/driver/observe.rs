@@ -10,7 +10,7 @@ use super::decide::devices::Told;
 use super::decide::{Decision, Why};
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::hypervisor::Guest;
+use crate::hypervisor::{Domain, Guest};
 use crate::journal::{Ended, Entry, Record};
 use crate::reasons;
 
@@ -29,7 +29,14 @@ impl Reporter {
         Self { uid, board, clock, phase: None }
     }
 
-    pub(super) fn publish(&mut self, record: &Record, decision: &Decision, guest: &Option<Guest>, devices: Told) {
+    pub(super) fn publish(
+        &mut self,
+        record: &Record,
+        decision: &Decision,
+        domain: Option<&Domain>,
+        guest: &Option<Guest>,
+        devices: Told,
+    ) {
         self.phase = decision.phase.or(self.phase);
         // Never seen so far: there is no truth to tell, and silence is not absence.
         let Some(phase) = self.phase else { return };
@@ -46,6 +53,7 @@ impl Reporter {
         let observation = InstanceObservation {
             attached_devices: devices.attached,
             released_devices: devices.released,
+            disk_generation: domain.map_or(0, |domain| domain.disk_generation),
             ..observation(self.uid, record, phase, &decision.why, conditions, guest)
         };
         self.board.set_instance(self.uid, observation);

@@ -69,7 +69,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Disk, seed, network and definition; the domain is not started. `seed`: see [`Seed`]. The image must be there, and so
     /// must `devices`, bound as their kind demands.
     /// Repeated before every start, so it also mends what a restart of the machine took away (an inactive network), and
-    /// brings a definition of an older generation up to date. An existing disk is never made anew.
+    /// brings a definition of an older generation up to date. An existing disk is made anew only where it is of a lower
+    /// `disk_generation` than is asked for: then what is on it is lost, and the domain must not run.
     async fn ensure_defined(&self, desired: &DesiredInstance, seed: &Seed, devices: &[HostDevice])
     -> Result<(), Error>;
 
@@ -149,6 +150,8 @@ pub struct Domain {
     pub power: Power,
     /// From the domain's metadata: the desired generation it was defined from.
     pub generation: i64,
+    /// The `disk_generation` that its root disk was made for.
+    pub disk_generation: i64,
     /// What it has of the host's, now; of one that is off: what it will have when it is started.
     pub devices: Vec<Attached>,
 }

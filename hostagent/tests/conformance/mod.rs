@@ -173,6 +173,16 @@ impl Bench<'_> {
             self.is(Power::Off(OffReason::Destroyed)).await;
         }
         self.rests().await;
+        let rebuilt = DesiredInstance { disk_generation: 2, ..newer.clone() };
+        for _ in 0..2 {
+            self.define(&rebuilt).await.expect("define");
+            assert_eq!(self.seen().await.expect("seen").disk_generation, 2);
+        }
+        hypervisor.start(uid).await.expect("start");
+        assert_eq!(self.seen().await.expect("seen").disk_generation, 2);
+        failed(self.define(&DesiredInstance { disk_generation: 3, ..newer }).await, "StillRunning");
+        assert_eq!(self.seen().await.expect("seen").disk_generation, 2);
+        hypervisor.destroy(uid).await.expect("destroy");
         for _ in 0..2 {
             hypervisor.remove(uid).await.expect("remove");
             assert_eq!(self.seen().await, None);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use croft_hostagent::hypervisor::{Error, Hypervisor, OffReason, Power, Seed};
+use croft_proto::agent::v1::DesiredInstance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lab::{Lab, NO_TENANT, open, run, seed, uid};
@@ -189,6 +190,42 @@ async fn an_agent_that_comes_back_finds_what_it_left() {
     assert_eq!(run("pidof qemu-system-x86_64"), pid, "the guest was left running");
     let mut shell = crate::shell::Shell::new(again.console(uid).await.unwrap());
     assert_eq!(shell.run("cat /tmp/kept").await.text, "kept");
+    drop(shell);
+    lab.clear(&[uid]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_was_rebuilt_has_a_fresh_disk() {
+    let Some(lab) = Lab::new().await else { return };
+    let desired = lab.instance("web", NO_TENANT);
+    let (uid, mut shell) = lab.boot(&desired).await;
+    let read = "dd if=/dev/vda bs=4096 count=1 2>/dev/null | grep -c marked";
+    shell.run("echo marked >/dev/vda; sync").await;
+    assert_eq!(shell.run(read).await.text, "1");
+    drop(shell);
+    let again = async |desired: &DesiredInstance, boots: usize| {
+        lab.define(desired).await;
+        lab.libvirt.start(uid).await.unwrap();
+        while lab.said(uid).await.matches("tiny: shell").count() < boots {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        lab.shell(uid).await
+    };
+
+    // A definition of another generation keeps it.
+    lab.libvirt.destroy(uid).await.unwrap();
+    let newer = DesiredInstance { generation: desired.generation + 1, ..desired };
+    let mut shell = again(&newer, 2).await;
+    assert_eq!(shell.run(read).await.text, "1");
+    drop(shell);
+
+    let rebuilt = DesiredInstance { disk_generation: 1, ..newer };
+    let running = lab.libvirt.ensure_defined(&rebuilt, &seed(""), &[]).await.unwrap_err();
+    assert!(matches!(running, Error::Failed { reason: "StillRunning", .. }), "{running}");
+    lab.libvirt.destroy(uid).await.unwrap();
+    let mut shell = again(&rebuilt, 3).await;
+    assert_eq!(shell.run(read).await.text, "0");
+    assert_eq!(lab.libvirt.survey().await.unwrap().ours[0].disk_generation, 1);
     drop(shell);
     lab.clear(&[uid]).await;
 }

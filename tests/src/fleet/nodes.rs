@@ -44,18 +44,19 @@ impl Fleet {
         made.expect("a cluster").into_inner().name()
     }
 
-    /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own.
+    /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own, by the node's name
+    /// and the disk that it lies on.
     pub fn kubelets(&self, certificates: &mut BTreeMap<String, bool>) {
         for (sim, uid) in
             self.hosts.values().flat_map(|member| member.sim.running().into_iter().map(|uid| (&member.sim, uid)))
         {
-            let Some(seed) = sim.seed(uid) else { continue };
+            let (Some(seed), Some(disk)) = (sim.seed(uid), sim.disk(uid)) else { continue };
             let Some(run) = seed.files.get("croft-join.env") else {
                 // What it was told before is on its disk.
-                let known = certificates.keys().find(|name| name.ends_with(&uid.to_string()[28..])).cloned();
-                if let Some(name) = known {
-                    let whose = format!("croft://acme/{uid}");
-                    certificates.entry(name.clone()).and_modify(|has| self.cluster.kubelet(&name, &whose, None, has));
+                let kept = format!("-{}/{disk}", &uid.to_string()[28..]);
+                if let Some((known, has)) = certificates.iter_mut().find(|(known, _)| known.ends_with(&kept)) {
+                    let name = known.split_once('/').expect("a name and a disk").0;
+                    self.cluster.kubelet(name, &format!("croft://acme/{uid}"), None, has);
                 }
                 continue;
             };
@@ -68,7 +69,7 @@ impl Fleet {
             let (id, secret) = token.split_once('.').expect("a token");
             let ticket =
                 Ticket { id: id.to_owned(), secret: secret.to_owned(), taints: taints(&value("CROFT_TAINTS")) };
-            let has = certificates.entry(name.clone()).or_default();
+            let has = certificates.entry(format!("{name}/{disk}")).or_default();
             self.cluster.kubelet(&name, &value("CROFT_PROVIDER_ID"), Some(&ticket), has);
         }
     }

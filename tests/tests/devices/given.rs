@@ -189,3 +189,30 @@ async fn time_sliced_vgpus_share_a_gpu_until_its_framebuffer_is_promised() {
     fleet.consistent().await;
     fleet.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_rebuilt_elsewhere_gives_its_slice_back_clean_and_gets_another_one_there() {
+    let mut fleet = devbox().await;
+    let before = fleet.machine("h1").layout();
+    let resource = format!("gpu_slices/{H100}/2g.20gb");
+    fleet.api.quota("acme", &resource, 1).await;
+    let infer = running(&fleet.api, "infer", &[("slice", mig("2g.20gb"))]).await;
+    assert_eq!(given(&infer)[0].device, format!("hosts/h1/devices/{GPU}"));
+    let refused = fleet.api.rebuild("acme", "infer", true).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "no other host: {refused}");
+
+    // The quota that it holds itself is no obstacle.
+    fleet.host_with_devices("h2", "devbox").await;
+    fleet.api.device_until("h2", GPU, DeviceState::Available).await;
+    let api = &fleet.api;
+    api.done(&api.rebuild("acme", "infer", true).await.unwrap()).await.expect("rebuilt");
+    let moved = attached(api, "infer").await;
+    assert_eq!(given(&moved)[0].device, format!("hosts/h2/devices/{GPU}"));
+    assert_eq!(api.used("acme", &resource).await, 1);
+    assert_eq!(api.device("h1", GPU).await.holders, []);
+    is_as_before(&fleet, "h1", &before).await;
+    delete(api, "acme", "infer").await;
+    assert_eq!(api.used("acme", &resource).await, 0);
+    fleet.consistent().await;
+    fleet.end().await;
+}

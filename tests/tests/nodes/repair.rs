@@ -1,4 +1,4 @@
-//! A node that is not well: its machine is restarted where its user says so, and the Node's own events tell what happened.
+//! A node that is not well: its machine is restarted or rebuilt where its user says so, and the Node's own events tell what happened.
 
 use croft_proto::v1::node_wish::Repair;
 
@@ -87,5 +87,76 @@ async fn a_node_that_is_silent_while_its_machine_runs_is_restarted_and_comes_bac
     story.gone("web").await;
     let unknown = story.fleet.cluster.state().events.iter().filter(|event| event.reason == "VmUnknown").count();
     assert_eq!(unknown, 1);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_machine_is_rebuilt_is_drained_leaves_and_joins_again_under_its_name() {
+    let mut story = Story::begin().await;
+    let request = story.request("web");
+    story.fleet.api.create_as(request).await.unwrap();
+    let ready = story.ready("web").await;
+    let (name, uid) = (node_of(&ready), uid_of(&ready));
+    let disk = story.fleet.sim("h1").disk(&uid);
+    let operation = story.fleet.api.rebuild("acme", "web", false).await.unwrap();
+    let rebuilt = async |fleet: &Fleet| {
+        let request = v1::GetOperationRequest { name: operation.name.clone() };
+        let operation = fleet.api.operations.clone().get_operation(request).await.unwrap().into_inner();
+        if operation.done { Ok(operation.error) } else { Err(operation.progress) }
+    };
+    assert_eq!(story.until("it is rebuilt", rebuilt).await, None);
+    let back = story.ready("web").await;
+    assert_eq!((node_of(&back), story.fleet.sim("h1").starts(&uid).await), (name, 2));
+    assert_ne!(story.fleet.sim("h1").disk(&uid), disk);
+    let events = story.events("web").await;
+    let way: Vec<&str> = events.iter().map(String::as_str).skip_while(|event| *event != "NodeLeaving").collect();
+    assert_eq!(way, ["NodeLeaving", "NodeLeft", "NodeJoining", "NodeJoined", "NodeReady"], "{events:?}");
+    story.fleet.api.delete("acme", "web").await.unwrap();
+    story.gone("web").await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restart_does_not_mend_is_rebuilt_where_its_user_allows_it() {
+    let mut story = Story::begin().await;
+    let mut request = story.request("web");
+    let wish = request.instance.as_mut().and_then(|instance| instance.spec.as_mut()?.node.as_mut()).expect("a wish");
+    wish.repair = Repair::Replace.into();
+    story.fleet.api.create_as(request).await.unwrap();
+    let ready = story.ready("web").await;
+    let (name, uid) = (node_of(&ready), uid_of(&ready));
+    let disk = story.fleet.sim("h1").disk(&uid);
+    story.fleet.live(Duration::from_secs(60)).await;
+    {
+        let mut state = story.fleet.cluster.state();
+        state.no_kubelets = true;
+        state.nodes.get_mut(&name).expect("its node").ready = Ready::Silent;
+    }
+    for (times, patience) in [(1, 601), (2, 1201)] {
+        let mut looks = 0;
+        let done = async |fleet: &Fleet| {
+            if looks % 400 == 0 {
+                fleet.live(Duration::from_secs(patience)).await;
+            }
+            looks += 1;
+            let instance = fleet.api.get("acme", "web").await.unwrap();
+            if repairs(&instance) == times { Ok(()) } else { Err(instance.status) }
+        };
+        story.until(&format!("remedy {times}"), done).await;
+    }
+    let another = async |fleet: &Fleet| match fleet.sim("h1").disk(&uid) {
+        now if now != disk && now.is_some() => Ok(()),
+        _ => Err(fleet.api.get("acme", "web").await.unwrap().status),
+    };
+    story.until("it has another disk", another).await;
+    story.fleet.cluster.state().no_kubelets = false;
+    let back = story.ready("web").await;
+    let node = back.status.as_ref().and_then(|status| status.node.clone()).expect("a node");
+    assert_eq!((node.name.as_str(), node.repair_times.len(), node.rebuild_times.len()), (name.as_str(), 2, 1));
+    let events = story.events("web").await;
+    let count = |what: &str| events.iter().filter(|event| *event == what).count();
+    assert_eq!((count("NodeRestarted"), count("NodeRebuilt")), (1, 1), "{events:?}");
+    story.fleet.api.delete("acme", "web").await.unwrap();
+    story.gone("web").await;
     story.end().await;
 }

@@ -10,6 +10,7 @@ mod mirror;
 mod node;
 mod port_forward;
 mod power;
+mod rebuild;
 mod ssh;
 pub mod state;
 mod stream;
@@ -45,6 +46,8 @@ pub enum Command {
     Reboot(power::Simple),
     /// Press the reset button, without asking the guest
     Reset(power::Simple),
+    /// Throw the root disk away, and make a new one from the image; all else stays
+    Rebuild(rebuild::Rebuild),
     /// Follow changes of one instance, or of all
     Watch(watch::Watch),
     /// Say what an instance waits for, and what stands in the way on each host
@@ -72,6 +75,7 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
         Command::Stop(stop) => power::stop(app, stop).await,
         Command::Reboot(simple) => power::reboot(app, simple).await,
         Command::Reset(simple) => power::reset(app, simple).await,
+        Command::Rebuild(rebuild) => rebuild::run(app, rebuild).await,
         Command::Watch(watch) => watch::run(app, watch).await,
         Command::Explain { instance } => explain::existing(app, &instance).await,
         Command::Attach(attach) => attach::attach(app, attach).await,

@@ -33,6 +33,10 @@ pub enum RepairArg {
     None,
     /// Reset the VM, at most six times in a day
     Restart,
+    /// Where that did not help, rebuild it with a new root disk, at most twice in a day; what is on the old one is lost
+    Rebuild,
+    /// Where that did not help, rebuild it on another host
+    Replace,
 }
 
 impl RepairArg {
@@ -40,6 +44,8 @@ impl RepairArg {
         match self {
             Self::None => Repair::None,
             Self::Restart => Repair::Restart,
+            Self::Rebuild => Repair::Rebuild,
+            Self::Replace => Repair::Replace,
         }
     }
 }
@@ -95,11 +101,15 @@ pub fn sentence(instance: &v1::Instance) -> Option<String> {
         .enumerate()
         .map(|(at, part)| if at == 0 { format!(", {part}") } else { format!(": {part}") })
         .collect();
-    let restarts = match node.repair_times.len() {
-        0 => String::new(),
-        times => format!("; restarted {times}x in a day because it was not well"),
+    let rebuilds = node.rebuild_times.len();
+    let counted = [(node.repair_times.len().saturating_sub(rebuilds), "restarted"), (rebuilds, "rebuilt")];
+    let done: Vec<String> =
+        counted.iter().filter(|(times, _)| *times > 0).map(|(times, what)| format!("{what} {times}x")).collect();
+    let done = match done.is_empty() {
+        true => String::new(),
+        false => format!("; {} in a day because it was not well", done.join(", ")),
     };
-    Some(format!("node {} of {cluster}: {}{why}{restarts}", node.name, node.phase().as_str_name()))
+    Some(format!("node {} of {cluster}: {}{why}{done}", node.name, node.phase().as_str_name()))
 }
 
 #[cfg(test)]

@@ -311,6 +311,7 @@ scripted!(
         stop_instance(StopInstanceRequest) -> Operation;
         reboot_instance(RebootInstanceRequest) -> Operation;
         reset_instance(ResetInstanceRequest) -> Operation;
+        rebuild_instance(RebuildInstanceRequest) -> Operation;
         explain_instance(ExplainInstanceRequest) -> ExplainInstanceResponse;
         attach_device(AttachDeviceRequest) -> Operation;
         detach_device(DetachDeviceRequest) -> Operation;

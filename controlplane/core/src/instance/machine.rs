@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exit, ExitKind, Instance, Observed, Phase, Power, Restart};
 use crate::error::Reason;
-use crate::join::machine::{Held, Phase as NodePhase, has_left, held, told};
+use crate::join::machine::{Held, Phase as NodePhase, has_left, held, leaves_to_be_rebuilt, told};
 use crate::operation::{Failure, Operation, Verb};
 use crate::{Timestamp, host};
 
@@ -224,10 +224,22 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
             &format!("hosts/{host_id} is not heard from; the instance may well be running"),
         );
     }
+    if is_buried(instance) {
+        return named(State::Stopping, "", &format!("is removed from hosts/{host_id}, to be rebuilt on another host"));
+    }
     match observed {
         None => named(State::Pending, "", &format!("waits for hosts/{host_id}")),
         Some(seen) => on_hold(instance, seen).unwrap_or_else(|| on_host(instance, seen)),
     }
+}
+
+/// Its host is told to remove it, once its node has left.
+#[must_use]
+pub fn is_buried(instance: &Instance) -> bool {
+    let deleted = instance.meta.delete_time.is_some() && held(instance) == Held::Not;
+    let node_left =
+        instance.node.as_ref().is_none_or(|node| matches!(node.phase, NodePhase::Left | NodePhase::Waiting));
+    deleted || instance.leaves_host() && node_left
 }
 
 /// What a host says that was not told yet what the user wants.
@@ -246,6 +258,9 @@ fn for_its_node(instance: &Instance, state: State) -> Verdict {
     let cluster = instance.spec.node.as_ref().map_or("its cluster", |wish| wish.cluster.as_str());
     let waits = match state {
         State::Pending => format!("waits for a token of {cluster}"),
+        State::Stopping if instance.lacks_disk() && matches!(node.phase, NodePhase::Left | NodePhase::Waiting) => {
+            format!("is stopped for its new disk; its node {} has left {cluster}", node.name)
+        }
         _ => format!("waits until its node {} has left {cluster}", node.name),
     };
     let message = if node.message.is_empty() { waits } else { format!("{waits}: {}", node.message) };
@@ -326,6 +341,18 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
         }
         Verb::Reboot => seen.is_some_and(|seen| seen.reboot_generation >= operation.counter),
         Verb::Reset => seen.is_some_and(|seen| seen.reset_generation >= operation.counter),
+        Verb::Rebuild => {
+            let made = seen.is_some_and(|seen| seen.disk_generation >= operation.counter);
+            // Without a host there is no disk, and the next one is a new one.
+            let nobody = instance.host().is_none() && state.state == State::Stopped;
+            match joins(instance) {
+                // Of the node that it was, until the disk is another one.
+                Joins::Never(failure) if made => return Some(Some(failure)),
+                Joins::Never(_) => false,
+                Joins::NotYet if state.state == State::Running => false,
+                Joins::NotYet | Joins::Done => nobody || made && rests_as_wanted(instance, state.state),
+            }
+        }
         Verb::Attach => {
             if !wants(instance, &operation.subject) {
                 return Some(Some(superseded("the device was detached again")));
@@ -344,6 +371,8 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
     }
     // An older failure says nothing about what was asked for since.
     let answers = seen.is_some_and(|seen| seen.generation >= instance.meta.generation);
+    // Nor what is said before the host knows of it.
+    let answers = answers && !(operation.verb == Verb::Rebuild && leaves_to_be_rebuilt(instance));
     (state.state == State::Failed && answers).then(|| {
         let message = match (state.reason.as_str(), state.message.as_str()) {
             ("", "") => "the host gave no reason; see the agent's log".to_owned(),
@@ -352,6 +381,11 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
         };
         Some(Failure { reason: Reason::InstanceFailed.as_str().to_owned(), message })
     })
+}
+
+/// It runs, or is off and may stay so.
+fn rests_as_wanted(instance: &Instance, state: State) -> bool {
+    state == State::Stopped || state == State::Running && instance.intent.power == Power::Running
 }
 
 enum Joins {

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod machine;
+pub mod rebuild;
 pub mod seed;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,19 @@ impl Instance {
     #[must_use]
     pub fn host(&self) -> Option<&HostId> {
         self.placement.as_ref().map(|placement| &placement.host)
+    }
+
+    /// A rebuild was asked for, and no host has said yet that the new disk is there.
+    #[must_use]
+    pub fn lacks_disk(&self) -> bool {
+        let made = self.status.observed.as_ref().map_or(0, |seen| seen.disk_generation);
+        made < self.intent.disk_generation
+    }
+
+    /// It is to be rebuilt on another host, and has not left this one.
+    #[must_use]
+    pub fn leaves_host(&self) -> bool {
+        self.intent.away_from.is_some() && self.intent.away_from.as_ref() == self.host()
     }
 }
 
@@ -135,6 +149,12 @@ pub struct Intent {
     pub stop_timeout_once: Option<Duration>,
     pub reboot_generation: i64,
     pub reset_generation: i64,
+    /// Raised by each rebuild: a root disk of a lower one is thrown away, and a new one made.
+    #[serde(default)]
+    pub disk_generation: i64,
+    /// The host that it is to leave for another one, or has left and must not be placed on again; `None` once it is placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_from: Option<HostId>,
     /// With `meta.delete_time`: pull the plug.
     pub delete_force: bool,
     /// Device requests that are to leave, with the generation that said so: only a host that answers to that one can say
@@ -195,6 +215,9 @@ pub struct Observed {
     pub power_generation: i64,
     pub reboot_generation: i64,
     pub reset_generation: i64,
+    /// Of the root disk. Once told it is kept: a host that lost sight of the domain says 0.
+    #[serde(default)]
+    pub disk_generation: i64,
     /// Device requests that the guest has now.
     pub attached_devices: Vec<String>,
     /// Device requests that were to leave and have left: out of the guest, cleaned, on nobody's account.

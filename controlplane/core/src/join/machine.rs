@@ -72,10 +72,13 @@ pub struct Node {
     /// What stands in the way, in one word and in one sentence; empty: nothing.
     pub reason: String,
     pub message: String,
-    /// When its machine was restarted because it was not well; of the last day, oldest first.
+    /// When something was done about its machine because it was not well; of the last day, oldest first.
     #[serde(default)]
     pub repairs: Vec<Timestamp>,
-    /// Why it is not restarted although it is not well.
+    /// Of these, when the machine lost its disk by it.
+    #[serde(default)]
+    pub rebuilds: Vec<Timestamp>,
+    /// Why nothing is done although it is not well.
     #[serde(default)]
     pub held_back: Option<HeldBack>,
     /// Which of its machine's faults the events of its Node have; empty: none of now.
@@ -100,6 +103,7 @@ impl Node {
             reason: String::new(),
             message: String::new(),
             repairs: Vec::new(),
+            rebuilds: Vec::new(),
             held_back: None,
             tiding: String::new(),
         }
@@ -180,9 +184,9 @@ pub struct SeenNode {
 /// Of the instance, what matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guest {
-    /// It should run.
+    /// It should be a node: it is to run, and on the disk that it has.
     pub wanted: bool,
-    /// It has a host that it may start on.
+    /// It has a host that it may start on, and there the disk that it is to start on.
     pub placed: bool,
     /// It is off, and nobody is about to start it: by its host's own word, or because it was fenced. Never because nobody is heard.
     pub off: bool,
@@ -197,8 +201,8 @@ impl Guest {
         let observed = instance.status.observed.as_ref();
         let lost = instance.node.as_ref().is_some_and(|node| node.lost);
         Self {
-            wanted: wanted(instance),
-            placed: instance.host().is_some(),
+            wanted: wanted(instance) && !leaves_to_be_rebuilt(instance),
+            placed: instance.host().is_some() && !instance.lacks_disk(),
             off: instance.host().is_none() || lost || observed.is_some_and(|seen| is_off(instance, seen)),
             forced: instance.meta.delete_time.is_some() && instance.intent.delete_force,
             start_time: observed.and_then(|seen| seen.start_time),
@@ -206,7 +210,23 @@ impl Guest {
     }
 }
 
-fn wanted(instance: &Instance) -> bool {
+/// A rebuild makes another machine of it: the node leaves first.
+#[must_use]
+pub fn leaves_to_be_rebuilt(instance: &Instance) -> bool {
+    let is_node = |node: &Node| !matches!(node.phase, Phase::Waiting | Phase::Left);
+    instance.lacks_disk() && instance.node.as_ref().is_some_and(is_node)
+}
+
+/// The count of its disk that its host is told: of a rebuild only when the node has left.
+#[must_use]
+pub fn disk_told(instance: &Instance) -> i64 {
+    match &instance.status.observed {
+        Some(seen) if leaves_to_be_rebuilt(instance) => seen.disk_generation,
+        _ => instance.intent.disk_generation,
+    }
+}
+
+pub(super) fn wanted(instance: &Instance) -> bool {
     instance.meta.delete_time.is_none() && instance.intent.power == Power::Running
 }
 

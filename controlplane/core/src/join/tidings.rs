@@ -53,8 +53,11 @@ pub fn of(instance: &Instance, now: Timestamp) -> Option<Tiding> {
     if let Some(lacks) = devices.filter(|devices| devices.status == ConditionStatus::False && guest.wanted) {
         return tell("VmDevicesMissing", &lacks.reason, &lacks.message);
     }
-    let restarted = node.repairs.last().filter(|_| keep::is_in_repair(node, now))?;
-    let message = format!("{}: restarted in place, because the node was not well", instance.name());
-    let key = format!("VmRestarted/{}", restarted.0);
-    Some(Tiding { key, reason: "VmRestarted", message, severity: Severity::Normal })
+    let at = node.repairs.last().filter(|_| keep::is_in_repair(node, now))?;
+    let (reason, what) = match keep::was_rebuilt(node) {
+        false => ("VmRestarted", "restarted in place"),
+        true => ("VmRebuilt", "rebuilt with a new disk"),
+    };
+    let message = format!("{}: {what}, because the node was not well", instance.name());
+    Some(Tiding { key: format!("{reason}/{}", at.0), reason, message, severity: Severity::Normal })
 }

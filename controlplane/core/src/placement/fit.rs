@@ -3,6 +3,7 @@
 use super::{HostView, Pin, Placement, Request, device};
 use crate::device::Assignment;
 use crate::host::{Cell, State};
+use crate::instance::rebuild;
 use crate::instance::seed::FILES_FEATURE;
 use crate::meta::selects;
 
@@ -11,6 +12,7 @@ use crate::meta::selects;
 pub enum Predicate {
     HostState,
     Cordon,
+    Elsewhere,
     HostSelector,
     AgentFeature,
     Size,
@@ -42,6 +44,7 @@ impl Predicate {
         match self {
             Self::HostState => "HostState",
             Self::Cordon => "Cordon",
+            Self::Elsewhere => "Elsewhere",
             Self::HostSelector => "HostSelector",
             Self::AgentFeature => "AgentFeature",
             Self::Size => "Size",
@@ -148,6 +151,13 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             format!("`croft host uncordon {}`", host.id),
         );
     }
+    if request.away_from.as_ref() == Some(&host.id) {
+        return fails(
+            Predicate::Elsewhere,
+            "it is to be rebuilt on another host than this one".to_owned(),
+            "make room on another host, or rebuild it without --elsewhere".to_owned(),
+        );
+    }
     if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value))
     {
         debug_assert!(!selects(&request.host_selector, &host.labels));
@@ -155,6 +165,13 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             Predicate::HostSelector,
             format!("the host has no label {key}={value}"),
             format!("`croft host update {} --label {key}={value}`, or select less", host.id),
+        );
+    }
+    if request.rebuilt && !host.rebuilds {
+        return fails(
+            Predicate::AgentFeature,
+            format!("its agent lacks {}, which an instance that was rebuilt needs", rebuild::FEATURE),
+            "upgrade croft-hostagent there",
         );
     }
     if request.joins && !host.seed_files {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Assignment;
 use crate::error::{Error, Result};
 use crate::id::HostId;
-use crate::instance::{Cpu, Spec};
+use crate::instance::{Cpu, Instance, Spec};
 use crate::meta::Labels;
 
 pub use fit::Predicate;
@@ -32,6 +32,10 @@ pub struct Request {
     pub devices: device::Wishes,
     /// It becomes a node of a cluster: its seed has files.
     pub joins: bool,
+    /// It was rebuilt once: its agent must know the count of its disk.
+    pub rebuilt: bool,
+    /// Any host but this one.
+    pub away_from: Option<HostId>,
 }
 
 /// Without what its devices refer to: pools and models come from whoever knows them.
@@ -47,7 +51,16 @@ impl From<&Spec> for Request {
             policy: spec.policy,
             devices: device::Wishes { requests: spec.devices.clone(), ..device::Wishes::default() },
             joins: spec.node.is_some(),
+            rebuilt: false,
+            away_from: None,
         }
+    }
+}
+
+impl From<&Instance> for Request {
+    fn from(instance: &Instance) -> Self {
+        let (rebuilt, away_from) = (instance.intent.disk_generation > 0, instance.intent.away_from.clone());
+        Self { rebuilt, away_from, ..Self::from(&instance.spec) }
     }
 }
 

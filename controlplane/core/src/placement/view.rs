@@ -6,6 +6,7 @@ use super::device::{DeviceClaim, DeviceViews};
 use super::{Pin, Placement};
 use crate::host::{Capacity, Host, Resources, State};
 use crate::id::HostId;
+use crate::instance::rebuild;
 use crate::instance::seed::FILES_FEATURE;
 use crate::meta::Labels;
 
@@ -36,6 +37,8 @@ pub struct HostView {
     pub devices_seen: bool,
     /// Its agent can give a guest what it joins a cluster with.
     pub seed_files: bool,
+    /// Its agent can give an instance another root disk.
+    pub rebuilds: bool,
 }
 
 /// What one instance takes of a host; stored as its claim and given back as it was taken.
@@ -72,7 +75,8 @@ impl HostView {
             instances: 0,
             devices: DeviceViews::default(),
             devices_seen: false,
-            seed_files: host.features.iter().any(|feature| feature == FILES_FEATURE),
+            seed_files: host.can(FILES_FEATURE),
+            rebuilds: host.can(rebuild::FEATURE),
         }
     }
 

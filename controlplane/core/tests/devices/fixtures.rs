@@ -119,6 +119,7 @@ pub fn host(devices: Vec<Device>) -> HostView {
         devices: DeviceViews(views),
         devices_seen: true,
         seed_files: false,
+        rebuilds: false,
     }
 }
 
@@ -197,5 +198,7 @@ pub fn plain(wishes: Wishes) -> placement::Request {
         policy: placement::Policy::Spread,
         devices: wishes,
         joins: false,
+        rebuilt: false,
+        away_from: None,
     }
 }

@@ -7,7 +7,7 @@ use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::instance::Instance;
 use croft_core::join::machine::told::Told;
-use croft_core::join::machine::{DRAIN_DEADLINE, Guest, Node, Phase, Why};
+use croft_core::join::machine::{DRAIN_DEADLINE, Guest, Node, Phase, Why, leaves_to_be_rebuilt};
 use croft_store::event::reason;
 use croft_store::{NodeNews, NodeStep};
 
@@ -45,7 +45,9 @@ impl Task {
         if !matches!(node.phase, Phase::Leaving | Phase::Left) {
             return Ok(Some(stepped(instance, node, Phase::Leaving, &Why::AsWanted, now)));
         }
-        if node.phase == Phase::Leaving && !node.released && now.since(node.phase_time) > DRAIN_DEADLINE {
+        // What leaves to be rebuilt is in no hurry: it is stopped when it can be drained.
+        let stops = !leaves_to_be_rebuilt(instance);
+        if stops && node.phase == Phase::Leaving && !node.released && now.since(node.phase_time) > DRAIN_DEADLINE {
             return Ok(Some(release(instance, node, told)));
         }
         Ok(None)

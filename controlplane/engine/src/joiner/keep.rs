@@ -4,7 +4,7 @@ use croft_core::Result;
 use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node as Live, NodeEvent};
-use croft_core::join::keep::{self, HeldBack, Kept, Repair, Sight, Verdict};
+use croft_core::join::keep::{self, HeldBack, Kept, Remedy, Repair, Sight, Verdict};
 use croft_core::join::machine::Node;
 use croft_core::join::ports::Cluster;
 use croft_core::join::tidings;
@@ -54,16 +54,31 @@ impl Task {
         for (uid, verdict) in keep::look(&kept, &self.watch.sight, self.now()) {
             match verdict {
                 Verdict::HeldBack(why) => drop(self.watch.held_back.insert(uid, why)),
-                Verdict::Restart => {
-                    let sight = self.watch.sight.clone();
-                    if let Some(instance) = self.ports.store.instance_node_restart(&self.uid, uid, sight).await? {
-                        tracing::warn!(instance = instance.name(), "its node is not well: it is restarted in place");
+                Verdict::Do(remedy) => {
+                    let (sight, most) = (self.watch.sight.clone(), self.within_reach(&fleet, uid, remedy).await);
+                    let done = self.ports.store.instance_node_remedy(&self.uid, uid, sight, most).await?;
+                    if let Some((instance, remedy)) = done {
+                        tracing::warn!(instance = instance.name(), ?remedy, "its node is not well: something is done");
                         self.ports.written(&instance);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A machine leaves its host only when another one takes it.
+    async fn within_reach(&self, fleet: &[Instance], uid: InstanceUid, remedy: Remedy) -> Remedy {
+        let Some(instance) = fleet.iter().find(|one| one.uid == uid).filter(|_| remedy == Remedy::Replace) else {
+            return remedy;
+        };
+        match self.ports.placer.room_elsewhere(instance.clone()).await {
+            Ok(()) => remedy,
+            Err(error) => {
+                tracing::info!(instance = instance.name(), %error, "not rebuilt on another host, but on its own");
+                Remedy::Rebuild
+            }
+        }
     }
 
     /// The fault of its machine goes to the Node's events, once: said again after a crash between the two, the cluster keeps one.

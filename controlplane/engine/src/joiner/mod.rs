@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 use crate::clusters::Handles;
 use crate::dirty::Dirty;
 use crate::hooks::Hooks;
+use crate::placer::Placer;
 
 /// How soon a cluster that another replica registered is found.
 const LIST_EVERY: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ pub struct Ports {
     pub recipes: Arc<Recipes>,
     pub dirty: Arc<Dirty>,
     pub hooks: Hooks,
+    pub placer: Placer,
 }
 
 impl Ports {

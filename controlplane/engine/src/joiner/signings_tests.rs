@@ -25,6 +25,7 @@ fn seen(addresses: &[(&str, bool)]) -> Observed {
         power_generation: 1,
         reboot_generation: 0,
         reset_generation: 0,
+        disk_generation: 0,
         attached_devices: Vec::new(),
         released_devices: Vec::new(),
     }

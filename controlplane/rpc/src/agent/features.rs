@@ -18,7 +18,10 @@ pub const DEVICES: &str = "devices.v1";
 /// Puts files beside the texts of a seed, and replaces them under a guest that runs.
 pub const SEED_FILES: &str = croft_core::instance::seed::FILES_FEATURE;
 
-pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS, DEVICES, SEED_FILES];
+/// Makes another root disk when it is told a higher count of it.
+pub const REBUILD: &str = croft_core::instance::rebuild::FEATURE;
+
+pub const ALL: &[&str] = &[KERNEL_BOOT, BRIDGE, HUGE_PAGES, NUMA_PINNING, BIOS, DEVICES, SEED_FILES, REBUILD];
 
 #[cfg(test)]
 mod tests {

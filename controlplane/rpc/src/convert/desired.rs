@@ -42,6 +42,7 @@ pub fn out(
         interfaces: interfaces(instance, tenant, networks)?,
         seed_digest: intent.seed_digest.clone(),
         devices: desired_device::out(instance),
+        disk_generation: intent.disk_generation,
     })
 }
 
@@ -65,6 +66,7 @@ fn required(instance: &Instance, image: &Image) -> Vec<String> {
         // A kernel that is booted directly needs no firmware.
         (features::BIOS, !kernel && image.firmware == Firmware::Bios),
         (features::SEED_FILES, instance.spec.node.is_some()),
+        (features::REBUILD, instance.intent.disk_generation > 0),
         (features::DEVICES, instance.placement.as_ref().is_some_and(|placement| !placement.devices.is_empty())),
     ];
     needs.into_iter().filter(|(_, needed)| *needed).map(|(feature, _)| feature.to_owned()).collect()

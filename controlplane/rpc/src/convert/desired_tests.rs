@@ -47,6 +47,8 @@ fn instance(networks: &[&str]) -> Instance {
             stop_timeout_once: None,
             reboot_generation: 2,
             reset_generation: 1,
+            disk_generation: 0,
+            away_from: None,
             delete_force: false,
             detaching: BTreeMap::new(),
             seed_digest: "sha256:abc".into(),
@@ -111,6 +113,7 @@ fn a_plain_vm_needs_nothing_special_and_floats() {
 fn what_an_older_agent_would_not_understand_is_required() {
     let mut special = instance(&["default", "lan"]);
     special.spec.huge_page_kib = 2048;
+    special.intent.disk_generation = 4;
     special.spec.node = Some(Wish {
         cluster: "clusters/prod".into(),
         cluster_uid: String::new(),
@@ -123,8 +126,15 @@ fn what_an_older_agent_would_not_understand_is_required() {
     let desired = out(&special, &image(Firmware::Bios), &tenant(), &[lan()]).unwrap();
     let mut required = desired.required_features.clone();
     required.sort();
-    let mut all =
-        vec![features::BRIDGE, features::HUGE_PAGES, features::NUMA_PINNING, features::BIOS, features::SEED_FILES];
+    let mut all = vec![
+        features::BRIDGE,
+        features::HUGE_PAGES,
+        features::NUMA_PINNING,
+        features::BIOS,
+        features::SEED_FILES,
+        features::REBUILD,
+    ];
+    assert_eq!(desired.disk_generation, 4);
     all.sort_unstable();
     assert_eq!(required, all);
     assert_eq!(desired.numa, [agent::NumaPin { cell: 1, cpus: vec![4, 6], memory_mib: 2048 }]);

@@ -188,6 +188,7 @@ mod tests {
             devices: DeviceViews::default(),
             devices_seen: false,
             seed_files: false,
+            rebuilds: false,
         };
         // Plain arithmetic, which panics in a test that overflows.
         assert!(host.free().vcpus > 0 && host.free().memory_mib < 0);

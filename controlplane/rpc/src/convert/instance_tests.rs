@@ -40,6 +40,8 @@ fn kept(new: NewInstance) -> Instance {
             stop_timeout_once: None,
             reboot_generation: 0,
             reset_generation: 0,
+            disk_generation: 0,
+            away_from: None,
             delete_force: false,
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
@@ -180,6 +182,7 @@ fn the_status_is_what_the_host_last_said() {
         power_generation: 1,
         reboot_generation: 0,
         reset_generation: 0,
+        disk_generation: 0,
         attached_devices: Vec::new(),
         released_devices: Vec::new(),
     });

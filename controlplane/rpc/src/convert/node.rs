@@ -39,8 +39,10 @@ pub fn repair_into(repair: Option<i32>, violations: &mut Violations) -> Option<R
         Ok(v1::node_wish::Repair::Unspecified) => None,
         Ok(v1::node_wish::Repair::None) => Some(Repair::None),
         Ok(v1::node_wish::Repair::Restart) => Some(Repair::Restart),
+        Ok(v1::node_wish::Repair::Rebuild) => Some(Repair::Rebuild),
+        Ok(v1::node_wish::Repair::Replace) => Some(Repair::Replace),
         Err(_) => {
-            violations.add(format!("{FIELD}.repair"), "NONE or RESTART");
+            violations.add(format!("{FIELD}.repair"), "NONE, RESTART, REBUILD or REPLACE");
             None
         }
     }
@@ -50,6 +52,8 @@ fn repair_out(repair: Repair) -> v1::node_wish::Repair {
     match repair {
         Repair::None => v1::node_wish::Repair::None,
         Repair::Restart => v1::node_wish::Repair::Restart,
+        Repair::Rebuild => v1::node_wish::Repair::Rebuild,
+        Repair::Replace => v1::node_wish::Repair::Replace,
     }
 }
 
@@ -103,6 +107,7 @@ pub fn status_out(node: &machine::Node) -> v1::NodeStatus {
         reason: node.reason.clone(),
         message: told::message(node),
         repair_times: node.repairs.iter().map(|at| time::out(*at)).collect(),
+        rebuild_times: node.rebuilds.iter().map(|at| time::out(*at)).collect(),
     }
 }
 

@@ -34,6 +34,7 @@ pub fn into(wire: agent::InstanceObservation) -> Option<(InstanceUid, Observed)>
         power_generation: wire.power_generation,
         reboot_generation: wire.reboot_generation,
         reset_generation: wire.reset_generation,
+        disk_generation: wire.disk_generation,
         attached_devices: requests_into(wire.attached_devices),
         released_devices: requests_into(wire.released_devices),
     };
@@ -141,12 +142,14 @@ mod tests {
             reset_generation: 6,
             attached_devices: vec!["gpu-0".into(), "no id".into()],
             released_devices: vec!["nic".into()],
+            disk_generation: 7,
         };
         let (uid, observed) = into(wire).unwrap();
         assert_eq!(uid.to_string(), UID);
         assert_eq!((observed.phase, observed.exit), (Phase::Off, Some(exit)));
         assert_eq!((observed.generation, observed.restart_count), (3, 2));
         assert_eq!((observed.power_generation, observed.reboot_generation, observed.reset_generation), (4, 5, 6));
+        assert_eq!(observed.disk_generation, 7);
         assert_eq!((observed.conditions.len(), observed.addresses[0].ip.as_str()), (1, "10.0.0.2"));
         assert_eq!(observed.start_time, Some(Timestamp(8)));
         assert_eq!((observed.attached_devices, observed.released_devices), (vec!["gpu-0".into()], vec!["nic".into()]));

@@ -6,6 +6,7 @@ mod create;
 mod device;
 mod explain;
 mod port_forward;
+mod rebuild;
 mod update;
 mod watch;
 
@@ -107,6 +108,13 @@ impl v1::instances_server::Instances for Api {
             command::run(api, call, &request.name, &request.etag, Command::Reset).await
         })
         .await
+    }
+
+    async fn rebuild_instance(
+        &self,
+        request: Request<v1::RebuildInstanceRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        mutate(self, request, rebuild::rebuild).await
     }
 
     async fn attach_device(

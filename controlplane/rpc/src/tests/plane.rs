@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use croft_core::audit::Call;
 use croft_core::device::Request;
 use croft_core::id::{HostId, InstanceUid, TenantId};
-use croft_core::instance::Spec;
+use croft_core::instance::{Instance, Spec};
 use croft_core::placement::device::{Catalogue, Wishes};
 use croft_core::placement::{self, Verdict};
 use croft_core::ports::{Admission, Admitted, BoxFuture, NewInstance, Wake};
@@ -229,6 +229,14 @@ impl Admission for Placer {
         device: Request,
     ) -> BoxFuture<'a, Result<Admitted>> {
         Box::pin(self.attach(call, tenant, id, etag, device))
+    }
+
+    fn room_elsewhere(&self, instance: Instance) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let away_from = instance.host().cloned();
+            let request = placement::Request { away_from, ..placement::Request::from(&instance) };
+            placement::place(&self.0.host_views().await?, &request).map(drop)
+        })
     }
 
     fn explain<'a>(&'a self, new: NewInstance) -> BoxFuture<'a, Result<Vec<Verdict>>> {

@@ -7,7 +7,8 @@ use croft_core::device::Layout;
 use croft_core::id::{DeviceId, HostId, ImageUid, InstanceUid, NetworkId, TenantId};
 use croft_core::image::Image;
 use croft_core::instance::Instance;
-use croft_core::join::machine::{Held, held, power_told};
+use croft_core::instance::machine::is_buried;
+use croft_core::join::machine::{disk_told, power_told};
 use croft_core::network::{self, Network};
 use croft_core::tenant::Tenant;
 use croft_core::{Error, Result};
@@ -82,11 +83,6 @@ pub(crate) fn networks_of(instance: &Instance) -> impl Iterator<Item = &NetworkI
     instance.spec.interfaces.iter().map(|interface| &interface.network).filter(|id| id.as_str() != network::DEFAULT)
 }
 
-/// Its host is told to remove it.
-pub(crate) fn is_buried(instance: &Instance) -> bool {
-    instance.meta.delete_time.is_some() && held(instance) == Held::Not
-}
-
 fn of_deleted(instance: &Instance) -> Tombstone {
     Tombstone {
         uid: instance.uid,
@@ -98,6 +94,7 @@ fn of_deleted(instance: &Instance) -> Tombstone {
 
 /// As its host is told of it.
 fn as_told(mut instance: Instance) -> Instance {
+    instance.intent.disk_generation = disk_told(&instance);
     (instance.intent.power, instance.intent.power_generation) = power_told(&instance);
     instance
 }

@@ -76,18 +76,10 @@ async fn bury(tx: &mut Tx, host: &HostId, instances: &[Instance]) -> Result<()> 
 /// Without a host it is placed anew, stays stopped, or is gone. It is settled in this same commit, so that nobody ever
 /// reads of an instance that runs nowhere.
 async fn let_go(tx: &mut Tx, host: &Host, mut instance: Instance) -> Result<()> {
-    instance.placement = None;
     if let Some(node) = &mut instance.node {
         node.lose(tx.now);
     }
-    if !instance.intent.detaching.is_empty() {
-        // Off is out of the guest.
-        instance.spec.devices.retain(|request| !instance.intent.detaching.contains_key(&request.id));
-        instance.intent.detaching.clear();
-        instance::write_spec(&mut tx.conn, &instance).await?;
-    }
-    instance.status.observed = None;
-    instance.status.observed_time = None;
+    instance::away::leave(tx, &mut instance).await?;
     instance.status.reason = Reason::HostFenced.as_str().to_owned();
     instance.status.message = format!("{} was fenced while it was there", host.name());
     instance::write(&mut tx.conn, &instance, Settled::No).await?;

@@ -1,9 +1,11 @@
-//! Start, stop, reboot, reset, delete: each writes intent and opens an operation; the host carries it out.
+//! Start, stop, reboot, reset, rebuild, delete: each writes intent and opens an operation; the host carries it out.
 
 use std::time::Duration;
 
 use croft_core::audit::Call;
 use croft_core::id::{OperationUid, TenantId};
+use croft_core::instance::machine::is_buried;
+use croft_core::instance::rebuild::{self, Where};
 use croft_core::instance::{Instance, Power, State};
 use croft_core::operation::{Operation, Verb};
 use croft_core::{Error, Reason, Result, Timestamp};
@@ -12,7 +14,7 @@ use super::Settled;
 use super::update::deleting;
 use crate::call::{About, Done};
 use crate::change;
-use crate::host::desired::is_buried;
+use crate::host;
 use crate::open::Store;
 use crate::operation;
 use crate::sql::sql;
@@ -27,6 +29,12 @@ pub enum Command {
     },
     Reboot,
     Reset,
+    /// Another root disk.
+    Rebuild,
+    /// The same on another host; `room`: why none takes it, where none does.
+    RebuildElsewhere {
+        room: Result<()>,
+    },
     /// `force`: pull the plug.
     Delete {
         force: bool,
@@ -40,6 +48,7 @@ impl Command {
             Self::Stop { .. } => Verb::Stop,
             Self::Reboot => Verb::Reboot,
             Self::Reset => Verb::Reset,
+            Self::Rebuild | Self::RebuildElsewhere { .. } => Verb::Rebuild,
             Self::Delete { .. } => Verb::Delete,
         }
     }
@@ -66,6 +75,11 @@ impl Command {
                 instance.intent.reset_generation += 1;
                 instance.intent.reset_generation
             }
+            Self::Rebuild => rebuild::ask(instance, Where::Here),
+            Self::RebuildElsewhere { room } => {
+                room.clone()?;
+                rebuild::ask(instance, Where::Elsewhere)
+            }
             Self::Delete { force } => {
                 instance.meta.delete_time = Some(now);
                 instance.intent.delete_force = *force;
@@ -76,6 +90,18 @@ impl Command {
         instance.meta.update_time = now;
         Ok(power)
     }
+}
+
+/// An agent that does not know of it would refuse the instance as a whole.
+pub(super) async fn check_rebuild(tx: &mut Tx, instance: &Instance) -> Result<()> {
+    rebuild::check(instance)?;
+    let Some(id) = instance.host() else { return Ok(()) };
+    if host::require(&mut tx.conn, id).await?.can(rebuild::FEATURE) {
+        return Ok(());
+    }
+    let name = instance.name();
+    let message = format!("{name}: the agent of hosts/{id} lacks {}: upgrade croft-hostagent there", rebuild::FEATURE);
+    Err(Error::precondition(Reason::AgentTooOld, name, message))
 }
 
 fn check_running(instance: &Instance) -> Result<()> {
@@ -128,6 +154,9 @@ async fn carry_out(
     mut instance: Instance,
     command: &Command,
 ) -> Result<(Operation, Instance)> {
+    if matches!(command, Command::Rebuild | Command::RebuildElsewhere { .. }) {
+        check_rebuild(tx, &instance).await?;
+    }
     let counter = command.apply(&mut instance, tx.now)?;
     let operation = Operation {
         uid: OperationUid::new(tx.now),

@@ -1,6 +1,7 @@
 //! Instances: the row, how it is read and written back.
 
 pub(crate) mod attach;
+pub(crate) mod away;
 pub(crate) mod charged;
 pub(crate) mod claim;
 pub(crate) mod command;

@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use croft_core::id::{HostId, InstanceUid};
+use croft_core::instance::machine::is_buried;
 use croft_core::instance::{Instance, Observed, Phase};
 use croft_core::{Error, Result};
 use sqlx::AnyConnection;
 
 use super::attach::{self, Released};
+use super::away;
 use super::settle::settle;
 use super::{Row, Settled, select_instances};
-use crate::host::desired::is_buried;
 use crate::host::lease;
 use crate::open::Store;
 use crate::sql::sql;
@@ -60,8 +61,15 @@ async fn observe(tx: &mut Tx, report: Report) -> Result<Vec<InstanceUid>> {
     let told = deletes_told(&mut tx.conn, &report).await?;
     let (mut changed, mut left) = (Vec::new(), Vec::new());
     for mut instance in placed_here(&mut tx.conn, &report).await? {
-        let Some(truth) = truth(&instance, &report, told.contains(&instance.uid)) else { continue };
+        let Some(mut truth) = truth(&instance, &report, told.contains(&instance.uid)) else { continue };
+        let known = instance.status.observed.as_ref().map_or(0, |known| known.disk_generation);
+        truth.disk_generation = truth.disk_generation.max(known);
         if instance.status.observed.as_ref() == Some(&truth) {
+            continue;
+        }
+        if truth.phase == Phase::Absent && is_buried(&instance) && instance.meta.delete_time.is_none() {
+            changed.push(instance.uid);
+            away::let_go(tx, instance).await?;
             continue;
         }
         let released = Released { generation: truth.generation, devices: &truth.released_devices };
@@ -180,6 +188,7 @@ fn absent(instance: &Instance) -> Observed {
         power_generation: 0,
         reboot_generation: 0,
         reset_generation: 0,
+        disk_generation: 0,
         attached_devices: Vec::new(),
         released_devices: Vec::new(),
     };
@@ -192,6 +201,7 @@ fn absent(instance: &Instance) -> Observed {
             power_generation: known.power_generation,
             reboot_generation: known.reboot_generation,
             reset_generation: known.reset_generation,
+            disk_generation: known.disk_generation,
             ..blank
         },
     }

@@ -1,4 +1,4 @@
-//! A new host for an instance whose host was fenced. The charges of its shape never left; those of its devices are made anew, for
+//! A new host for an instance whose host was fenced, or that left it. The charges of its shape never left; those of its devices are made anew, for
 //! the pieces that it gets.
 
 use std::collections::BTreeMap;
@@ -96,6 +96,7 @@ impl Store {
                     return Ok(PlaceAnswer::Stale);
                 }
                 instance.placement = Some(placement);
+                instance.intent.away_from = None;
                 instance.status.observed = None;
                 instance.status.observed_time = None;
                 super::write(&mut tx.conn, &instance, Settled::No).await?;

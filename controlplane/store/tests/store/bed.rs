@@ -15,7 +15,8 @@ use croft_core::instance::{CloudInit, Cpu, Disk, Instance, Interface, Observed, 
 use croft_core::meta::{Labels, Meta};
 use croft_core::operation::Operation;
 use croft_core::placement::device::Wishes;
-use croft_core::placement::{self, Request};
+use croft_core::placement::view::Claim;
+use croft_core::placement::{self, Placement, Request};
 use croft_core::ports::NewInstance;
 use croft_core::quota::Labelled;
 use croft_core::tenant::Tenant;
@@ -178,15 +179,17 @@ impl Bed {
 
     /// Places by what the store says now, as the placer does.
     pub async fn place(&self, call: Call, new: NewInstance) -> ClaimRequest {
-        let views = self.store.host_views().await.unwrap();
-        let mut request = Request::from(&new.spec);
-        request.devices.pools = self.pools().await;
-        let placed = placement::place(&views, &request).map(|placement| {
-            let view = views.iter().find(|view| view.id == placement.host).unwrap();
-            let claim = view.claim(&request, &placement);
-            (placement, claim, view.version)
-        });
+        let placed = self.placed(Request::from(&new.spec)).await;
         ClaimRequest { call, new, placed }
+    }
+
+    pub async fn placed(&self, mut request: Request) -> Result<(Placement, Claim, i64)> {
+        let views = self.store.host_views().await.unwrap();
+        request.devices.pools = self.pools().await;
+        let placement = placement::place(&views, &request)?;
+        let view = views.iter().find(|view| view.id == placement.host).unwrap();
+        let claim = view.claim(&request, &placement);
+        Ok((placement, claim, view.version))
     }
 
     async fn pools(&self) -> Arc<BTreeMap<PoolId, PoolMatch>> {
@@ -281,9 +284,7 @@ impl Bed {
     }
 
     pub async fn place_again(&self, uid: InstanceUid) -> PlaceAnswer {
-        let instance = self.get(uid).await;
-        let request = self.place(call(), NewInstance { spec: instance.spec, ..small("any", "any") }).await;
-        let (placement, claim, version) = request.placed.unwrap();
+        let (placement, claim, version) = self.placed(Request::from(&self.get(uid).await)).await.unwrap();
         self.store.instance_place(uid, placement, claim, version).await.unwrap()
     }
 
@@ -347,7 +348,7 @@ pub fn report(cpus: i32) -> HostReport {
         },
         foreign: Some(Resources::default()),
         info: serde_json::json!({"agentVersion": "1"}),
-        features: vec!["nocloud".to_owned(), "seed.files".to_owned()],
+        features: ["nocloud", "seed.files", "disk.rebuild"].map(str::to_owned).into(),
         conditions: Vec::new(),
         boot_id: "boot-1".to_owned(),
     }
@@ -398,6 +399,7 @@ pub fn seen(instance: &Instance, phase: Phase) -> Observed {
         power_generation: instance.intent.power_generation,
         reboot_generation: instance.intent.reboot_generation,
         reset_generation: instance.intent.reset_generation,
+        disk_generation: instance.intent.disk_generation,
         attached_devices: instance.spec.devices.iter().map(|request| request.id.clone()).collect(),
         released_devices: instance.intent.detaching.keys().cloned().collect(),
     }

@@ -20,6 +20,7 @@ mod nodes;
 mod observing;
 mod property;
 mod quotas;
+mod rebuild;
 mod reports;
 mod settling;
 mod tenants;

@@ -124,6 +124,8 @@ pub enum Action {
     Devices,
     /// The seed is another one now, also under a guest that runs.
     ReplaceSeed,
+    /// As [`Self::Prepare`], with a root disk in the place of the old one; what was on that is lost.
+    ReplaceDisk,
     /// Remove, look, and only then write that it is gone.
     Remove,
     // Notes change the journal alone.
@@ -158,6 +160,7 @@ impl Action {
             | Self::Resume
             | Self::Devices
             | Self::ReplaceSeed
+            | Self::ReplaceDisk
             | Self::Remove => false,
         }
     }
@@ -175,6 +178,7 @@ impl Action {
             Self::Resume => "resume",
             Self::Devices => "devices",
             Self::ReplaceSeed => "replace_seed",
+            Self::ReplaceDisk => "replace_disk",
             Self::Remove => "remove",
             Self::NoteRun => "note_run",
             Self::NoteEnd(_) => "note_end",
@@ -219,6 +223,7 @@ pub fn decide(view: &View<'_>) -> Decision {
         return note;
     }
     match (wanted, domain) {
+        _ if view.disk_is_stale(desired) => stopping::rebuilding(view, desired, domain),
         (instance_spec::Power::Stopped, _) => stopping::stopped(view, desired, domain),
         (_, Some(Domain { power: Power::Running, .. })) => running::running(view, desired),
         (_, Some(Domain { power: Power::Paused { reason, message }, .. })) => {

@@ -33,6 +33,17 @@ pub(super) fn stopped(view: &View<'_>, desired: &DesiredInstance, domain: Option
     }
 }
 
+/// Its root disk is to be another one: off, whatever else is wanted of it, and then a new disk. What comes after that is the
+/// matter of the other rows.
+pub(super) fn rebuilding(view: &View<'_>, desired: &DesiredInstance, domain: Option<&Domain>) -> Decision {
+    match domain.map(|domain| &domain.power) {
+        Some(Power::Running) => ask(view, desired.power_generation),
+        // Paused guests hear nothing, and nothing of this one is kept.
+        Some(Power::Paused { .. }) => pull(view),
+        None | Some(Power::Off(_)) => view.attempt(Action::ReplaceDisk, Phase::Preparing, Why::default(), None),
+    }
+}
+
 /// Asks the guest, again and again, and pulls the plug at the deadline. `for_power`: the stop must have been asked for by
 /// this power_generation or a later one; an older one was taken back since, and its deadline with it. A tombstone's is
 /// the highest there is.
@@ -78,6 +89,11 @@ impl View<'_> {
             return self.attempt(Action::Devices, Phase::Off, why, None);
         }
         if stale { self.attempt(Action::ReplaceSeed, Phase::Off, why, None) } else { rest(Phase::Off, why) }
+    }
+
+    /// A rebuild was asked for since its root disk was made.
+    pub(super) fn disk_is_stale(&self, desired: &DesiredInstance) -> bool {
+        matches!(self.seen, Seen::Present(domain) if domain.disk_generation < desired.disk_generation)
     }
 
     /// What lies on the seed's volume is not what should, as far as the journal knows.

@@ -11,6 +11,7 @@ use crate::journal::{Corrupt, Done, End, Ended, Grave, Reboot, Run, Stop};
 mod always;
 mod off;
 mod overruled;
+mod rebuild;
 mod running;
 mod seed;
 mod stopped;
@@ -59,7 +60,7 @@ fn ended(kind: End, power_generation: i64) -> Option<Ended> {
 }
 
 fn domain(power: Power) -> Domain {
-    Domain { uid: Uuid::nil(), power, generation: 7, devices: Vec::new() }
+    Domain { uid: Uuid::nil(), power, generation: 7, disk_generation: 0, devices: Vec::new() }
 }
 
 fn running() -> Domain {

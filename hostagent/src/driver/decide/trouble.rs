@@ -32,6 +32,7 @@ pub struct Intent {
     power: i64,
     reboot: i64,
     reset: i64,
+    disk: i64,
     buried: Option<bool>,
 }
 
@@ -44,6 +45,7 @@ impl Intent {
             power: desired.power_generation,
             reboot: desired.reboot_generation,
             reset: desired.reset_generation,
+            disk: desired.disk_generation,
             buried,
         })
     }
@@ -91,7 +93,7 @@ impl View<'_> {
             // Another try says why there had to be one, until it is through.
             return Decision { phase: Some(phase), why: trouble.why.clone(), next: Next::Act(action) };
         }
-        let begins = matches!(action, Action::Prepare | Action::Start);
+        let begins = matches!(action, Action::Prepare | Action::Start | Action::ReplaceDisk);
         let given_up = trouble.refused && (begins || action == Action::Remove);
         // Nobody knows when a device comes back: it does not "start" meanwhile.
         let lacks_device = begins && devices::is_obstacle(trouble.why.reason);

@@ -42,7 +42,14 @@ impl Libvirt {
         self.refuse_foreign(uid).await?;
 
         let mut record = spec::record(desired)?;
-        record.disk_was_made = Record::read(&self.paths, uid)?.is_some_and(|earlier| earlier.disk_was_made);
+        if let Some(earlier) = Record::read(&self.paths, uid)? {
+            record.disk_was_made = earlier.disk_was_made;
+            if desired.disk_generation > earlier.disk_generation {
+                self.throw_disk_away(uid).await?;
+                record.disk_was_made = false;
+            }
+            record.disk_generation = desired.disk_generation.max(earlier.disk_generation);
+        }
         self.keep(uid, &record).await?;
         if let Some(disk) = desired.disks.first() {
             self.ensure_disk(uid, disk.size_gib, &ready, &mut record).await?;
@@ -65,11 +72,38 @@ impl Libvirt {
             .await
     }
 
+    /// With what the firmware remembers of it. Before the record says so: a crash in between finds it gone and goes on.
+    async fn throw_disk_away(&self, uid: Uuid) -> Result<(), Error> {
+        self.connection
+            .act("let go of a disk", move |connect| match lookup::find(connect, uid)? {
+                Found::Foreign => Err(lookup::conflict(uid)),
+                Found::Nothing => Ok(()),
+                Found::Ours(domain) => {
+                    power::refuse_running(&domain, uid)?;
+                    if domain.has_managed_save(0).map_err(lookup::query)? {
+                        // The memory of a guest that ran on the old disk.
+                        domain.managed_save_remove(0).map_err(failed(HYPERVISOR_ERROR, "dropping a saved guest"))?;
+                    }
+                    Ok(())
+                }
+            })
+            .await?;
+        let paths = self.paths.clone();
+        media::blocking("an old disk", move || {
+            durable::remove(&paths.nvram(uid))?;
+            durable::remove(&paths.disk(uid))
+        })
+        .await
+        .map_err(Error::from)
+    }
+
     async fn ensure_disk(&self, uid: Uuid, size_gib: i64, ready: &Ready, record: &mut Record) -> Result<(), Error> {
         let path = self.paths.disk(uid);
         if record.disk_was_made && !path.exists() {
-            let message =
-                format!("the disk {} of instance {uid} is gone; put it back, or delete the instance", path.display());
+            let message = format!(
+                "the disk {} of instance {uid} is gone; put it back, or rebuild or delete the instance",
+                path.display()
+            );
             return Err(Error::Failed { reason: DISK_MISSING, message });
         }
         let base = ready.disk.as_ref().map(|disk| overlay::Base {

@@ -8,7 +8,7 @@ use super::xml::{self, Element, el};
 
 impl Domain {
     pub fn to_xml(&self) -> Result<String, xml::Error> {
-        let mark = Mark { uid: self.uid, generation: self.generation };
+        let mark = Mark { uid: self.uid, generation: self.generation, disk_generation: self.disk_generation };
         let domain = el("domain").attr("type", self.domain_type.as_str());
         let window = self.mmio_window();
         let domain = if window.is_some() { domain.attr("xmlns:qemu", passthrough::QEMU) } else { domain };

@@ -34,6 +34,7 @@ impl DomainType {
 pub struct Domain {
     pub uid: Uuid,
     pub generation: i64,
+    pub disk_generation: i64,
     pub tenant: String,
     pub name: String,
     pub domain_type: DomainType,

@@ -13,6 +13,7 @@ fn domain() -> Domain {
     Domain {
         uid,
         generation: 4,
+        disk_generation: 0,
         tenant: "acme".into(),
         name: "train-1".into(),
         domain_type: DomainType::Qemu,

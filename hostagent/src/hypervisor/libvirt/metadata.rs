@@ -16,6 +16,8 @@ pub struct Mark {
     pub uid: Uuid,
     /// The desired generation that the domain was defined from.
     pub generation: i64,
+    /// Of its root disk; 0: never rebuilt.
+    pub disk_generation: i64,
 }
 
 /// The name that the domain of an instance has.
@@ -35,6 +37,7 @@ impl Mark {
             .attr(&format!("xmlns:{PREFIX}"), NAMESPACE)
             .attr("uid", self.uid)
             .attr("generation", self.generation)
+            .attr("disk-generation", self.disk_generation)
             .attr("tenant", tenant)
             .attr("name", name)
     }
@@ -43,7 +46,9 @@ impl Mark {
     pub fn read(xml: &str, domain: Uuid) -> Option<Self> {
         let element = Element::parse(xml).ok().filter(|element| element.local_name() == "instance")?;
         let uid = Uuid::parse_str(element.get("uid")?).ok().filter(|uid| *uid == domain)?;
-        Some(Self { uid, generation: element.get("generation")?.parse().ok()? })
+        // Marks of before there was a rebuild have none.
+        let disk_generation = element.get("disk-generation").map_or(Ok(0), str::parse).ok()?;
+        Some(Self { uid, generation: element.get("generation")?.parse().ok()?, disk_generation })
     }
 }
 
@@ -54,9 +59,11 @@ mod tests {
     #[test]
     fn a_mark_is_read_back_and_only_on_its_own_domain() {
         let uid = Uuid::from_u128(7);
-        let mark = Mark { uid, generation: 3 };
+        let mark = Mark { uid, generation: 3, disk_generation: 2 };
         let text = mark.to_element("acme", "<train & co>").write().unwrap();
-        assert_eq!(Mark::read(&text, uid), Some(mark));
+        assert_eq!(Mark::read(&text, uid), Some(mark.clone()));
+        let older = text.replace(" disk-generation=\"2\"", "");
+        assert_eq!(Mark::read(&older, uid), Some(Mark { disk_generation: 0, ..mark }));
         assert_eq!(Mark::read(&text, Uuid::from_u128(8)), None);
         assert_eq!(Mark::read("<instance/>", uid), None);
         assert_eq!(uid_of_name(&domain_name(uid)), Some(uid));

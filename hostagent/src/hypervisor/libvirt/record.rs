@@ -19,6 +19,9 @@ pub struct Record {
     /// It had one: a disk that is missing later is lost, and an empty one in its place would hide that.
     #[serde(default)]
     pub disk_was_made: bool,
+    /// The `disk_generation` that it was made for.
+    #[serde(default)]
+    pub disk_generation: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,7 +58,8 @@ pub fn record(desired: &DesiredInstance) -> Result<Record, Error> {
         };
         interfaces.push(record::Interface { mac: mac(&interface.mac)?, network });
     }
-    Ok(Record { image: image.transpose()?, interfaces, disk_was_made: false })
+    let disk_generation = desired.disk_generation;
+    Ok(Record { image: image.transpose()?, interfaces, disk_was_made: false, disk_generation })
 }
 
 /// Looks a bridge up, for a VLAN or none.
@@ -111,6 +112,7 @@ pub fn domain(
     Ok(Domain {
         uid,
         generation: desired.generation,
+        disk_generation: desired.disk_generation,
         tenant: desired.tenant.clone(),
         name: desired.name.clone(),
         domain_type: facts.domain_type,

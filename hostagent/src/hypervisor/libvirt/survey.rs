@@ -16,6 +16,7 @@ use super::error::is;
 use super::ffi;
 use super::hot_plug;
 use super::lookup::{mark, query};
+use super::metadata::Mark;
 use super::xml::Element;
 use crate::hypervisor::{Domain, Error, ForeignDomain, OffReason, Power, Survey};
 use crate::media::space::GIB;
@@ -34,7 +35,8 @@ pub fn look(connect: &Connect, state_dir: &Path) -> Result<Survey, Error> {
                 // Gone meanwhile: what it had does not matter any more.
                 let Some(xml) = unless_gone(domain.xml_desc(0))? else { continue };
                 let devices = hot_plug::attached(&xml)?;
-                survey.ours.push(Domain { uid, power, generation: mark.generation, devices });
+                let Mark { generation, disk_generation, .. } = mark;
+                survey.ours.push(Domain { uid, power, generation, disk_generation, devices });
             }
             None => survey.foreign.extend(foreign(&domain, file_system)?),
         }

@@ -159,6 +159,12 @@ impl Simulated {
         self.lock().domains.get(&uid).map(|domain| domain.seed.clone())
     }
 
+    /// Which root disk this domain has now: another one after a rebuild. `None`: there is no such domain.
+    #[must_use]
+    pub fn disk(&self, uid: Uuid) -> Option<Uuid> {
+        self.lock().domains.get(&uid).map(|domain| domain.disk)
+    }
+
     /// How often this domain was started, reset or rebooted, by its console.
     #[must_use]
     pub fn boots(&self, uid: Uuid) -> usize {

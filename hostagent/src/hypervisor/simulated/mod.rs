@@ -202,7 +202,14 @@ impl Hypervisor for Simulated {
         let defined = match state.domains.get(&wanted.uid) {
             Some(known) => {
                 let devices = if known.power.is_on() { known.devices.clone() } else { wanted.devices.clone() };
+                let keeps = known.disk_generation >= wanted.disk_generation;
+                if !keeps {
+                    rules::must_be_off(known)?;
+                }
+                let on = if keeps { known } else { &wanted };
                 Domain {
+                    disk: on.disk,
+                    disk_generation: on.disk_generation,
                     power: known.power,
                     restarts: known.restarts,
                     deaf: known.deaf,

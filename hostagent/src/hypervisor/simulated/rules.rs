@@ -86,10 +86,14 @@ pub(super) fn may_start(domain: &Domain, state: &State, capacity: &Capacity) -> 
 }
 
 pub(super) fn may_remove(uid: Uuid, state: &State) -> Result<(), Error> {
-    match state.domains.get(&uid) {
-        Some(domain) if domain.power.is_on() => Err(failed(STILL_RUNNING, format!("domain {uid} runs"))),
-        _ => Ok(()),
+    state.domains.get(&uid).map_or(Ok(()), must_be_off)
+}
+
+pub(super) fn must_be_off(domain: &Domain) -> Result<(), Error> {
+    if domain.power.is_on() {
+        return Err(failed(STILL_RUNNING, format!("domain {} runs", domain.uid)));
     }
+    Ok(())
 }
 
 pub(super) fn must_be_on(domain: &Domain) -> Result<(), Error> {

@@ -55,6 +55,12 @@ pub(super) struct Domain {
     pub memory_mib: u64,
     /// 0: no disk.
     pub disk_gib: u64,
+    /// The `disk_generation` that it was made for.
+    #[serde(default)]
+    pub disk_generation: i64,
+    /// What is written on it, in one number: another disk has another one.
+    #[serde(default)]
+    pub disk: Uuid,
     pub image: Option<Uuid>,
     pub macs: Vec<String>,
     pub bridges: Vec<String>,
@@ -141,6 +147,8 @@ impl Domain {
             vcpus: some("vcpus", desired.vcpus.into())?,
             memory_mib: some("memory_mib", desired.memory_mib)?,
             disk_gib: count("size_gib", desired.disks.first().map_or(0, |disk| disk.size_gib))?,
+            disk_generation: desired.disk_generation,
+            disk: Uuid::now_v7(),
             image: image.map(|image| uid(&image.uid)).transpose()?,
             macs: desired.interfaces.iter().map(|interface| interface.mac.clone()).collect(),
             bridges: desired
@@ -184,7 +192,8 @@ impl Domain {
                 _ => None,
             },
         });
-        hypervisor::Domain { uid: self.uid, power, generation: self.generation, devices: devices.collect() }
+        let Self { uid, generation, disk_generation, .. } = *self;
+        hypervisor::Domain { uid, power, generation, disk_generation, devices: devices.collect() }
     }
 
     /// Does it react to a request to stop or restart?

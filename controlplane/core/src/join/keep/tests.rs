@@ -8,6 +8,7 @@ use super::*;
 const START: Timestamp = Timestamp(1_700_000_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const NOBODY: [usize; 0] = [];
+const REPAIRS: [Repair; 5] = [Repair::Restart, Repair::None, Repair::Restart, Repair::Rebuild, Repair::Replace];
 
 fn uid(n: usize) -> InstanceUid {
     InstanceUid::parse(&format!("01890000-0000-7000-8000-{n:012x}")).unwrap()
@@ -23,6 +24,8 @@ struct Machine {
     /// Minutes in which it was seen to be not well on a host that said that it runs; counted apart from the code.
     bad: u64,
     restarts: Vec<Timestamp>,
+    /// What was done, and when.
+    done: Vec<(Timestamp, Remedy)>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +51,7 @@ impl World {
                 since: START,
                 bad: 0,
                 restarts: Vec::new(),
+                done: Vec::new(),
             }
         };
         let now = START.plus(60 * MINUTE);
@@ -102,6 +106,10 @@ impl World {
                 self.sight.entry(uid(n)).or_insert(self.now);
             }
             let machine = &mut self.machines[n];
+            if machine.node.phase == Phase::Leaving && was_rebuilt(&machine.node) && self.answers {
+                machine.node.enter(Phase::Waiting, self.now);
+                machine.node.enter(Phase::Booting, self.now);
+            }
             if machine.node.phase == Phase::Booting && self.now.since(machine.node.phase_time) >= JOIN_DEADLINE {
                 machine.node.enter(Phase::Missed, self.now);
                 machine.node.reason = told::NO_CERTIFICATE_REQUEST.into();
@@ -109,12 +117,18 @@ impl World {
             let bad = self.answers && machine.runs && !machine.off && !machine.node.ready;
             machine.bad = if bad { machine.bad + 1 } else { 0 };
         }
-        let due = self.look().into_iter().filter(|(_, verdict)| *verdict == Verdict::Restart);
-        let due: Vec<usize> = due.map(|(due, _)| (0..self.machines.len()).find(|n| uid(*n) == due).unwrap()).collect();
-        for n in &due {
-            let machine = &mut self.machines[*n];
-            note(&mut machine.node, self.now);
+        let mut due = Vec::new();
+        for (whose, verdict) in self.look() {
+            let Verdict::Do(remedy) = verdict else { continue };
+            let n = (0..self.machines.len()).find(|n| uid(*n) == whose).unwrap();
+            let machine = &mut self.machines[n];
+            note(&mut machine.node, remedy, self.now);
             machine.restarts.push(self.now);
+            machine.done.push((self.now, remedy));
+            if remedy > Remedy::Restart {
+                machine.node.enter(Phase::Leaving, self.now);
+            }
+            due.push(n);
         }
         due
     }
@@ -158,9 +172,11 @@ proptest! {
     #[test]
     fn whatever_happens_only_who_is_seen_to_be_unwell_is_restarted_and_within_its_budgets(
         machines in 1..25usize,
+        repairs in prop::collection::vec(0..REPAIRS.len(), 25),
         story in prop::collection::vec(happens(), 1..120),
     ) {
         let mut world = World::of(machines);
+        world.machines.iter_mut().zip(&repairs).for_each(|(one, which)| one.repair = REPAIRS[*which]);
         for what in story {
             match what {
                 Happens::Minutes(many) => for _ in 0..many {
@@ -201,6 +217,16 @@ proptest! {
             }
         }
         for one in &world.machines {
+            let lost: Vec<Timestamp> =
+                one.done.iter().filter(|(_, remedy)| *remedy > Remedy::Restart).map(|(at, _)| *at).collect();
+            prop_assert!(most_within(&lost, DAY) <= 2, "{:?}", one.done);
+            for (n, (at, remedy)) in one.done.iter().enumerate() {
+                let allowed = one.repair.highest();
+                prop_assert!(Some(*remedy) <= allowed, "{remedy:?} where {allowed:?} was allowed");
+                let before = one.done[..n].iter().filter(|(time, _)| at.since(*time) < DAY);
+                let lower = before.filter(|(_, lower)| lower < remedy).count();
+                prop_assert!(*remedy == Remedy::Restart || lower > 0, "no lower rung first: {:?}", one.done);
+            }
             prop_assert!(most_within(&one.restarts, 60 * MINUTE) <= 2, "{:?}", one.restarts);
             prop_assert!(most_within(&one.restarts, DAY) <= PER_DAY, "{:?}", one.restarts);
         }
@@ -230,6 +256,35 @@ fn one_that_does_not_come_back_is_restarted_ever_more_seldom_and_six_times_a_day
     assert_eq!(at, [0, 20, 60, 140, 300, 620]);
     assert_eq!(world.verdict(0), Some(Verdict::HeldBack(HeldBack::Spent)));
     assert_eq!(world.minutes(15), [0], "the day of the first is over");
+}
+
+#[test]
+fn the_ladder_is_climbed_as_far_as_it_is_allowed_and_a_disk_is_lost_twice_a_day() {
+    use Remedy::{Rebuild, Replace, Restart};
+    let climbed = |repair| {
+        let mut world = World::of(3);
+        world.machines[0].repair = repair;
+        world.fails(0);
+        world.minutes(24 * 60);
+        world.machines[0].done.iter().map(|(_, remedy)| *remedy).collect::<Vec<_>>()
+    };
+    assert_eq!(climbed(Repair::None), []);
+    assert_eq!(climbed(Repair::Restart), [Restart; 6]);
+    assert_eq!(climbed(Repair::Rebuild)[..4], [Restart, Rebuild, Rebuild, Restart]);
+    assert_eq!(climbed(Repair::Replace)[..4], [Restart, Rebuild, Replace, Restart]);
+
+    // While it leaves and is made anew it is one of those that others wait for.
+    let mut world = World::of(10);
+    world.machines[0].repair = Repair::Rebuild;
+    world.fails(0);
+    assert_eq!(world.minutes(10), [0]);
+    assert_eq!(world.minutes(20), [0]);
+    assert_eq!((world.machines[0].node.phase, was_rebuilt(&world.machines[0].node)), (Phase::Leaving, true));
+    world.fails(1);
+    assert_eq!(world.minutes(10), NOBODY);
+    assert_eq!(world.verdict(1), Some(Verdict::HeldBack(HeldBack::Turn)));
+    world.heals(0);
+    assert_eq!(world.minutes(1), [1]);
 }
 
 #[test]
@@ -297,7 +352,7 @@ fn a_new_node_has_the_time_of_a_join_and_one_that_missed_it_gets_another_go() {
     let mut missed = Node::new("n0".into(), Phase::Missed, world.now);
     (missed.reason, missed.message) = (told::NO_CERTIFICATE_REQUEST.into(), "the console says why".into());
     assert!(
-        words(&missed, world.now)
+        words(&missed, Remedy::Restart, world.now)
             .contains("n0 has not been well for 0 min (NoCertificateRequest: the console says why)")
     );
     world.machines[0].node = missed;

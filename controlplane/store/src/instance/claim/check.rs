@@ -251,6 +251,8 @@ impl Batch {
                 stop_timeout_once: None,
                 reboot_generation: 0,
                 reset_generation: 0,
+                disk_generation: 0,
+                away_from: None,
                 delete_force: false,
                 detaching: BTreeMap::new(),
                 seed_digest,

@@ -1,9 +1,11 @@
 //! A node that is not well: restarted once, in the commit that counted, and not by what was true before.
 
-use croft_core::join::keep::{HeldBack, Kept, Repair, Sight, Verdict, look};
-use croft_core::join::machine::told;
+use croft_core::join::keep::{HeldBack, Kept, Remedy, Repair, Sight, Verdict, look};
+use croft_core::join::machine::{Guest, told};
+use croft_store::HostReport;
 
 use super::*;
+use crate::bed::report;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -31,8 +33,19 @@ impl Bed {
     }
 
     async fn restarts(&self, vm: &Instance, sight: &Sight) -> Option<Instance> {
+        self.remedy(vm, sight, Remedy::Replace).await.map(|(instance, _)| instance)
+    }
+
+    async fn remedy(&self, vm: &Instance, sight: &Sight, most: Remedy) -> Option<(Instance, Remedy)> {
         let cluster = &vm.spec.node.as_ref().unwrap().cluster_uid;
-        self.store.instance_node_restart(cluster, vm.uid, sight.clone()).await.unwrap()
+        self.store.instance_node_remedy(cluster, vm.uid, sight.clone(), most).await.unwrap()
+    }
+
+    /// What its host is told: of power and of its disk; `None`: to remove it.
+    async fn tells(&self, vm: &Instance) -> Option<(Power, i64)> {
+        let desired = self.store.host_desired(vm.host().unwrap()).await.unwrap();
+        let told = desired.instances.into_iter().find(|(one, ..)| one.uid == vm.uid)?;
+        Some((told.0.intent.power, told.0.intent.disk_generation))
     }
 }
 
@@ -109,4 +122,77 @@ async fn what_its_host_or_its_user_did_since_is_seen_in_the_same_commit() {
     bed.store.instance_update(&call(), &t("acme"), "vm", "", on).await.unwrap();
     bed.clock.advance(10 * MINUTE);
     assert!(bed.restarts(&vm, &sight).await.is_some(), "now he does");
+}
+
+#[tokio::test]
+async fn what_a_restart_did_not_mend_leaves_its_cluster_gets_a_new_disk_and_joins_again() {
+    let bed = bed().await;
+    let vm = bed.silent("vm", Repair::Rebuild).await;
+    let sight = Sight::from([(vm.uid, bed.clock.now())]);
+    bed.clock.advance(10 * MINUTE);
+    let (restarted, first) = bed.remedy(&vm, &sight, Remedy::Replace).await.expect("it is due");
+    assert_eq!((first, restarted.intent.disk_generation), (Remedy::Restart, 0));
+    bed.see(vm.uid, Phase::Running).await;
+    bed.clock.advance(20 * MINUTE);
+    let (rebuilt, second) = bed.remedy(&vm, &sight, Remedy::Replace).await.expect("it did not help");
+    assert_eq!((second, rebuilt.intent.disk_generation), (Remedy::Rebuild, 1));
+    let node = rebuilt.node.clone().unwrap();
+    assert_eq!((node.repairs.len(), node.rebuilds), (2, vec![bed.clock.now()]));
+    assert_eq!(bed.tells(&vm).await, Some((Power::Running, 0)), "its pods are drained first");
+    assert_eq!(bed.remedy(&vm, &sight, Remedy::Replace).await, None, "once");
+    let (events, ..) = bed.store.events_list(Some(&t("acme")), Some(&vm.name()), &Page::first(100)).await.unwrap();
+    let event = events.iter().find(|event| event.reason == "NodeRebuilt").expect("an event");
+    assert!(event.message.contains("time 2 of 6"), "{}", event.message);
+
+    bed.enters(&vm, NodePhase::Leaving).await;
+    assert_eq!(bed.tells(&vm).await, Some((Power::Running, 0)));
+    bed.enters(&vm, NodePhase::Left).await;
+    bed.enters(&vm, NodePhase::Waiting).await;
+    assert_eq!(bed.tells(&vm).await, Some((Power::Stopped, 1)), "off, and another disk");
+    assert_eq!(bed.settle(vm.uid).await.after, Some(State::Stopping));
+    assert!(!Guest::of(&bed.get(vm.uid).await).placed, "no token before the disk is there");
+    bed.see(vm.uid, Phase::Off).await;
+    assert_eq!(bed.settle(vm.uid).await.after, Some(State::Pending));
+    assert!(Guest::of(&bed.get(vm.uid).await).placed);
+    bed.enters(&vm, NodePhase::Booting).await;
+    assert_eq!(bed.tells(&vm).await, Some((Power::Running, 1)));
+    bed.consistent().await;
+}
+
+#[tokio::test]
+async fn the_ladder_goes_no_higher_than_its_user_its_agent_and_the_room_allow() {
+    let due = async |bed: &Bed, repair| {
+        let vm = bed.silent("vm", repair).await;
+        let sight = Sight::from([(vm.uid, bed.clock.now())]);
+        bed.clock.advance(10 * MINUTE);
+        bed.remedy(&vm, &sight, Remedy::Replace).await.expect("it is due");
+        bed.see(vm.uid, Phase::Running).await;
+        bed.clock.advance(20 * MINUTE);
+        (vm, sight)
+    };
+    let consents = bed().await;
+    let (vm, sight) = due(&consents, Repair::Restart).await;
+    assert_eq!(consents.remedy(&vm, &sight, Remedy::Replace).await.unwrap().1, Remedy::Restart);
+
+    let old = bed().await;
+    let (vm, sight) = due(&old, Repair::Replace).await;
+    let told = HostReport { features: vec!["seed.files".to_owned()], ..report(16) };
+    old.store.host_report(&h("h1"), told).await.unwrap();
+    let (instance, remedy) = old.remedy(&vm, &sight, Remedy::Replace).await.unwrap();
+    assert_eq!((remedy, instance.intent.disk_generation), (Remedy::Restart, 0), "its agent is too old for more");
+
+    let bed = bed().await;
+    let (vm, sight) = due(&bed, Repair::Replace).await;
+    assert_eq!(bed.remedy(&vm, &sight, Remedy::Restart).await.unwrap().1, Remedy::Restart, "no room, say");
+    bed.see(vm.uid, Phase::Running).await;
+    bed.clock.advance(40 * MINUTE);
+    let (moved, remedy) = bed.remedy(&vm, &sight, Remedy::Replace).await.unwrap();
+    assert_eq!((remedy, moved.intent.away_from.clone()), (Remedy::Replace, vm.host().cloned()));
+    assert_eq!(bed.tells(&vm).await, Some((Power::Running, 0)), "not before its node has left");
+    bed.enters(&vm, NodePhase::Left).await;
+    assert_eq!(bed.tells(&vm).await, None);
+    bed.see(vm.uid, Phase::Absent).await;
+    let free = bed.get(vm.uid).await;
+    assert_eq!((free.host(), free.status.state), (None, State::Placing));
+    bed.consistent().await;
 }

@@ -18,6 +18,7 @@ prop_compose! {
         grave in proptest::option::of((any::<bool>(), any::<bool>())),
         listed in prop_oneof![9 => Just(true), 1 => Just(false)],
         seeds in (0..3_u8, 0..3_u8),
+        disk in 0..2_i64,
         feature in prop_oneof![9 => Just("boot.disk"), 1 => Just("gpu.mig")],
     ) -> Record {
         let kinds = [End::GuestPoweroff, End::Stopped, End::Killed, End::Crashed, End::HostShutdown];
@@ -26,6 +27,7 @@ prop_compose! {
         (wish.power_generation, wish.reboot_generation, wish.reset_generation) = counters;
         wish.required_features = vec![feature.to_owned()];
         wish.seed_digest = seed::digest(seeds.0);
+        wish.disk_generation = disk;
         Record {
             listed,
             seed: seed::kept(seeds.1),
@@ -53,13 +55,14 @@ prop_compose! {
             Just(Power::Off(OffReason::Crashed)),
             Just(Power::Off(OffReason::Shutdown)),
         ]),
+        disk_generation in 0..2_i64,
         allowed in any::<bool>(),
         prepared in any::<bool>(),
         answers in prop_oneof![9 => Just(true), 1 => Just(false)],
         guest_restarts in proptest::option::of(0..2_u64),
         disk_free_gib in 0..3_u64,
     ) -> World {
-        let mut world = World::new(record, power.map(domain));
+        let mut world = World::new(record, power.map(|power| Domain { disk_generation, ..domain(power) }));
         world.starts = if allowed { Starts::Allowed } else { Starts::AwaitEpoch };
         world.memory.prepared = prepared.then_some(7);
         (world.hypervisor_answers, world.guest_restarts, world.disk_free_gib) = (answers, guest_restarts, disk_free_gib);
@@ -90,7 +93,11 @@ proptest! {
         prop_assert!(!(starts && stale), "starts with another seed than it should");
         prop_assert!(stale || action != Some(Action::ReplaceSeed), "replaces what is as it should be");
         prop_assert!(!(action == Some(Action::Remove) && (on || !buried)), "removes what runs or nobody buried");
-        let may_pull = buried || desired.power == 2;
+        let other_disk = world.domain.as_ref().is_some_and(|domain| domain.disk_generation < desired.disk_generation);
+        prop_assert!(!(starts && other_disk), "starts with the old disk");
+        let replaces = action == Some(Action::ReplaceDisk);
+        prop_assert!(!replaces || other_disk && !on && !buried, "throws away a disk that is wanted, or in use");
+        let may_pull = buried || desired.power == 2 || other_disk;
         prop_assert!(may_pull || !matches!(action, Some(Action::Destroy | Action::AskStop)), "stops unasked");
         let ours = buried || (world.record.listed && desired.required_features == ["boot.disk"]);
         prop_assert!(ours || action.is_none(), "touches what it must leave alone: {action:?}");
