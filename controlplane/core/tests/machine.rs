@@ -49,7 +49,7 @@ fn instance() -> Instance {
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![] }),
+        placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![], parked: None }),
         node: None,
         status: Status {
             state: State::Pending,

@@ -86,7 +86,7 @@ pub fn fit(host: &HostView, request: &Request, effort: &device::Effort) -> Resul
     let pinned = request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0;
     if !pinned {
         let devices = device::assign_within(host, &request.devices, &[], effort)?;
-        return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices });
+        return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices, parked: None });
     }
     let cells: Vec<&Cell> = host.capacity.cells.iter().collect();
     let first = on_cells(host, request, &cells, effort);
@@ -114,7 +114,7 @@ fn on_cells(
 ) -> Result<Placement, Failure> {
     let pins = pin(host, request, cells)?;
     let devices = device::assign_within(host, &request.devices, &pins, effort)?;
-    Ok(Placement { host: host.id.clone(), pins, devices })
+    Ok(Placement { host: host.id.clone(), pins, devices, parked: None })
 }
 
 fn is_near(host: &HostView, placement: &Placement, piece: &Assignment) -> bool {
@@ -146,6 +146,13 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             Predicate::Cordon,
             "the host is cordoned".to_owned(),
             format!("`croft host uncordon {}`", host.id),
+        );
+    }
+    if let Some(phase) = host.maintenance {
+        return fails(
+            Predicate::Cordon,
+            format!("the host is under maintenance ({})", phase.as_str()),
+            format!("`croft host undrain {}`", host.id),
         );
     }
     if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value))
