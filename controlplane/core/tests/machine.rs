@@ -359,3 +359,6 @@ fn a_guest_is_off_when_its_host_says_so_and_nobody_is_about_to_start_it() {
     vm.status.observed = None;
     assert!(Guest::of(&vm).off, "fenced");
 }
+
+#[path = "machine/maintenance.rs"]
+mod maintenance;
