@@ -129,9 +129,7 @@ pub fn is_still(instance: &Instance) -> bool {
             && (seen.power_generation >= generation || matches!(seen.phase, GuestPhase::Preparing | GuestPhase::Failed))
     };
     let off = |seen: &Observed| answers(seen) && !runs(seen);
-    instance.meta.delete_time.is_none()
-        && power == Power::Stopped
-        && instance.status.observed.as_ref().is_some_and(off)
+    instance.meta.delete_time.is_none() && power == Power::Stopped && instance.status.observed.as_ref().is_some_and(off)
 }
 
 /// Whether a guest runs, or is being started or stopped.

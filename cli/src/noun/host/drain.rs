@@ -49,8 +49,10 @@ pub struct Drain {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Also in the middle of a drain. A cordon of before stays: `croft host uncordon`.\n\nExample:\n  \
-    croft host undrain h1 --wait")]
+#[command(
+    after_help = "Also in the middle of a drain. A cordon of before stays: `croft host uncordon`.\n\nExample:\n  \
+    croft host undrain h1 --wait"
+)]
 pub struct Undrain {
     host: String,
     #[command(flatten)]
@@ -180,7 +182,9 @@ async fn until_drained(app: &App, name: &str, timeout: Duration) -> Result<(v1::
             match host.maintenance.as_ref().map(HostMaintenance::phase) {
                 Some(Phase::Drained) => return Ok((host, plan)),
                 None => {
-                    return Err(Failure::local(format!("{name} is not drained: somebody ended its maintenance meanwhile")));
+                    return Err(Failure::local(format!(
+                        "{name} is not drained: somebody ended its maintenance meanwhile"
+                    )));
                 }
                 Some(_) => {}
             }
@@ -189,14 +193,15 @@ async fn until_drained(app: &App, name: &str, timeout: Duration) -> Result<(v1::
             }
         }
         let id = names::id(name);
-        watch.pause(|| {
-            format!(
-                "{name} is not drained after {}; it goes on: `croft host drain {id} --preview` shows what is left, \
+        watch
+            .pause(|| {
+                format!(
+                    "{name} is not drained after {}; it goes on: `croft host drain {id} --preview` shows what is left, \
                  `croft host undrain {id}` ends it",
-                duration::show(timeout)
-            )
-        })
-        .await?;
+                    duration::show(timeout)
+                )
+            })
+            .await?;
     }
 }
 
@@ -236,7 +241,9 @@ async fn until_started(app: &App, mut starting: Vec<String>, timeout: Duration) 
         }
         starting = still;
         if !starting.is_empty() {
-            watch.pause(|| format!("not all run after {}: {} go on", duration::show(timeout), starting.join(", "))).await?;
+            watch
+                .pause(|| format!("not all run after {}: {} go on", duration::show(timeout), starting.join(", ")))
+                .await?;
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::local(format!("did not start: {}", failed.join("; ")))) }

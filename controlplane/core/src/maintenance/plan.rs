@@ -104,7 +104,11 @@ fn stops(instance: &Instance) -> String {
         Some(node) if !node.message.is_empty() && parked(instance).is_some() => {
             format!("node {}: {}; then {asks}", node.name, node.message)
         }
-        Some(node) => format!("the pods of node {} are moved first, for {} at most; then {asks}", node.name, spent(DRAIN_DEADLINE)),
+        Some(node) => format!(
+            "the pods of node {} are moved first, for {} at most; then {asks}",
+            node.name,
+            spent(DRAIN_DEADLINE)
+        ),
         None => asks,
     }
 }

@@ -54,9 +54,7 @@ impl Store {
     pub async fn host_undrain(&self, call: &Call, id: &HostId) -> Result<Done<Host>> {
         let id = id.clone();
         let done = self
-            .mutate(call, About::platform(format!("hosts/{id}")), move |tx| {
-                Box::pin(async move { end(tx, &id).await })
-            })
+            .mutate(call, About::platform(format!("hosts/{id}")), move |tx| Box::pin(async move { end(tx, &id).await }))
             .await?;
         self.host_now(done).await
     }
@@ -103,7 +101,10 @@ fn check_heard(host: &Host) -> Result<()> {
         State::Ready => return Ok(()),
         State::Enrolled => (
             Reason::HostUnreachable,
-            format!("{name} has not said yet what it has: nothing is on it. `croft host cordon {}` keeps it so", host.id),
+            format!(
+                "{name} has not said yet what it has: nothing is on it. `croft host cordon {}` keeps it so",
+                host.id
+            ),
         ),
         State::Unreachable => (
             Reason::HostUnreachable,
