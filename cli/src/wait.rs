@@ -92,7 +92,7 @@ async fn live(app: &App, target: &str) -> Option<v1::Instance> {
 }
 
 /// Also a deadline that passed without an answer: the plane may hang while it stops.
-fn is_away(failure: &Failure) -> bool {
+pub fn is_away(failure: &Failure) -> bool {
     match failure {
         Failure::Unavailable(_) => true,
         Failure::Refused(status) => matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded),

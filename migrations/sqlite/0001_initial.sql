@@ -78,6 +78,8 @@ CREATE TABLE hosts (
     update_time BIGINT NOT NULL,
     state TEXT NOT NULL,
     cordoned BIGINT NOT NULL,
+    -- Since when, by whom and why; NULL: it is not under maintenance.
+    maintenance TEXT,
     epoch BIGINT NOT NULL,
     -- The newest epoch that the agent has journaled.
     confirmed_epoch BIGINT NOT NULL,
@@ -100,6 +102,8 @@ CREATE TABLE hosts (
     -- Raised by everything that placement looks at: a claim names the version that it was decided against.
     version BIGINT NOT NULL
 );
+
+CREATE INDEX hosts_maintenance ON hosts (id) WHERE maintenance IS NOT NULL;
 
 -- The epoch of hosts that were deleted: one of the same id that comes later must not start below it.
 CREATE TABLE former_hosts (

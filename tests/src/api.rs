@@ -285,4 +285,31 @@ impl Api {
         })
         .await;
     }
+
+    pub async fn drain(&self, host: &str) -> Result<v1::Host, Status> {
+        let request = v1::DrainHostRequest { name: format!("hosts/{host}"), ..Default::default() };
+        Ok(self.hosts.clone().drain_host(request).await?.into_inner())
+    }
+
+    pub async fn undrain(&self, host: &str) -> Result<v1::Host, Status> {
+        let request = v1::UndrainHostRequest { name: format!("hosts/{host}"), ..Default::default() };
+        Ok(self.hosts.clone().undrain_host(request).await?.into_inner())
+    }
+
+    /// What a drain does to each instance, by its id; or has still to do.
+    pub async fn drain_plan(&self, host: &str) -> Vec<(String, v1::drain_step::Effect, bool)> {
+        let request = v1::ExplainHostDrainRequest { name: format!("hosts/{host}") };
+        let plan = self.hosts.clone().explain_host_drain(request).await.expect("a plan").into_inner();
+        let id = |step: &v1::DrainStep| step.instance.rsplit('/').next().unwrap_or_default().to_owned();
+        plan.steps.iter().map(|step| (id(step), step.effect(), step.starts_again)).collect()
+    }
+
+    pub async fn drained(&self, host: &str) {
+        eventually(&format!("{host} is drained"), || async {
+            let maintenance = self.host(host).await.maintenance;
+            let phase = maintenance.as_ref().map(v1::HostMaintenance::phase);
+            if phase == Some(v1::host_maintenance::Phase::Drained) { Ok(()) } else { Err(format!("{maintenance:?}")) }
+        })
+        .await;
+    }
 }

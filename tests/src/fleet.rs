@@ -340,6 +340,11 @@ impl Sim<'_> {
         self.0.guest_crash(uid(id)).expect("it runs");
     }
 
+    /// From now on it does not hear that it is asked to power off; or hears it again.
+    pub async fn guest_deaf(self, id: &str, deaf: bool) {
+        self.0.guest_deaf(uid(id), deaf).expect("it is there");
+    }
+
     pub async fn host_reboot(self) {
         self.0.host_reboot().expect("a reboot");
     }

@@ -13,6 +13,8 @@ use croft_proto::v1::node_status::Phase;
 use croft_tests::cluster::Cut;
 use croft_tests::{Fleet, Wanted};
 
+#[path = "nodes/maintenance.rs"]
+mod maintenance;
 #[path = "nodes/repair.rs"]
 mod repair;
 

@@ -13,8 +13,9 @@ fn every_reason_has_a_page_and_every_page_a_reason() {
     let faults = croft_gpu::gpu::faults::ALL.iter().copied();
     let device = refusals.chain(faults).chain([croft_rpc::convert::device::OPERATOR_QUARANTINE]);
     let nodes = croft_core::join::machine::told::ALL.iter().copied();
+    let maintenance = [croft_core::maintenance::HOST_MAINTENANCE];
     let all: std::collections::BTreeSet<&str> =
-        plane.chain(agent).chain(backend).chain(media).chain(device).chain(nodes).collect();
+        plane.chain(agent).chain(backend).chain(media).chain(device).chain(nodes).chain(maintenance).collect();
     let missing: Vec<_> = all.iter().filter(|reason| !pages.join(format!("{reason}.md")).is_file()).collect();
     assert!(missing.is_empty(), "no page in docs/errors for {missing:?}");
     for page in std::fs::read_dir(&pages).unwrap() {

@@ -6,6 +6,7 @@ mod clusters;
 mod devices;
 mod errors;
 mod labels;
+mod maintenance;
 mod output;
 mod rebuild;
 mod support;

@@ -58,6 +58,8 @@ reasons! {
     ClusterPoliciesMissing = "CLUSTER_POLICIES_MISSING",
     ClusterCertificatesLongLived = "CLUSTER_CERTIFICATES_LONG_LIVED",
     HostNotEmpty = "HOST_NOT_EMPTY",
+    HostInMaintenance = "HOST_IN_MAINTENANCE",
+    DrainPlanChanged = "DRAIN_PLAN_CHANGED",
     FenceNotConfirmed = "FENCE_NOT_CONFIRMED",
     InstanceDeleting = "INSTANCE_DELETING",
     InstanceNotRunning = "INSTANCE_NOT_RUNNING",

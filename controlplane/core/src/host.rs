@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::condition::{Condition, ConditionStatus};
 use crate::id::HostId;
+use crate::maintenance::Maintenance;
 use crate::meta::Meta;
 
 pub const ID_MAX: usize = 63;
@@ -24,6 +25,7 @@ pub struct Host {
     pub meta: Meta,
     pub state: State,
     pub cordoned: bool,
+    pub maintenance: Option<Maintenance>,
     /// Raised by every fence; an agent with an older one first destroys what was fenced.
     pub epoch: i64,
     pub lease_expire_time: Option<Timestamp>,

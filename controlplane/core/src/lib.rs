@@ -17,6 +17,7 @@ pub mod id;
 pub mod image;
 pub mod instance;
 pub mod join;
+pub mod maintenance;
 pub mod meta;
 pub mod name;
 pub mod network;

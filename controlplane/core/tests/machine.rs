@@ -51,7 +51,7 @@ fn instance() -> Instance {
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![] }),
+        placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![], parked: None }),
         node: None,
         status: Status {
             state: State::Pending,
@@ -362,3 +362,6 @@ fn a_guest_is_off_when_its_host_says_so_and_nobody_is_about_to_start_it() {
     vm.status.observed = None;
     assert!(Guest::of(&vm).off, "fenced");
 }
+
+#[path = "machine/maintenance.rs"]
+mod maintenance;

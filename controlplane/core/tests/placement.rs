@@ -20,6 +20,7 @@ fn host(id: &str, cells: i32, cores: i32, memory_mib: i64) -> HostView {
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         state: State::Ready,
         cordoned: false,
+        maintenance: None,
         unready: None,
         capacity: Capacity {
             cells: (0..cells).map(cell).collect(),

@@ -5,6 +5,7 @@
 //!   rpc ── wake ────► reconciler ──► store (one commit) ─┤
 //!   clock ── tick ──► leases ──┘                        └─► hooks.operations_changed (waiters look again)
 //!   clock ── tick ──► prober ──► each cluster ──► store
+//!   clock, wake ────► maintenance ──► store (a host is drained)
 //!   clock, wake ────► joiner ──► each cluster ◄─► store (step by step) ─► hooks.host_changed
 //! ```
 //! Level-triggered: a wake says "look", never "what". Whatever is lost with a killed process is found again by the
@@ -18,6 +19,7 @@ mod hooks;
 mod janitor;
 mod joiner;
 mod leases;
+mod maintenance;
 mod placer;
 mod reconciler;
 mod rights;
@@ -95,6 +97,7 @@ impl Engine {
         let leases = Arc::new(Leases::new(store.clone(), clock.clone(), live_hosts, dirty.clone()));
         tasks.spawn(leases.clone().run());
         tasks.spawn(reconciler::run(store.clone(), clock.clone(), dirty.clone(), placer.clone(), hooks.clone()));
+        tasks.spawn(maintenance::run(store.clone(), dirty.clone()));
         let handles = Arc::new(Handles::new(clusters));
         let prober = Prober::new(store.clone(), handles.clone());
         tasks.spawn(prober.clone().run());

@@ -210,6 +210,8 @@ mutation!(UpdateHostRequest, validate_only, |it| name_of(&it.host, |host| &host.
 mutation!(DeleteHostRequest, validate_only, |it| it.name.clone());
 mutation!(CordonHostRequest, |it| it.name.clone());
 mutation!(UncordonHostRequest, |it| it.name.clone());
+mutation!(DrainHostRequest, validate_only, |it| it.name.clone());
+mutation!(UndrainHostRequest, |it| it.name.clone());
 mutation!(FenceHostRequest, |it| it.name.clone());
 mutation!(CreateEnrolmentTokenRequest, |it| format!("hosts/{}", it.host_id));
 mutation!(CreateInstanceRequest, validate_only, |it| format!("{}/instances/{}", it.parent, it.instance_id));

@@ -99,6 +99,8 @@ pub fn code(reason: Reason) -> Code {
         | Reason::ClusterPoliciesMissing
         | Reason::ClusterCertificatesLongLived
         | Reason::HostNotEmpty
+        | Reason::HostInMaintenance
+        | Reason::DrainPlanChanged
         | Reason::FenceNotConfirmed
         | Reason::InstanceDeleting
         | Reason::InstanceNotRunning

@@ -136,6 +136,7 @@ fn truth() -> Arc<Truth> {
         labels: BTreeMap::new(),
         state: HostState::Ready,
         cordoned: false,
+        maintenance: None,
         unready: None,
         capacity: Capacity { vcpus: 8, memory_mib: 16_384, disk_gib: 100, ..Capacity::default() },
         reserve: Resources { vcpus: 0, memory_mib: 1024, disk_gib: 10 },

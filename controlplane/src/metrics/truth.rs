@@ -149,6 +149,10 @@ fn encode_hosts(encoder: &mut DescriptorEncoder<'_>, hosts: &[HostView]) -> fmt:
     gauges(encoder, "croft_host_state", "1 for the state that a host is in.", states)?;
     let cordoned = hosts.iter().map(|host| ([("host", host.id.as_str())], i64::from(host.cordoned)));
     gauges(encoder, "croft_host_cordoned", "1 while nothing new is placed on a host.", cordoned)?;
+    let phases = hosts.iter().filter_map(|host| Some((host.id.as_str(), host.maintenance?.as_str())));
+    let phases = phases.map(|(host, phase)| ([("host", host), ("phase", phase)], 1));
+    let help = "1 for the phase of a host's maintenance; no series: it is not under maintenance.";
+    gauges(encoder, "croft_host_maintenance", help, phases)?;
     let instances = hosts.iter().map(|host| ([("host", host.id.as_str())], host.instances));
     gauges(encoder, "croft_host_instances", "Instances that hold a claim on a host.", instances)?;
     resources(encoder, "croft_host_capacity", "What a host has.", hosts, |host| Resources {

@@ -6,6 +6,7 @@ use croft_core::Result;
 use croft_core::device::{Assignment, Mode};
 use croft_core::id::HostId;
 use croft_core::instance::Instance;
+use croft_core::maintenance::parked;
 use croft_core::placement::view::Claim;
 use croft_core::quota::device;
 use sqlx::AnyConnection;
@@ -54,6 +55,7 @@ impl Store {
         check_file(&mut tx, self.inner.dialect.self_check(), &mut faults).await?;
         check_tree(&mut tx, &mut faults).await?;
         check_nodes(&mut tx, &instances, &mut faults).await?;
+        check_parked(&mut tx, &instances, &mut faults).await?;
         check_used(&mut tx, &mut faults).await?;
         check_charges(&mut tx, &instances, &mut faults).await?;
         check_claims(&mut tx, &instances, &mut faults).await?;
@@ -113,6 +115,19 @@ async fn check_nodes(conn: &mut AnyConnection, instances: &[Instance], faults: &
 }
 
 /// `used` is the sum of the charges of the tenant and all below it.
+/// Whoever is on a host under maintenance is parked, and nobody else is.
+async fn check_parked(conn: &mut AnyConnection, instances: &[Instance], faults: &mut Faults) -> Result<()> {
+    let hosts: Vec<(String,)> = sql("SELECT id FROM hosts WHERE maintenance IS NOT NULL").all(conn).await?;
+    let hosts: BTreeSet<HostId> = hosts.into_iter().map(|(id,)| HostId(id)).collect();
+    for instance in instances.iter().filter(|instance| instance.meta.delete_time.is_none()) {
+        let drained = instance.host().is_some_and(|host| hosts.contains(host));
+        if drained != parked(instance).is_some() {
+            faults.push(format!("{}: it and its host do not agree on the host's maintenance", instance.name()));
+        }
+    }
+    Ok(())
+}
+
 async fn check_used(conn: &mut AnyConnection, faults: &mut Faults) -> Result<()> {
     let sums: Vec<Amount> = sql("SELECT above.id AS tenant, c.resource, CAST(SUM(c.amount) AS BIGINT) AS amount
                                  FROM charges c

@@ -1,11 +1,15 @@
 //! Named points at which a test may have this process killed: `CROFT_CRASH_AT=plane.running.before`.
 //!
 //! A point per state and side of the commit that enters it, as listed in the state table of
-//! [`croft_core::instance::machine`].
+//! [`croft_core::instance::machine`], and the same for the steps of a host's maintenance.
 
 use std::sync::OnceLock;
 
-/// Every point there is.
+pub const DRAIN: &[&str] = &["plane.drain.before", "plane.drain.after"];
+pub const DRAINED: &[&str] = &["plane.drained.before", "plane.drained.after"];
+pub const UNDRAIN: &[&str] = &["plane.undrain.before", "plane.undrain.after"];
+
+/// Of instances.
 pub const POINTS: &[&str] = &[
     "plane.pending.before",
     "plane.pending.after",

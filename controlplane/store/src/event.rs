@@ -32,6 +32,9 @@ pub mod reason {
     pub const HOST_FENCED: &str = "HostFenced";
     pub const HOST_CORDONED: &str = "HostCordoned";
     pub const HOST_UNCORDONED: &str = "HostUncordoned";
+    pub const HOST_DRAINING: &str = "HostDraining";
+    pub const HOST_DRAINED: &str = "HostDrained";
+    pub const HOST_UNDRAINED: &str = "HostUndrained";
     pub const HOST_DELETED: &str = "HostDeleted";
     pub const DEVICE_QUARANTINED: &str = "DeviceQuarantined";
     pub const DEVICE_RELEASED: &str = "DeviceReleased";
@@ -75,6 +78,9 @@ pub mod reason {
         HOST_FENCED,
         HOST_CORDONED,
         HOST_UNCORDONED,
+        HOST_DRAINING,
+        HOST_DRAINED,
+        HOST_UNDRAINED,
         HOST_DELETED,
         DEVICE_QUARANTINED,
         DEVICE_RELEASED,

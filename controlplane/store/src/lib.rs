@@ -51,6 +51,7 @@ pub use cluster::{ClusterScope, NewCredential};
 pub use device::DeviceFilter;
 pub use device::report::DeviceReport;
 pub use host::desired::{Desired, Tombstone};
+pub use host::maintenance::Drain;
 pub use host::report::HostReport;
 pub use image::ImageScope;
 pub use instance::attach::{AttachAnswer, AttachRequest, Extension};

@@ -130,6 +130,18 @@ pub(crate) async fn open(conn: &mut AnyConnection, instances: &[InstanceUid]) ->
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// The open ones of this instance that wait for its power counter.
+pub(crate) async fn raise_power(conn: &mut AnyConnection, instance: InstanceUid, by: i64) -> Result<()> {
+    sql("UPDATE operations
+         SET counter = counter + $2
+         WHERE target_uid = $1 AND done = 0 AND verb IN ('create', 'start', 'stop')")
+    .bind(instance)
+    .bind(by)
+    .run(conn)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn finish(
     conn: &mut AnyConnection,
     uid: OperationUid,

@@ -62,8 +62,8 @@ pub(crate) struct Tx {
     announce: bool,
     /// Everything was checked; nothing is to be written.
     discard: bool,
-    /// States entered by this commit, for the crash points.
-    entered: Vec<State>,
+    /// Where a process may die at this commit: before it, and after it.
+    passes: Vec<&'static [&'static str]>,
 }
 
 impl Tx {
@@ -76,9 +76,11 @@ impl Tx {
     }
 
     pub fn enters(&mut self, state: State) {
-        if !self.entered.contains(&state) {
-            self.entered.push(state);
-        }
+        self.passes(state.row().crash_points);
+    }
+
+    pub fn passes(&mut self, points: &'static [&'static str]) {
+        self.passes.push(points);
     }
 
     pub fn event(&mut self, tenant: Option<&TenantId>, target: &str, reason: &str, message: &str, severity: Severity) {
@@ -141,10 +143,8 @@ impl Tx {
     }
 
     fn crash_points(&self, side: usize) {
-        for state in &self.entered {
-            if let Some(name) = state.row().crash_points.get(side) {
-                crash::point(name);
-            }
+        for name in self.passes.iter().filter_map(|points| points.get(side)) {
+            crash::point(name);
         }
     }
 }
@@ -180,7 +180,7 @@ where
         changes: Vec::new(),
         announce: false,
         discard: false,
-        entered: Vec::new(),
+        passes: Vec::new(),
     };
     let outcome = match work(&mut tx).await {
         Ok(value) if tx.discard => Err(Ok(value)),

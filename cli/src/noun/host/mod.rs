@@ -1,5 +1,6 @@
 //! `croft host`: the machines underneath. For platform operators.
 
+mod drain;
 mod layout;
 
 use std::path::PathBuf;
@@ -39,6 +40,10 @@ pub enum Command {
         #[command(flatten)]
         request: RequestId,
     },
+    /// For maintenance: place nothing new there, and stop what runs
+    Drain(drain::Drain),
+    /// End the maintenance: what was stopped for it starts again
+    Undrain(drain::Undrain),
     /// Say that the machine is off for certain, and let go of all that ran there
     #[command(after_help = "Only after you made sure that the machine has no power. A machine that still runs would \
         run its instances twice.\n\nExample:\n  croft host fence h1 --confirm-powered-off")]
@@ -134,14 +139,15 @@ impl Resource for v1::Host {
 
 fn state(host: &v1::Host) -> Text {
     let mood = match host.state() {
-        State::Ready if host.cordoned => Mood::Doubtful,
+        State::Ready if host.cordoned || host.maintenance.is_some() => Mood::Doubtful,
         State::Ready => Mood::Good,
         State::Unreachable => Mood::Doubtful,
         State::Fenced => Mood::Bad,
         State::Unspecified | State::Enrolled => Mood::Plain,
     };
     let cordoned = if host.cordoned { ",CORDONED" } else { "" };
-    Text::new(format!("{}{cordoned}", host.state().as_str_name()), mood)
+    let phase = host.maintenance.as_ref().map(|maintenance| format!(",{}", maintenance.phase().as_str_name()));
+    Text::new(format!("{}{cordoned}{}", host.state().as_str_name(), phase.unwrap_or_default()), mood)
 }
 
 fn capacity(host: &v1::Host) -> v1::Capacity {
@@ -174,6 +180,8 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
             let host = app.plane()?.call(request, async |plane, r| plane.hosts().uncordon_host(r).await).await?;
             app.out.did(&host, "uncordoned")
         }
+        Command::Drain(drain) => self::drain::drain(app, drain).await,
+        Command::Undrain(undrain) => self::drain::undrain(app, undrain).await,
         Command::Fence { host, confirm_powered_off, request } => fence(app, &host, confirm_powered_off, &request).await,
         Command::Delete { host, guard } => delete(app, &host, guard).await,
         Command::EnrolToken(enrol) => enrol_token(app, enrol).await,
@@ -201,6 +209,9 @@ async fn get_one(app: &App, host: &str) -> Result<()> {
     app.out.one(&host)?;
     if !app.out.is_table() {
         return Ok(());
+    }
+    if let Some(maintenance) = &host.maintenance {
+        output::line(&format!("  {}", drain::sentence(maintenance)))?;
     }
     for condition in host.conditions.iter().filter(|condition| !condition.message.is_empty()) {
         output::line(&format!("  {} ({}): {}", condition.r#type, condition.reason, condition.message))?;

@@ -229,6 +229,9 @@ scripted!(
         delete_host(DeleteHostRequest) -> DeleteHostResponse;
         cordon_host(CordonHostRequest) -> Host;
         uncordon_host(UncordonHostRequest) -> Host;
+        explain_host_drain(ExplainHostDrainRequest) -> DrainPlan;
+        drain_host(DrainHostRequest) -> Host;
+        undrain_host(UndrainHostRequest) -> Host;
         fence_host(FenceHostRequest) -> Host;
         get_host_layout(GetHostLayoutRequest) -> HostLayout;
         set_host_layout(SetHostLayoutRequest) -> HostLayout;

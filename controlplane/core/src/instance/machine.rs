@@ -21,7 +21,7 @@ use super::{Exit, ExitKind, Instance, Observed, Phase, Power, Restart};
 use crate::error::Reason;
 use crate::join::machine::{Held, Phase as NodePhase, has_left, held, leaves_to_be_rebuilt, told};
 use crate::operation::{Failure, Operation, Verb};
-use crate::{Timestamp, host};
+use crate::{Timestamp, host, maintenance};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -217,7 +217,8 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
             _ => named(State::Deleting, "", "the host removes it"),
         };
     }
-    if silent {
+    // What was told to stay off, and said that it is off, is off however long its host is silent.
+    if silent && !(maintenance::parked(instance).is_some() && maintenance::is_still(instance)) {
         return named(
             State::Unknown,
             Reason::HostUnreachable.as_str(),
@@ -270,8 +271,14 @@ fn for_its_node(instance: &Instance, state: State) -> Verdict {
 /// What a host that is heard from says.
 fn on_host(instance: &Instance, seen: &Observed) -> Verdict {
     let behind = seen.power_generation < instance.intent.power_generation;
-    let (reason, message) = (seen.reason.as_str(), seen.message.as_str());
-    match (seen.phase, instance.intent.power) {
+    let parks = maintenance::words(instance);
+    let (reason, message) = match &parks {
+        Some(words) if !matches!(seen.phase, Phase::Failed | Phase::Preparing) => {
+            (maintenance::HOST_MAINTENANCE, words.as_str())
+        }
+        _ => (seen.reason.as_str(), seen.message.as_str()),
+    };
+    match (seen.phase, maintenance::power_asked(instance).0) {
         (Phase::Absent, _) => named(State::Pending, reason, message),
         (Phase::Preparing, _) => named(State::Preparing, reason, message),
         (Phase::Failed, _) => named(State::Failed, reason, message),
@@ -334,6 +341,8 @@ fn finish(instance: &Instance, operation: &Operation, verdict: &Verdict) -> Opti
             let ran = seen.is_some_and(|seen| seen.exit.is_some()) && state.state == State::Stopped;
             let reached = (caught_up || nobody) && (state.state == wanted || caught_up && ran);
             match joins(instance) {
+                // Whatever it is now: it goes on when its host does.
+                _ if maintenance::resumes(instance) => false,
                 Joins::Never(failure) => return Some(Some(failure)),
                 Joins::NotYet if state.state == State::Running => false,
                 Joins::NotYet | Joins::Done => reached,

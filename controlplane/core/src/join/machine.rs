@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::instance::{Instance, Observed, Phase as GuestPhase, Power, machine as guest};
 use crate::join::keep::HeldBack;
+use crate::maintenance::power_asked;
 
 /// How long a token lives; made good again while the boot goes on.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
@@ -226,8 +227,9 @@ pub fn disk_told(instance: &Instance) -> i64 {
     }
 }
 
+/// A node on a host under maintenance leaves its cluster as one that is stopped does.
 pub(super) fn wanted(instance: &Instance) -> bool {
-    instance.meta.delete_time.is_none() && instance.intent.power == Power::Running
+    instance.meta.delete_time.is_none() && power_asked(instance).0 == Power::Running
 }
 
 fn is_off(instance: &Instance, seen: &Observed) -> bool {
@@ -321,15 +323,15 @@ pub fn held(instance: &Instance) -> Held {
 /// The power that its host is told, and the counter with it: what is held back is not there yet, and its counter neither.
 #[must_use]
 pub fn power_told(instance: &Instance) -> (Power, i64) {
-    let intent = &instance.intent;
+    let (asked, generation) = power_asked(instance);
     let power = match held(instance) {
-        Held::Not => return (intent.power, intent.power_generation),
+        Held::Not => return (asked, generation),
         Held::Off => Power::Stopped,
         Held::On => Power::Running,
     };
     // The last start or stop stands where it is the delete that waits.
-    let stands = instance.meta.delete_time.is_some() && intent.power == power;
-    (power, if stands { intent.power_generation } else { intent.power_generation - 1 })
+    let stands = instance.meta.delete_time.is_some() && asked == power;
+    (power, if stands { generation } else { generation - 1 })
 }
 
 /// Nothing of it is in the cluster any more, or it never was a node.

@@ -89,7 +89,7 @@ pub fn fit(host: &HostView, request: &Request, effort: &device::Effort) -> Resul
     let pinned = request.cpu.dedicated || request.cpu.single_numa_cell || request.huge_page_kib != 0;
     if !pinned {
         let devices = device::assign_within(host, &request.devices, &[], effort)?;
-        return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices });
+        return Ok(Placement { host: host.id.clone(), pins: Vec::new(), devices, parked: None });
     }
     let cells: Vec<&Cell> = host.capacity.cells.iter().collect();
     let first = on_cells(host, request, &cells, effort);
@@ -117,7 +117,7 @@ fn on_cells(
 ) -> Result<Placement, Failure> {
     let pins = pin(host, request, cells)?;
     let devices = device::assign_within(host, &request.devices, &pins, effort)?;
-    Ok(Placement { host: host.id.clone(), pins, devices })
+    Ok(Placement { host: host.id.clone(), pins, devices, parked: None })
 }
 
 fn is_near(host: &HostView, placement: &Placement, piece: &Assignment) -> bool {
@@ -156,6 +156,13 @@ fn check_host(host: &HostView, request: &Request) -> Result<(), Failure> {
             Predicate::Elsewhere,
             "it is to be rebuilt on another host than this one".to_owned(),
             "make room on another host, or rebuild it without --elsewhere".to_owned(),
+        );
+    }
+    if let Some(phase) = host.maintenance {
+        return fails(
+            Predicate::Cordon,
+            format!("the host is under maintenance ({})", phase.as_str()),
+            format!("`croft host undrain {}`", host.id),
         );
     }
     if let Some((key, value)) = request.host_selector.iter().find(|(key, value)| host.labels.get(*key) != Some(*value))

@@ -14,6 +14,7 @@ use crate::device::Assignment;
 use crate::error::{Error, Result};
 use crate::id::HostId;
 use crate::instance::{Cpu, Instance, Spec};
+use crate::maintenance::Parked;
 use crate::meta::Labels;
 
 pub use fit::Predicate;
@@ -79,6 +80,9 @@ pub struct Placement {
     pub pins: Vec<Pin>,
     /// In the order of the requests.
     pub devices: Vec<Assignment>,
+    /// It may not run there for the time being.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
 }
 
 /// A share of one NUMA cell. None at all: floats over the host.

@@ -8,6 +8,7 @@ use crate::host::{Capacity, Host, Resources, State};
 use crate::id::HostId;
 use crate::instance::rebuild;
 use crate::instance::seed::FILES_FEATURE;
+use crate::maintenance;
 use crate::meta::Labels;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,7 @@ pub struct HostView {
     pub labels: Labels,
     pub state: State,
     pub cordoned: bool,
+    pub maintenance: Option<maintenance::Phase>,
     /// By its own word it can start nothing now.
     pub unready: Option<String>,
     pub capacity: Capacity,
@@ -63,6 +65,7 @@ impl HostView {
             labels: host.meta.labels.clone(),
             state: host.state,
             cordoned: host.cordoned,
+            maintenance: host.maintenance.as_ref().map(|maintenance| maintenance.phase),
             unready: host.unready(),
             capacity: host.capacity.clone(),
             reserve: host.reserve,

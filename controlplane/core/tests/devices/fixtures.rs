@@ -106,6 +106,7 @@ pub fn host(devices: Vec<Device>) -> HostView {
         labels: BTreeMap::new(),
         state: croft_core::host::State::Ready,
         cordoned: false,
+        maintenance: None,
         unready: None,
         capacity: Capacity::default(),
         reserve: Resources::default(),

@@ -83,7 +83,8 @@ fn a_node_is_its_tenants_for_good_and_free_for_pods_when_it_is_ready() {
 #[test]
 fn a_node_with_a_gpu_waits_for_it_and_is_labelled_by_it() {
     let mut instance = joining("web");
-    instance.placement = Some(Placement { host: "h1".into(), pins: Vec::new(), devices: vec![gpu("1g.10gb+me")] });
+    instance.placement =
+        Some(Placement { host: "h1".into(), pins: Vec::new(), devices: vec![gpu("1g.10gb+me")], parked: None });
     let mut node = node(&[UNINITIALISED_TAINT], Ready::Yes);
     node.labels.insert("nvidia.com/gpu.count".into(), "7".into());
     let change = lacking(&instance, &node).unwrap();

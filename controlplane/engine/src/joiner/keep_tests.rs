@@ -14,7 +14,8 @@ const NOW: Timestamp = Timestamp(1_800_000_100_000_000);
 
 fn joined() -> Instance {
     let mut instance = joining("web");
-    instance.placement = Some(Placement { host: HostId("h1".to_owned()), pins: Vec::new(), devices: Vec::new() });
+    instance.placement =
+        Some(Placement { host: HostId("h1".to_owned()), pins: Vec::new(), devices: Vec::new(), parked: None });
     instance.status.state = State::Running;
     let node = instance.node.as_mut().unwrap();
     node.enter(Phase::Joined, NOW);

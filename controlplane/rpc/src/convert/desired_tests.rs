@@ -53,7 +53,7 @@ fn instance(networks: &[&str]) -> Instance {
             detaching: BTreeMap::new(),
             seed_digest: "sha256:abc".into(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
+        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: None,
         status: Status {
             state: State::Pending,

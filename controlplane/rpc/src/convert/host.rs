@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use croft_core::host::{Capacity, Cell, Host, Resources, State};
 use croft_proto::v1;
 
-use super::{info, meta, time};
+use super::{drain, info, meta, time};
 
 #[must_use]
 pub fn out(host: &Host) -> v1::Host {
@@ -14,6 +14,7 @@ pub fn out(host: &Host) -> v1::Host {
         metadata: Some(meta::out(&host.meta)),
         state: state_out(host.state).into(),
         cordoned: host.cordoned,
+        maintenance: host.maintenance.as_ref().map(drain::maintenance_out),
         epoch: host.epoch,
         lease_expire_time: host.lease_expire_time.map(time::out),
         capacity: Some(capacity_out(&host.capacity)),
@@ -175,6 +176,7 @@ mod tests {
             labels: Labels::default(),
             state: State::Ready,
             cordoned: false,
+            maintenance: None,
             unready: None,
             capacity,
             reserve: Resources::default(),

@@ -46,7 +46,7 @@ fn kept(new: NewInstance) -> Instance {
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
+        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: None,
         status: Status {
             state: State::Pending,

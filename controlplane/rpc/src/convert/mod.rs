@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod desired;
 pub mod desired_device;
 pub mod device;
+pub mod drain;
 pub mod event;
 pub mod host;
 pub mod image;

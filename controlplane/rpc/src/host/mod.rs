@@ -1,5 +1,6 @@
 //! Hosts: a table of contents. Platform roles alone have permissions here, so there is no scope to check.
 
+mod drain;
 mod enrolment;
 mod fence;
 mod layout;
@@ -52,6 +53,21 @@ impl v1::hosts_server::Hosts for Api {
             cordon(api, call, &request.name, false).await
         })
         .await
+    }
+
+    async fn explain_host_drain(
+        &self,
+        request: Request<v1::ExplainHostDrainRequest>,
+    ) -> Result<Response<v1::DrainPlan>, Status> {
+        read(self, request, drain::explain).await
+    }
+
+    async fn drain_host(&self, request: Request<v1::DrainHostRequest>) -> Result<Response<v1::Host>, Status> {
+        mutate(self, request, drain::drain).await
+    }
+
+    async fn undrain_host(&self, request: Request<v1::UndrainHostRequest>) -> Result<Response<v1::Host>, Status> {
+        mutate(self, request, drain::undrain).await
     }
 
     async fn fence_host(&self, request: Request<v1::FenceHostRequest>) -> Result<Response<v1::Host>, Status> {

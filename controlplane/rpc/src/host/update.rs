@@ -26,6 +26,7 @@ const FIELDS: Fields = Fields {
     output_only: &[
         "state",
         "cordoned",
+        "maintenance",
         "epoch",
         "lease_expire_time",
         "capacity",

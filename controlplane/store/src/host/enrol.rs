@@ -71,6 +71,7 @@ async fn ensure_host(tx: &mut Tx, id: &HostId) -> Result<Host> {
         // What was fenced under this name must be destroyed before the host counts.
         state: if fenced > 0 { host::State::Fenced } else { host::State::Enrolled },
         cordoned: false,
+        maintenance: None,
         epoch: former + 1,
         lease_expire_time: None,
         capacity: host::Capacity::default(),

@@ -6,6 +6,7 @@ pub(crate) mod enrol;
 pub(crate) mod fence;
 pub(crate) mod layout;
 pub(crate) mod lease;
+pub(crate) mod maintenance;
 pub(crate) mod report;
 pub(crate) mod view;
 
@@ -35,6 +36,7 @@ pub(crate) struct Row {
     id: String,
     state: String,
     cordoned: i64,
+    maintenance: Option<String>,
     epoch: i64,
     lease_expire_time: Option<i64>,
     capacity: String,
@@ -57,8 +59,8 @@ pub(crate) struct Row {
 macro_rules! select_hosts {
     ($tail:literal) => {
         concat!(
-            "SELECT id, uid, generation, labels, annotations, create_time, update_time, state, cordoned, epoch,
-                    lease_expire_time, capacity, claimed_vcpus, claimed_memory_mib, claimed_disk_gib,
+            "SELECT id, uid, generation, labels, annotations, create_time, update_time, state, cordoned,
+                    maintenance, epoch, lease_expire_time, capacity, claimed_vcpus, claimed_memory_mib, claimed_disk_gib,
                     foreign_resources, reserve, overhead_memory_mib, cpu_overcommit_percent, info, features,
                     conditions, boot_id, devices_boot_id, version
              FROM hosts ",
@@ -77,6 +79,7 @@ impl TryFrom<Row> for Host {
             meta: row.meta.read("hosts")?,
             state: state(&row.state)?,
             cordoned: row.cordoned != 0,
+            maintenance: row.maintenance.map(|text| from_json(&text, "hosts.maintenance")).transpose()?,
             epoch: row.epoch,
             lease_expire_time: row.lease_expire_time.map(Timestamp),
             capacity: from_json(&row.capacity, "hosts.capacity")?,
@@ -217,6 +220,9 @@ impl Store {
             .mutate(call, About::platform(format!("hosts/{id}")), move |tx| {
                 Box::pin(async move {
                     let mut host = require(&mut tx.conn, &id).await?;
+                    if !cordoned {
+                        maintenance::check_none(&host)?;
+                    }
                     if host.cordoned == cordoned {
                         return Ok(host);
                     }

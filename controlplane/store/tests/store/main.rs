@@ -15,6 +15,7 @@ mod files;
 mod history;
 mod hosts;
 mod images;
+mod maintenance;
 mod networks;
 mod nodes;
 mod observing;
