@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use croft_core::device::{Kind, Mode, Request};
-use croft_core::instance::{Instance, Phase, State};
+use croft_core::id::InstanceUid;
+use croft_core::instance::{Instance, Phase, Power, State};
 use croft_core::{Clock, Error, Reason};
-use croft_store::{Command, InstanceFilter, PlaceAnswer};
+use croft_store::{Command, Drain, InstanceFilter, PlaceAnswer};
 use proptest::prelude::*;
 
 use crate::bed::{Bed, call, h, seen, small, t};
@@ -62,6 +63,12 @@ enum Step {
     Fence {
         host: usize,
     },
+    Drain {
+        host: usize,
+    },
+    Undrain {
+        host: usize,
+    },
     ComeBack {
         host: usize,
     },
@@ -82,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize).prop_map(|host| Step::Look { host }),
         4 => Just(Step::SettleAll),
         1 => (0..2_usize).prop_map(|host| Step::Fence { host }),
+        2 => (0..2_usize).prop_map(|host| Step::Drain { host }),
+        2 => (0..2_usize).prop_map(|host| Step::Undrain { host }),
         2 => (0..2_usize).prop_map(|host| Step::ComeBack { host }),
         1 => Just(Step::Silence),
         2 => Just(Step::PlaceAll),
@@ -188,6 +197,20 @@ async fn command(bed: &Bed, instance: &Instance, which: usize) {
     }
 }
 
+async fn drain(bed: &Bed, host: &str) {
+    if let Err(error) = bed.store.host_drain(&call(), &h(host), Drain::default()).await {
+        assert!(
+            matches!(error.reason(), Reason::HostInMaintenance | Reason::HostUnreachable | Reason::HostFenced),
+            "{error}"
+        );
+    }
+    bed.store.host_drained(&h(host)).await.unwrap();
+}
+
+fn powers(existing: &[Instance]) -> Vec<(InstanceUid, Power)> {
+    existing.iter().map(|one| (one.uid, one.intent.power)).collect()
+}
+
 async fn come_back(bed: &Bed, host: &str) {
     let epoch = bed.get_host(host).await.epoch;
     bed.heard(host).await;
@@ -237,6 +260,14 @@ async fn run(mut bed: Bed, steps: Vec<Step>) -> Bed {
             Step::Fence { host } => {
                 bed.store.host_fence(&call(), &h(HOSTS[host])).await.unwrap();
             }
+            Step::Drain { host } => {
+                drain(&bed, HOSTS[host]).await;
+                assert_eq!(powers(&all(&bed).await), powers(&existing), "nobody's wish is changed");
+            }
+            Step::Undrain { host } => {
+                bed.store.host_undrain(&call(), &h(HOSTS[host])).await.unwrap();
+                assert_eq!(powers(&all(&bed).await), powers(&existing), "nobody's wish is changed");
+            }
             Step::ComeBack { host } => come_back(&bed, HOSTS[host]).await,
             Step::Silence => {
                 bed.advance(4000);
@@ -266,6 +297,11 @@ async fn check(bed: &Bed) {
         assert!(used <= limit, "{resource} of {tenant}: {used} > {limit}");
     }
     for view in bed.store.host_views().await.unwrap() {
+        if view.maintenance.is_some() {
+            let desired = bed.store.host_desired(&view.id).await.unwrap();
+            let off = |(one, ..): &(Instance, _, _, _)| one.intent.power == Power::Stopped;
+            assert!(desired.instances.iter().all(off), "{} is to run something", view.id);
+        }
         let free = view.free();
         assert!(free.vcpus >= 0 && free.memory_mib >= 0 && free.disk_gib >= 0, "{} is overfull: {free:?}", view.id);
         for gpu in view.devices.0.values().filter(|one| one.gpu().is_some()) {
