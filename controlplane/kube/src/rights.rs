@@ -4,13 +4,13 @@
 use croft_core::join::cluster::{Fault, Right};
 use croft_core::join::csr::{CLIENT_SIGNER, SERVING_SIGNER};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReviewStatus,
-};
-use kube::Api;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::Resource as _;
 use kube::api::PostParams;
+use kube::core::request::Request;
+use serde::Deserialize;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::policy::{BINDING, NAMES, POLICY, ROSTER, ROSTER_NAMESPACE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,14 +112,19 @@ pub(crate) fn all() -> Vec<Need> {
 
 /// Which of [`all`] are not granted, in that order.
 pub(crate) async fn missing(connection: &Connection) -> Result<Vec<Right>, Fault> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(connection.client());
-    let params = PostParams::default();
+    #[derive(Deserialize)]
+    struct Reviewed {
+        status: Verdict,
+    }
+    #[derive(Deserialize)]
+    struct Verdict {
+        allowed: bool,
+    }
+    let reviews = Request::new(SelfSubjectAccessReview::url_path(&(), None));
     let ask = async |need: Need| {
-        let review = review(need);
-        let answer = connection.ask(&REVIEW.right(), api.create(&params, &review)).await?;
-        Ok::<_, Fault>(
-            (!answer.status.is_some_and(|status: SubjectAccessReviewStatus| status.allowed)).then(|| need.right()),
-        )
+        let request = reviews.create(&PostParams::default(), text(&review(need)));
+        let reviewed: Reviewed = connection.get(&REVIEW.right(), request).await?;
+        Ok::<_, Fault>((!reviewed.status.allowed).then(|| need.right()))
     };
     let answers: Vec<_> = stream::iter(all()).map(ask).buffered(REVIEWS_AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())
