@@ -21,6 +21,9 @@ const ITEMS_MAX: usize = 6000;
 /// Shorter pages are more of them; the deadline of the verb comes before that many long ones.
 const PAGES_MAX: usize = 300;
 
+/// Of all that is kept, in bytes: 5000 nodes with 10 KiB of labels each, and more.
+const KEPT_MAX: usize = 64 * 1024 * 1024;
+
 /// What becomes of a list that is longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Longer {
@@ -36,6 +39,11 @@ pub(crate) trait Item: Sized {
 
     /// `None`: it is of no use.
     fn read(wire: Self::Wire) -> Option<Self>;
+
+    /// About how many bytes of memory it has, where that is for whoever wrote it to say.
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,7 +109,7 @@ pub(crate) async fn list<T: Item>(
         Longer::Fails => ITEMS_MAX,
         Longer::IsCutAt(most) => most,
     };
-    let (mut all, mut limit) = (Vec::new(), PAGE);
+    let (mut all, mut limit, mut kept) = (Vec::new(), PAGE, 0);
     for _ in 0..PAGES_MAX {
         params.limit = Some(limit);
         let answer = connection.say(&right, request.list(&params)).await?;
@@ -111,8 +119,12 @@ pub(crate) async fn list<T: Item>(
         }
         // Of one that is too long alone, what came until then.
         let page: Page<T> = connection.read(&right, &answer)?;
+        kept += page.items.0.iter().map(Item::weight).sum::<usize>();
         all.extend(page.items.0);
         limit = (limit * 2).min(PAGE);
+        if kept > KEPT_MAX {
+            break;
+        }
         if page.metadata.next.is_empty() {
             return Ok(all);
         }
@@ -124,7 +136,10 @@ pub(crate) async fn list<T: Item>(
     match longer {
         Longer::IsCutAt(_) => Ok(all),
         Longer::Fails => {
-            let why = format!("the list does not end within {PAGES_MAX} pages and {ITEMS_MAX} items");
+            let why = format!(
+                "the list does not end within {PAGES_MAX} pages, {ITEMS_MAX} items and {} MiB of labels and the like",
+                KEPT_MAX >> 20
+            );
             Err(Fault::Refused { server: connection.server(), doing: right.to_string(), why })
         }
     }

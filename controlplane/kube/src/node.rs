@@ -191,6 +191,14 @@ impl Item for Node {
             allocatable: status.allocatable,
         })
     }
+
+    fn weight(&self) -> usize {
+        /// Beside the texts.
+        const ENTRY: usize = 64;
+        let of = |all: &Labels| all.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum::<usize>();
+        let taints = self.taints.iter().map(|taint| ENTRY + taint.key.len() + taint.value.len()).sum::<usize>();
+        taints + [&self.labels, &self.annotations, &self.capacity, &self.allocatable].map(of).iter().sum::<usize>()
+    }
 }
 
 fn ready(status: &Status) -> Ready {

@@ -28,8 +28,8 @@ const APPROVED: &str = "AgreesWithRecord";
 /// Of one signer's. Whoever holds a token can send any number; those that are dealt with are deleted, and the next ones come into
 /// sight.
 const LOOKED_AT: usize = 1000;
-/// Of a user's name: a node's is much shorter, and so is a token's.
-const USERNAME_MAX: usize = 1024;
+/// Of a user's name: a node's is shorter, and so is a token's; and of a group's.
+const USERNAME_MAX: usize = 300;
 /// There are fewer usages and fewer groups of anybody honest.
 const WORDS_MAX: usize = 64;
 

@@ -160,6 +160,17 @@ async fn one_who_makes_his_object_long_holds_up_no_other() {
     assert_eq!(cluster.signings().await.unwrap().len(), 2 * 60, "as many of each signer");
 }
 
+/// Each page is short enough, and there are many.
+#[tokio::test]
+async fn what_is_kept_of_all_pages_together_has_an_end() {
+    let authority = Authority::new("ca");
+    let taint = format!(r#"{{"key":"{}","effect":"NoSchedule"}}"#, "x".repeat(7_000_000));
+    let heavy = format!(r#"{{"metadata":{{"name":"a","uid":"u"}},"spec":{{"taints":[{taint}]}}}}"#);
+    let cluster = serve(&authority, good(&authority), Says::List(vec![heavy; 20])).await;
+    let fault = cluster.nodes().await.unwrap_err();
+    assert!(matches!(&fault, Fault::Refused { why, .. } if why.contains("64 MiB")), "{fault}");
+}
+
 #[tokio::test]
 async fn what_a_kubelet_says_of_itself_is_kept_short() {
     let authority = Authority::new("ca");
