@@ -3,7 +3,7 @@
 //! The files in `policies/` spell out every default, so that what a cluster has can be held against them word for word: a
 //! policy with one more condition is a weaker one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use croft_core::join::cluster::{Fault, Policies};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -11,7 +11,7 @@ use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject, GetParams, Patch, PatchParams};
 use kube::core::request::Request;
 use serde::Deserialize as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cluster::MANAGER;
 use crate::connection::Connection;
@@ -115,13 +115,12 @@ pub(crate) async fn verify(connection: &Connection) -> Result<Policies, Fault> {
 }
 
 /// What Croft applied before and does not list now goes; what an administrator put there stays.
-pub(crate) async fn publish(connection: &Connection, nodes: &BTreeSet<String>) -> Result<(), Fault> {
-    let data: Map<_, _> = nodes.iter().map(|name| (name.clone(), json!(""))).collect();
+pub(crate) async fn publish(connection: &Connection, nodes: &BTreeMap<String, String>) -> Result<(), Fault> {
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": { "name": ROSTER, "namespace": ROSTER_NAMESPACE },
-        "data": data,
+        "data": nodes,
     });
     let maps = Request::new(ConfigMap::url_path(&(), Some(ROSTER_NAMESPACE)));
     let params = PatchParams::apply(MANAGER).force();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use croft_core::Timestamp;
 use croft_core::join::cluster::{Fault, Probe, Right};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Resource as _;
 use kube::api::GetParams;
 use kube::core::request::Request;
 use rustls::pki_types::ServerName;
@@ -16,8 +18,9 @@ use crate::certificate;
 use crate::connection::{CONNECT_DEADLINE, Connection};
 use crate::fault::{shortened, unsaid};
 use crate::policy;
-use crate::rights::{self, VERSION};
+use crate::rights::{self, NAMESPACE_GET, TOKEN_NAMESPACE, VERSION};
 use crate::signing;
+use crate::wire::{Meta, name};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,8 +34,8 @@ pub(crate) async fn probe(connection: &Connection) -> Result<Probe, Fault> {
     let version: Version =
         connection.get(&VERSION.right(), Request::new("").get("version", &GetParams::default())).await?;
     let missing = rights::missing(connection).await?;
-    let (policies, certificate_life) =
-        tokio::try_join!(policy::verify(connection), certificate_life(connection, &missing))?;
+    let (policies, certificate_life, identity) =
+        tokio::try_join!(policy::verify(connection), certificate_life(connection, &missing), identity(connection))?;
     let ca = certificate::from_pem(connection.anchor.ca.as_bytes()).unwrap_or_default();
     Ok(Probe {
         version: shortened(&version.git_version),
@@ -42,7 +45,22 @@ pub(crate) async fn probe(connection: &Connection) -> Result<Probe, Fault> {
         missing,
         policies,
         certificate_life,
+        identity,
     })
+}
+
+/// The namespace is made when the cluster is, and nobody can delete it.
+async fn identity(connection: &Connection) -> Result<Option<String>, Fault> {
+    #[derive(Deserialize, Default)]
+    struct Wire {
+        metadata: Meta,
+    }
+    let request = Request::new(Namespace::url_path(&(), None)).get(TOKEN_NAMESPACE, &GetParams::default());
+    match connection.get_opt::<Wire>(&NAMESPACE_GET.right(), request).await {
+        Ok(found) => Ok(found.and_then(|namespace| name(namespace.metadata.uid))),
+        Err(Fault::Forbidden { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// A handshake of our own: the client keeps what the server showed to itself.

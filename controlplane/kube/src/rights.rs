@@ -44,6 +44,8 @@ pub(crate) const TOKEN_DELETE: Need = need("delete", "", "secrets").within(TOKEN
 pub(crate) const EVENT_CREATE: Need = need("create", "events.k8s.io", "events").within(EVENT_NAMESPACE);
 pub(crate) const ROSTER_CREATE: Need = need("create", "", "configmaps").within(ROSTER_NAMESPACE);
 pub(crate) const ROSTER_PATCH: Need = need("patch", "", "configmaps").within(ROSTER_NAMESPACE).named(ROSTER);
+/// What its uid tells: which cluster it is.
+pub(crate) const NAMESPACE_GET: Need = need("get", "", "namespaces").named(TOKEN_NAMESPACE);
 pub(crate) const POLICY_GET: Need = need("get", ADMISSION, POLICY);
 pub(crate) const BINDING_GET: Need = need("get", ADMISSION, BINDING);
 /// Granted to everybody by the cluster itself; not part of [`all`].
@@ -103,6 +105,7 @@ pub(crate) fn all() -> Vec<Need> {
         EVENT_CREATE,
         ROSTER_CREATE,
         ROSTER_PATCH,
+        NAMESPACE_GET,
     ];
     for name in NAMES {
         all.extend([POLICY_GET.named(name), BINDING_GET.named(name)]);
