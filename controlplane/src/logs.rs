@@ -19,9 +19,12 @@ pub enum Format {
     Json,
 }
 
+/// Writes whole answers of clusters that it cannot read, which may hold anything. Who names it in his filter gets it nevertheless.
+const QUIET: &str = "kube_client=off";
+
 /// Once, at the start of the process.
 pub fn init(options: &Options) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&options.log)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", options.log))
         .map_err(|error| anyhow::anyhow!("--log `{}` is no log filter: {error}", options.log))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match options.log_format {

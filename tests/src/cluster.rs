@@ -40,8 +40,8 @@ pub struct State {
     pub nodes: BTreeMap<String, Node>,
     /// Of each node.
     pub pods: BTreeMap<String, Vec<Pod>>,
-    /// `None`: nobody has written it, so no node registers.
-    pub roster: Option<BTreeSet<String>>,
+    /// The providerID of each node. `None`: nobody has written it, so no node registers.
+    pub roster: Option<BTreeMap<String, String>>,
     /// Nothing answers.
     pub away: bool,
     /// A budget lets no pod go.
@@ -140,7 +140,7 @@ impl Memory {
             *certificate = known && state.certificate(node, &ticket.id);
             return;
         }
-        let listed = state.roster.as_ref().is_some_and(|roster| roster.contains(node));
+        let listed = state.roster.as_ref().and_then(|roster| roster.get(node)).is_some_and(|id| id == provider_id);
         match state.nodes.get_mut(node) {
             Some(there) => there.ready = Ready::Yes,
             None if listed => {
@@ -279,6 +279,7 @@ impl Cluster for Memory {
             missing: Vec::new(),
             policies: Policies::Installed,
             certificate_life: None,
+            identity: Some("memory".to_owned()),
         });
         Box::pin(async { probe })
     }
@@ -347,7 +348,7 @@ impl Cluster for Memory {
 
     fn node_delete<'a>(&'a self, name: &'a str, uid: &'a str) -> Asked<'a, ()> {
         Box::pin(self.change(move |state| {
-            let listed = state.roster.as_ref().is_some_and(|roster| roster.contains(name));
+            let listed = state.roster.as_ref().is_some_and(|roster| roster.contains_key(name));
             assert!(!listed, "its kubelet could make {name} again");
             if state.nodes.get(name).is_some_and(|node| node.uid == uid) {
                 state.nodes.remove(name);
@@ -379,7 +380,7 @@ impl Cluster for Memory {
         }))
     }
 
-    fn roster_publish<'a>(&'a self, nodes: &'a BTreeSet<String>) -> Asked<'a, ()> {
+    fn roster_publish<'a>(&'a self, nodes: &'a BTreeMap<String, String>) -> Asked<'a, ()> {
         Box::pin(self.change(|state| {
             state.roster = Some(nodes.clone());
             Ok(())

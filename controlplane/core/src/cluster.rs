@@ -57,6 +57,9 @@ pub struct Status {
     pub server: String,
     pub version: String,
     pub ca_pins: Vec<String>,
+    /// What tells it from every other cluster, whatever its address: the uid of its namespace kube-system. Empty: not seen yet.
+    #[serde(default)]
+    pub identity: String,
     pub conditions: Vec<Condition>,
     pub serving_expire_time: Option<Timestamp>,
     pub ca_expire_time: Option<Timestamp>,
@@ -68,6 +71,12 @@ pub struct Status {
 }
 
 impl Status {
+    /// `None`: of one of them it is not known.
+    #[must_use]
+    pub fn is_of_same_cluster(&self, other: &Self) -> Option<bool> {
+        (!self.identity.is_empty() && !other.identity.is_empty()).then(|| self.identity == other.identity)
+    }
+
     #[must_use]
     pub fn condition(&self, kind: health::Kind) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind.as_str())

@@ -1,6 +1,6 @@
 //! The port of `croft_core::join::ports`, verb by verb; each is in the module of its noun.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use croft_core::join::cluster::{
@@ -96,7 +96,7 @@ impl Cluster for Connection {
         Box::pin(drain::evict(self, pod))
     }
 
-    fn roster_publish<'a>(&'a self, nodes: &'a BTreeSet<String>) -> Asked<'a, ()> {
+    fn roster_publish<'a>(&'a self, nodes: &'a BTreeMap<String, String>) -> Asked<'a, ()> {
         Box::pin(policy::publish(self, nodes))
     }
 

@@ -1,4 +1,4 @@
-//! One server: how it is reached, and the deadline and limits that every call to it has.
+//! One server: how it is reached, and the deadline that every call to it has.
 
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use croft_core::Timestamp;
 use croft_core::join::cluster::{Anchor, BadAccess, Fault, Right};
-use http_body_util::Limited;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::api::{Api, ListParams};
 use kube::client::{Body, ConfigExt as _};
+use kube::core::request;
 use kube::{Client, Config};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
-use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, ServiceBuilder};
 
+use crate::answer::Answer;
 use crate::fault;
 use crate::reach::{Reach, Resolver};
-use crate::rights::Need;
 
 /// For one request and its answer; an API server under load takes seconds, never this long.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -28,20 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// For a verb that asks more than once.
 const VERB_DEADLINE: Duration = Duration::from_secs(60);
-/// Of one answer. A page of nodes with their lists of images is about 2 MiB.
-const ANSWER_MAX: usize = 8 * 1024 * 1024;
-const PAGE: u32 = 100;
-/// More nodes than Kubernetes takes.
-const PAGES_MAX: usize = 60;
 
-/// What becomes of a list that is longer than all pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Longer {
-    /// A part would be taken for the whole.
-    Fails,
-    /// A part is good: the rest is read when this part is dealt with.
-    IsCut,
-}
+/// As kube writes it, before it is sent.
+pub(crate) type Request = Result<http::Request<Vec<u8>>, request::Error>;
 
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -54,6 +43,11 @@ pub(crate) struct Connection {
     pub(crate) reach: Reach,
 }
 
+/// Of an object of ours, which always can be written.
+pub(crate) fn text(object: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(object).unwrap_or_default()
+}
+
 impl Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("server", &self.anchor.server).finish_non_exhaustive()
@@ -61,8 +55,8 @@ impl Debug for Connection {
 }
 
 impl Connection {
-    /// kube's own stack would retry what it takes for overload (a PodDisruptionBudget's refusal too), would log every failure
-    /// as an error, and would read an answer of any length.
+    /// kube's own stack would retry what it takes for overload (a PodDisruptionBudget's refusal too), and log every failure as an
+    /// error.
     pub(crate) fn new(
         config: Config,
         anchor: Anchor,
@@ -80,17 +74,49 @@ impl Connection {
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer().map_err(bad)?)
             .map_err(BoxError::from)
-            .service(http_client)
-            .map_response(|answer| answer.map(|body| Limited::new(body, ANSWER_MAX)));
+            .service(http_client);
         Ok(Self { client: Client::new(service, "default"), tls, config, anchor, expires, reach })
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        self.client.clone()
     }
 
     pub(crate) fn server(&self) -> String {
         self.anchor.server.clone()
+    }
+
+    /// Asks without a deadline.
+    pub(crate) async fn call(&self, request: Request) -> Result<Answer, kube::Error> {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        Answer::of(self.client.send(request.map(Body::from)).await?).await
+    }
+
+    pub(crate) async fn say(&self, right: &Right, request: Request) -> Result<Answer, Fault> {
+        self.ask(right, self.call(request)).await
+    }
+
+    /// And reads the answer, which is one object.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, right: &Right, request: Request) -> Result<T, Fault> {
+        self.read(right, &self.say(right, request).await?)
+    }
+
+    /// `None`: there is no such object.
+    pub(crate) async fn get_opt<T: DeserializeOwned>(
+        &self,
+        right: &Right,
+        request: Request,
+    ) -> Result<Option<T>, Fault> {
+        match self.get(right, request).await {
+            Err(Fault::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(&self, right: &Right, answer: &Answer) -> Result<T, Fault> {
+        answer.read().map_err(|error| {
+            let why = match answer.is_whole() {
+                true => format!("its answer cannot be read: {}", fault::chain(&error)),
+                false => "its answer is too long to read".to_owned(),
+            };
+            Fault::Refused { server: self.server(), doing: right.to_string(), why }
+        })
     }
 
     /// `right`: what is asked, in the words of RBAC.
@@ -113,34 +139,5 @@ impl Connection {
     pub(crate) async fn whole<T>(&self, doing: &str, verb: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let late = |_| Err(Fault::Timeout { server: self.server(), doing: doing.to_owned(), after: VERB_DEADLINE });
         timeout(VERB_DEADLINE, verb).await.unwrap_or_else(late)
-    }
-
-    /// Every page of a list.
-    pub(crate) async fn list<K>(
-        &self,
-        api: &Api<K>,
-        need: Need,
-        mut params: ListParams,
-        longer: Longer,
-    ) -> Result<Vec<K>, Fault>
-    where
-        K: Clone + DeserializeOwned + Debug,
-    {
-        let right = need.right();
-        params.limit = Some(PAGE);
-        let mut all = Vec::new();
-        for _ in 0..PAGES_MAX {
-            let page = self.ask(&right, api.list(&params)).await?;
-            all.extend(page.items);
-            match page.metadata.continue_ {
-                Some(next) if !next.is_empty() => params.continue_token = Some(next),
-                _ => return Ok(all),
-            }
-        }
-        if longer == Longer::IsCut {
-            return Ok(all);
-        }
-        let why = format!("the list has more than {PAGES_MAX} pages of {PAGE}");
-        Err(Fault::Refused { server: self.server(), doing: right.to_string(), why })
     }
 }

@@ -1,47 +1,73 @@
 //! What runs on a node, and asking it to go.
 
 use croft_core::join::cluster::{Eviction, Fault, Pod};
-use k8s_openapi::api::core::v1::Pod as Raw;
-use kube::Api;
+use k8s_openapi::api::core::v1::Pod as Kind;
+use kube::Resource as _;
 use kube::api::{ListParams, PostParams};
+use kube::core::request::Request;
 use kube::core::response::Status;
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::connection::{Connection, Longer};
-use crate::fault::{self, shortened};
+use crate::connection::{Connection, text};
+use crate::fault::shortened;
+use crate::list::{Item, Longer, list};
 use crate::rights::{EVICT, PODS_LIST};
+use crate::wire::{Meta, name};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const BUDGET_CAUSE: &str = "DisruptionBudget";
 const ENDING_CAUSE: &str = "NamespaceTerminating";
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Wire {
+    metadata: Meta,
+    status: Phase,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Phase {
+    phase: String,
+}
+
+/// Those that a drain waits for.
+struct Going(Pod);
+
 pub(crate) async fn pods(connection: &Connection, node: &str) -> Result<Vec<Pod>, Fault> {
-    let api: Api<Raw> = Api::all(connection.client());
+    let request = Request::new(Kind::url_path(&(), None));
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let all = connection.list(&api, PODS_LIST, params, Longer::Fails).await?;
-    Ok(all.into_iter().filter(must_go).filter_map(read).collect())
+    let all: Vec<Going> = list(connection, &request, PODS_LIST, params, Longer::Fails).await?;
+    Ok(all.into_iter().map(|going| going.0).collect())
+}
+
+impl Item for Going {
+    type Wire = Wire;
+
+    fn read(pod: Wire) -> Option<Self> {
+        if !must_go(&pod) {
+            return None;
+        }
+        Some(Self(Pod {
+            namespace: name(pod.metadata.namespace)?,
+            name: name(pod.metadata.name)?,
+            uid: name(pod.metadata.uid)?,
+            ending: pod.metadata.deletion_timestamp.is_some(),
+        }))
+    }
 }
 
 /// A DaemonSet's pod would come again at once, a mirror pod is the kubelet's own, and a finished one holds nothing.
-fn must_go(pod: &Raw) -> bool {
-    let mirror = pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR));
-    let owners = pod.metadata.owner_references.iter().flatten();
+fn must_go(pod: &Wire) -> bool {
+    let mirror = pod.metadata.annotations.contains_key(MIRROR);
+    let owners = pod.metadata.owner_references.iter();
     let of_daemon_set = owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.kind == "DaemonSet");
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !mirror && !of_daemon_set && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn read(pod: Raw) -> Option<Pod> {
-    Some(Pod {
-        namespace: pod.metadata.namespace?,
-        name: pod.metadata.name?,
-        uid: pod.metadata.uid?,
-        ending: pod.metadata.deletion_timestamp.is_some(),
-    })
+    !mirror && !of_daemon_set && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
 }
 
 pub(crate) async fn evict(connection: &Connection, pod: &Pod) -> Result<Eviction, Fault> {
-    let api: Api<Raw> = Api::namespaced(connection.client(), &pod.namespace);
+    let pods = Request::new(Kind::url_path(&(), Some(&pod.namespace)));
     // Written by hand: kube's own `evict` spells `deleteOptions` otherwise, and the API server reads past it.
     let eviction = json!({
         "apiVersion": "policy/v1",
@@ -49,10 +75,10 @@ pub(crate) async fn evict(connection: &Connection, pod: &Pod) -> Result<Eviction
         "metadata": { "name": pod.name, "namespace": pod.namespace },
         "deleteOptions": { "preconditions": { "uid": pod.uid } },
     });
-    let params = PostParams::default();
     let right = EVICT.of_in(&pod.namespace, &pod.name);
     let call = async {
-        match api.create_subresource::<_, Status>("eviction", &pod.name, &params, &eviction).await {
+        let request = pods.create_subresource("eviction", &pod.name, &PostParams::default(), text(&eviction));
+        match connection.call(request).await {
             Err(kube::Error::Api(status)) => match told(&status) {
                 Some(eviction) => Ok(eviction),
                 None => Err(kube::Error::Api(status)),
@@ -76,11 +102,11 @@ fn told(status: &Status) -> Option<Eviction> {
         // Its whole namespace is on the way out: nothing more can be asked, and nothing need be.
         403 if cause(ENDING_CAUSE).is_some() => Some(Eviction::Evicted),
         429 => cause(BUDGET_CAUSE).map(|cause| Eviction::Blocked {
-            budget: budget(&cause.message).to_owned(),
+            budget: shortened(budget(&cause.message)),
             message: shortened(&cause.message),
         }),
         500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Some(Eviction::Blocked { budget: String::new(), message: fault::shortened(&status.message) })
+            Some(Eviction::Blocked { budget: String::new(), message: shortened(&status.message) })
         }
         _ => None,
     }

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::Api;
+use kube::Resource as _;
 use kube::api::PostParams;
+use kube::core::request::Request;
 use sha2::{Digest as _, Sha256};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::rights::{EVENT_CREATE, EVENT_NAMESPACE};
 
 const CONTROLLER: &str = "croft.dev/controlplane";
@@ -48,9 +49,8 @@ pub(crate) async fn create(connection: &Connection, event: &NodeEvent) -> Result
         reporting_instance: Some("croft".to_owned()),
         ..Event::default()
     };
-    let api: Api<Event> = Api::namespaced(connection.client(), EVENT_NAMESPACE);
-    let params = PostParams::default();
-    match connection.ask(&EVENT_CREATE.of(&name), api.create(&params, &body)).await {
+    let events = Request::new(Event::url_path(&(), Some(EVENT_NAMESPACE)));
+    match connection.say(&EVENT_CREATE.of(&name), events.create(&PostParams::default(), text(&body))).await {
         Ok(_) | Err(Fault::Conflict { .. }) => Ok(()),
         Err(fault) => Err(fault),
     }

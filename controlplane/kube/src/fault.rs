@@ -5,7 +5,6 @@ use std::io;
 
 use crate::rights::APPROVE;
 use croft_core::join::cluster::{Fault, Right};
-use http_body_util::LengthLimitError;
 use kube::core::response::Status;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
@@ -24,9 +23,6 @@ pub(crate) fn of(server: &str, right: &Right, error: &kube::Error) -> Fault {
             doing: right.to_string(),
             why: format!("its answer cannot be read: {}", chain(error)),
         },
-        _ if within::<LengthLimitError>(error).is_some() => {
-            Fault::Refused { server, doing: right.to_string(), why: "its answer is too long to read".to_owned() }
-        }
         _ => unsaid(server, error),
     }
 }

@@ -5,36 +5,89 @@
 
 use croft_core::join::cluster::{Change, Fault, Node, Ready};
 use croft_core::join::node::{Effect, Taint};
-use k8s_openapi::api::core::v1::{Node as Raw, NodeSpec, NodeStatus, Taint as RawTaint};
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use croft_core::meta::Labels;
+use k8s_openapi::api::core::v1::{Node as Kind, Taint as RawTaint};
+use kube::Resource as _;
+use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::request::Request;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::MANAGER;
-use crate::connection::{Connection, Longer};
+use crate::connection::Connection;
 use crate::fault::shortened;
+use crate::list::{self, Item, Longer};
 use crate::rights::{NODE_DELETE, NODE_GET, NODE_PATCH, NODES_LIST};
+use crate::wire::{Meta, few, labels, name};
 
 /// Kubelets and controllers write to a node every few seconds at most.
 const ATTEMPTS: usize = 5;
 
+/// The policy lets a kubelet register with far fewer.
+const TAINTS_MAX: usize = 1000;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Raw {
+    metadata: Meta,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    #[serde(rename = "providerID")]
+    provider_id: String,
+    #[serde(deserialize_with = "few::<_, _, TAINTS_MAX>")]
+    taints: Vec<RawTaint>,
+    unschedulable: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Status {
+    #[serde(deserialize_with = "few::<_, _, 100>")]
+    conditions: Vec<Condition>,
+    #[serde(deserialize_with = "few::<_, _, 100>")]
+    addresses: Vec<Address>,
+    #[serde(deserialize_with = "labels")]
+    capacity: Labels,
+    #[serde(deserialize_with = "labels")]
+    allocatable: Labels,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    status: String,
+    message: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Address {
+    address: String,
+}
+
+fn requests() -> Request {
+    Request::new(Kind::url_path(&(), None))
+}
+
 pub(crate) async fn list(connection: &Connection) -> Result<Vec<Node>, Fault> {
-    let api: Api<Raw> = Api::all(connection.client());
-    let all = connection.list(&api, NODES_LIST, ListParams::default(), Longer::Fails).await?;
-    Ok(all.into_iter().map(read).collect())
+    list::list(connection, &requests(), NODES_LIST, ListParams::default(), Longer::Fails).await
 }
 
 pub(crate) async fn get(connection: &Connection, name: &str) -> Result<Option<Node>, Fault> {
-    Ok(raw(connection, name).await?.map(read))
+    Ok(raw(connection, name).await?.and_then(Item::read))
 }
 
 async fn raw(connection: &Connection, name: &str) -> Result<Option<Raw>, Fault> {
-    let api: Api<Raw> = Api::all(connection.client());
-    connection.ask(&NODE_GET.of(name), api.get_opt(name)).await
+    connection.get_opt(&NODE_GET.of(name), requests().get(name, &GetParams::default())).await
 }
 
 pub(crate) async fn change(connection: &Connection, name: &str, uid: &str, change: &Change) -> Result<(), Fault> {
-    let api: Api<Raw> = Api::all(connection.client());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let mut outcome = Ok(());
     for _ in 0..ATTEMPTS {
@@ -45,8 +98,13 @@ pub(crate) async fn change(connection: &Connection, name: &str, uid: &str, chang
             return Err(replaced(connection, name, uid));
         }
         let Some(patch) = difference(&node, change) else { return Ok(()) };
-        let patch = Patch::Merge(patch);
-        outcome = connection.ask(&NODE_PATCH.of(name), api.patch(name, &params, &patch)).await.map(drop);
+        if patch["spec"].get("taints").is_some() && node.spec.taints.len() >= TAINTS_MAX {
+            // They are written as one: those that were not read would go.
+            let why = format!("the node has {TAINTS_MAX} taints or more; take some away with kubectl");
+            return Err(Fault::Refused { server: connection.server(), doing: NODE_PATCH.of(name).to_string(), why });
+        }
+        let request = requests().patch(name, &params, &Patch::Merge(patch));
+        outcome = connection.say(&NODE_PATCH.of(name), request).await.map(drop);
         if !matches!(outcome, Err(Fault::Conflict { .. })) {
             break;
         }
@@ -55,10 +113,9 @@ pub(crate) async fn change(connection: &Connection, name: &str, uid: &str, chang
 }
 
 pub(crate) async fn delete(connection: &Connection, name: &str, uid: &str) -> Result<(), Fault> {
-    let api: Api<Raw> = Api::all(connection.client());
     let this = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    let params = DeleteParams::default().preconditions(this);
-    match connection.ask(&NODE_DELETE.of(name), api.delete(name, &params)).await {
+    let request = requests().delete(name, &DeleteParams::default().preconditions(this));
+    match connection.say(&NODE_DELETE.of(name), request).await {
         Ok(_) | Err(Fault::NotFound { .. }) => Ok(()),
         Err(Fault::Conflict { .. }) => Err(replaced(connection, name, uid)),
         Err(fault) => Err(fault),
@@ -77,10 +134,9 @@ fn difference(node: &Raw, change: &Change) -> Option<Value> {
         ("labels", &change.labels, &node.metadata.labels),
         ("annotations", &change.annotations, &node.metadata.annotations),
     ] {
-        let has = |key: &str| has.as_ref().and_then(|all| all.get(key));
         let new: Map<_, _> = wanted
             .iter()
-            .filter(|(key, value)| has(key) != Some(value))
+            .filter(|(key, value)| has.get(*key) != Some(value))
             .map(|(key, value)| (key.clone(), json!(value)))
             .collect();
         if !new.is_empty() {
@@ -88,14 +144,11 @@ fn difference(node: &Raw, change: &Change) -> Option<Value> {
         }
     }
     let mut spec = Map::new();
-    let default = NodeSpec::default();
-    let has = node.spec.as_ref().unwrap_or(&default);
-    let old = has.taints.clone().unwrap_or_default();
-    let new = taints(&old, change);
-    if new != old {
+    let new = taints(&node.spec.taints, change);
+    if new != node.spec.taints {
         spec.insert("taints".to_owned(), json!(new));
     }
-    if let Some(cordoned) = change.cordoned.filter(|cordoned| *cordoned != has.unschedulable.unwrap_or(false)) {
+    if let Some(cordoned) = change.cordoned.filter(|cordoned| *cordoned != node.spec.unschedulable) {
         spec.insert("unschedulable".to_owned(), json!(cordoned));
     }
     if metadata.is_empty() && spec.is_empty() {
@@ -119,36 +172,42 @@ fn taints(old: &[RawTaint], change: &Change) -> Vec<RawTaint> {
     new
 }
 
-fn read(node: Raw) -> Node {
-    let NodeSpec { provider_id, taints, unschedulable, .. } = node.spec.unwrap_or_default();
-    let status = node.status.unwrap_or_default();
-    let quantities = |all: Option<std::collections::BTreeMap<String, _>>| {
-        let text =
-            |(name, quantity): (String, k8s_openapi::apimachinery::pkg::api::resource::Quantity)| (name, quantity.0);
-        all.unwrap_or_default().into_iter().map(text).collect()
-    };
-    Node {
-        name: node.metadata.name.unwrap_or_default(),
-        uid: node.metadata.uid.unwrap_or_default(),
-        provider_id: provider_id.filter(|id| !id.is_empty()),
-        ready: ready(&status),
-        cordoned: unschedulable.unwrap_or(false),
-        labels: node.metadata.labels.unwrap_or_default(),
-        annotations: node.metadata.annotations.unwrap_or_default(),
-        taints: taints.unwrap_or_default().into_iter().filter_map(taint).collect(),
-        addresses: status.addresses.iter().flatten().filter_map(|address| address.address.parse().ok()).collect(),
-        capacity: quantities(status.capacity),
-        allocatable: quantities(status.allocatable),
+impl Item for Node {
+    type Wire = Raw;
+
+    fn read(node: Raw) -> Option<Self> {
+        let Raw { metadata, spec, status } = node;
+        Some(Self {
+            name: name(metadata.name)?,
+            uid: name(metadata.uid)?,
+            ready: ready(&status),
+            provider_id: Some(shortened(&spec.provider_id)).filter(|id| !id.is_empty()),
+            cordoned: spec.unschedulable,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            taints: spec.taints.into_iter().filter_map(taint).collect(),
+            addresses: status.addresses.iter().filter_map(|address| address.address.parse().ok()).collect(),
+            capacity: status.capacity,
+            allocatable: status.allocatable,
+        })
+    }
+
+    fn weight(&self) -> usize {
+        /// Beside the texts.
+        const ENTRY: usize = 64;
+        let of = |all: &Labels| all.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum::<usize>();
+        let taints = self.taints.iter().map(|taint| ENTRY + taint.key.len() + taint.value.len()).sum::<usize>();
+        taints + [&self.labels, &self.annotations, &self.capacity, &self.allocatable].map(of).iter().sum::<usize>()
     }
 }
 
-fn ready(status: &NodeStatus) -> Ready {
-    let Some(condition) = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready") else {
+fn ready(status: &Status) -> Ready {
+    let Some(condition) = status.conditions.iter().find(|condition| condition.r#type == "Ready") else {
         return Ready::No(String::new());
     };
     match condition.status.as_str() {
         "True" => Ready::Yes,
-        "False" => Ready::No(shortened(condition.message.as_deref().unwrap_or_default())),
+        "False" => Ready::No(shortened(&condition.message)),
         _ => Ready::Silent,
     }
 }

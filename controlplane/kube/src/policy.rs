@@ -3,13 +3,15 @@
 //! The files in `policies/` spell out every default, so that what a cluster has can be held against them word for word: a
 //! policy with one more condition is a weaker one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use croft_core::join::cluster::{Fault, Policies};
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Resource as _;
+use kube::api::{ApiResource, DynamicObject, GetParams, Patch, PatchParams};
+use kube::core::request::Request;
 use serde::Deserialize as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cluster::MANAGER;
 use crate::connection::Connection;
@@ -52,11 +54,8 @@ impl Shipped {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    fn api(&self, connection: &Connection) -> Api<DynamicObject> {
-        match self.object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(connection.client(), namespace, &self.resource),
-            None => Api::all_with(connection.client(), &self.resource),
-        }
+    fn requests(&self) -> Request {
+        Request::new(DynamicObject::url_path(&self.resource, self.object["metadata"]["namespace"].as_str()))
     }
 }
 
@@ -90,7 +89,7 @@ pub(crate) async fn install(connection: &Connection) -> Result<(), Fault> {
     let params = PatchParams::apply(INSTALLER).force();
     for one in all(connection)? {
         let patch = Patch::Apply(&one.object);
-        connection.ask(&one.install.of(one.name()), one.api(connection).patch(one.name(), &params, &patch)).await?;
+        connection.say(&one.install.of(one.name()), one.requests().patch(one.name(), &params, &patch)).await?;
     }
     Ok(())
 }
@@ -103,9 +102,9 @@ pub(crate) async fn verify(connection: &Connection) -> Result<Policies, Fault> {
             "ValidatingAdmissionPolicyBinding" => BINDING_GET,
             _ => continue,
         };
-        let api = one.api(connection);
-        match connection.ask(&need.of(one.name()), api.get_opt(one.name())).await {
-            Ok(Some(live)) if live.data["spec"] == one.object["spec"] => {}
+        let request = one.requests().get(one.name(), &GetParams::default());
+        match connection.get_opt::<Value>(&need.of(one.name()), request).await {
+            Ok(Some(live)) if live["spec"] == one.object["spec"] => {}
             Ok(Some(_)) => lacking.push(format!("{} {} is not as shipped", one.kind(), one.name())),
             Ok(None) => lacking.push(format!("{} {} is missing", one.kind(), one.name())),
             Err(Fault::Forbidden { .. }) => return Ok(Policies::Unknown),
@@ -116,17 +115,16 @@ pub(crate) async fn verify(connection: &Connection) -> Result<Policies, Fault> {
 }
 
 /// What Croft applied before and does not list now goes; what an administrator put there stays.
-pub(crate) async fn publish(connection: &Connection, nodes: &BTreeSet<String>) -> Result<(), Fault> {
-    let data: Map<_, _> = nodes.iter().map(|name| (name.clone(), json!(""))).collect();
+pub(crate) async fn publish(connection: &Connection, nodes: &BTreeMap<String, String>) -> Result<(), Fault> {
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": { "name": ROSTER, "namespace": ROSTER_NAMESPACE },
-        "data": data,
+        "data": nodes,
     });
-    let api: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(connection.client(), ROSTER_NAMESPACE);
+    let maps = Request::new(ConfigMap::url_path(&(), Some(ROSTER_NAMESPACE)));
     let params = PatchParams::apply(MANAGER).force();
-    connection.ask(&ROSTER_PATCH.right(), api.patch_metadata(ROSTER, &params, &Patch::Apply(&object))).await.map(drop)
+    connection.say(&ROSTER_PATCH.right(), maps.patch_metadata(ROSTER, &params, &Patch::Apply(&object))).await.map(drop)
 }
 
 #[cfg(test)]

@@ -4,36 +4,63 @@ use std::time::Duration;
 
 use croft_core::Timestamp;
 use croft_core::join::cluster::{Fault, Probe, Right};
-use croft_core::join::csr::CLIENT_SIGNER;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Resource as _;
+use kube::api::GetParams;
+use kube::core::request::Request;
 use rustls::pki_types::ServerName;
+use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::certificate;
 use crate::connection::{CONNECT_DEADLINE, Connection};
-use crate::fault::unsaid;
+use crate::fault::{shortened, unsaid};
 use crate::policy;
-use crate::rights::{self, VERSION};
+use crate::rights::{self, NAMESPACE_GET, TOKEN_NAMESPACE, VERSION};
 use crate::signing;
+use crate::wire::{Meta, name};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    git_version: String,
+}
 
 pub(crate) async fn probe(connection: &Connection) -> Result<Probe, Fault> {
     // First and alone: a server that cannot be reached is one failure, not twenty.
     let serving_expires = serving_end(connection).await?;
-    let version = connection.ask(&VERSION.right(), connection.client().apiserver_version()).await?;
+    let version: Version =
+        connection.get(&VERSION.right(), Request::new("").get("version", &GetParams::default())).await?;
     let missing = rights::missing(connection).await?;
-    let (policies, certificate_life) =
-        tokio::try_join!(policy::verify(connection), certificate_life(connection, &missing))?;
+    let (policies, certificate_life, identity) =
+        tokio::try_join!(policy::verify(connection), certificate_life(connection, &missing), identity(connection))?;
     let ca = certificate::from_pem(connection.anchor.ca.as_bytes()).unwrap_or_default();
     Ok(Probe {
-        version: version.git_version,
+        version: shortened(&version.git_version),
         serving_expires,
         ca_expires: ca.iter().filter_map(|der| certificate::end(der)).max(),
         credential_expires: connection.expires,
         missing,
         policies,
         certificate_life,
+        identity,
     })
+}
+
+/// The namespace is made when the cluster is, and nobody can delete it.
+async fn identity(connection: &Connection) -> Result<Option<String>, Fault> {
+    #[derive(Deserialize, Default)]
+    struct Wire {
+        metadata: Meta,
+    }
+    let request = Request::new(Namespace::url_path(&(), None)).get(TOKEN_NAMESPACE, &GetParams::default());
+    match connection.get_opt::<Wire>(&NAMESPACE_GET.right(), request).await {
+        Ok(found) => Ok(found.and_then(|namespace| name(namespace.metadata.uid))),
+        Err(Fault::Forbidden { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// A handshake of our own: the client keeps what the server showed to itself.
@@ -61,13 +88,9 @@ async fn serving_end(connection: &Connection) -> Result<Option<Timestamp>, Fault
     }
 }
 
-/// Of client certificates that the cluster still keeps the request of: about an hour.
 async fn certificate_life(connection: &Connection, missing: &[Right]) -> Result<Option<Duration>, Fault> {
     if missing.contains(&rights::SIGNINGS_LIST.right()) {
         return Ok(None);
     }
-    let all = signing::raw(connection).await?.into_iter().filter(|csr| csr.spec.signer_name == CLIENT_SIGNER);
-    let issued = all.filter_map(|csr| csr.status?.certificate);
-    let lives = issued.filter_map(|pem| certificate::life(certificate::from_pem(&pem.0).ok()?.first()?));
-    Ok(lives.max())
+    signing::certificate_life(connection).await
 }

@@ -4,13 +4,13 @@
 use croft_core::join::cluster::{Fault, Right};
 use croft_core::join::csr::{CLIENT_SIGNER, SERVING_SIGNER};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReviewStatus,
-};
-use kube::Api;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::Resource as _;
 use kube::api::PostParams;
+use kube::core::request::Request;
+use serde::Deserialize;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::policy::{BINDING, NAMES, POLICY, ROSTER, ROSTER_NAMESPACE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) const TOKEN_DELETE: Need = need("delete", "", "secrets").within(TOKEN
 pub(crate) const EVENT_CREATE: Need = need("create", "events.k8s.io", "events").within(EVENT_NAMESPACE);
 pub(crate) const ROSTER_CREATE: Need = need("create", "", "configmaps").within(ROSTER_NAMESPACE);
 pub(crate) const ROSTER_PATCH: Need = need("patch", "", "configmaps").within(ROSTER_NAMESPACE).named(ROSTER);
+/// What its uid tells: which cluster it is.
+pub(crate) const NAMESPACE_GET: Need = need("get", "", "namespaces").named(TOKEN_NAMESPACE);
 pub(crate) const POLICY_GET: Need = need("get", ADMISSION, POLICY);
 pub(crate) const BINDING_GET: Need = need("get", ADMISSION, BINDING);
 /// Granted to everybody by the cluster itself; not part of [`all`].
@@ -103,6 +105,7 @@ pub(crate) fn all() -> Vec<Need> {
         EVENT_CREATE,
         ROSTER_CREATE,
         ROSTER_PATCH,
+        NAMESPACE_GET,
     ];
     for name in NAMES {
         all.extend([POLICY_GET.named(name), BINDING_GET.named(name)]);
@@ -112,14 +115,19 @@ pub(crate) fn all() -> Vec<Need> {
 
 /// Which of [`all`] are not granted, in that order.
 pub(crate) async fn missing(connection: &Connection) -> Result<Vec<Right>, Fault> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(connection.client());
-    let params = PostParams::default();
+    #[derive(Deserialize)]
+    struct Reviewed {
+        status: Verdict,
+    }
+    #[derive(Deserialize)]
+    struct Verdict {
+        allowed: bool,
+    }
+    let reviews = Request::new(SelfSubjectAccessReview::url_path(&(), None));
     let ask = async |need: Need| {
-        let review = review(need);
-        let answer = connection.ask(&REVIEW.right(), api.create(&params, &review)).await?;
-        Ok::<_, Fault>(
-            (!answer.status.is_some_and(|status: SubjectAccessReviewStatus| status.allowed)).then(|| need.right()),
-        )
+        let request = reviews.create(&PostParams::default(), text(&review(need)));
+        let reviewed: Reviewed = connection.get(&REVIEW.right(), request).await?;
+        Ok::<_, Fault>((!reviewed.status.allowed).then(|| need.right()))
     };
     let answers: Vec<_> = stream::iter(all()).map(ask).buffered(REVIEWS_AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())

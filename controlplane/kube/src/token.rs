@@ -6,15 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use croft_core::join::cluster::{BootstrapToken, Fault};
 use croft_core::join::csr::BOOTSTRAP_GROUP;
-use http::Request;
-use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use kube::api::DeleteParams;
+use kube::Resource as _;
+use kube::api::{DeleteParams, PostParams};
+use kube::core::request::Request;
 use serde_json::{Value, json};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::rights::{TOKEN_CREATE, TOKEN_DELETE, TOKEN_NAMESPACE};
 
 const KIND: &str = "bootstrap.kubernetes.io/token";
@@ -22,6 +21,10 @@ const KIND: &str = "bootstrap.kubernetes.io/token";
 enum Mode {
     Real,
     DryRun,
+}
+
+fn secrets() -> Request {
+    Request::new(Secret::url_path(&(), Some(TOKEN_NAMESPACE)))
 }
 
 fn secret_name(id: &str) -> String {
@@ -51,10 +54,8 @@ pub(crate) async fn exists(connection: &Connection, id: &str) -> Result<bool, Fa
 }
 
 pub(crate) async fn delete(connection: &Connection, id: &str) -> Result<(), Fault> {
-    let api: Api<Secret> = Api::namespaced(connection.client(), TOKEN_NAMESPACE);
     let name = secret_name(id);
-    let params = DeleteParams::default();
-    match connection.ask(&TOKEN_DELETE.of(&name), api.delete(&name, &params)).await {
+    match connection.say(&TOKEN_DELETE.of(&name), secrets().delete(&name, &DeleteParams::default())).await {
         Ok(_) | Err(Fault::NotFound { .. }) => Ok(()),
         Err(fault) => Err(fault),
     }
@@ -84,17 +85,9 @@ fn secret(connection: &Connection, token: &BootstrapToken) -> Result<Value, Faul
     }))
 }
 
-/// Not kube's own `create`: the answer repeats the secret, and kube logs an answer that it cannot read.
 async fn create(connection: &Connection, id: &str, secret: &Value, mode: &Mode) -> Result<(), Fault> {
-    let dry = match mode {
-        Mode::Real => "",
-        Mode::DryRun => "&dryRun=All",
-    };
-    let path = format!("/api/v1/namespaces/{TOKEN_NAMESPACE}/secrets?fieldManager={}{dry}", crate::cluster::MANAGER);
-    let call = async {
-        let request = Request::post(path).header(CONTENT_TYPE, "application/json");
-        let request = request.body(secret.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
-        connection.client().request_text(request).await
-    };
-    connection.ask(&TOKEN_CREATE.of(&secret_name(id)), call).await.map(drop)
+    let dry_run = matches!(mode, Mode::DryRun);
+    let params = PostParams { dry_run, field_manager: Some(crate::cluster::MANAGER.to_owned()) };
+    let request = secrets().create(&params, text(secret));
+    connection.say(&TOKEN_CREATE.of(&secret_name(id)), request).await.map(drop)
 }

@@ -107,6 +107,9 @@ fn complete(status: &mut Status, now: Timestamp) {
 
 fn probed(status: &mut Status, probe: &Probe, now: Timestamp) {
     status.version.clone_from(&probe.version);
+    if let Some(identity) = &probe.identity {
+        status.identity.clone_from(identity);
+    }
     status.serving_expire_time = probe.serving_expires;
     status.ca_expire_time = probe.ca_expires;
     status.credential_expire_time = probe.credential_expires;

@@ -63,6 +63,8 @@ pub struct Probe {
     pub policies: Policies,
     /// The longest life among the kubelets' certificates that were issued of late; `None`: none was.
     pub certificate_life: Option<Duration>,
+    /// The uid of its namespace kube-system, which lives as long as the cluster; `None`: it may not be read.
+    pub identity: Option<String>,
 }
 
 impl Probe {

@@ -100,8 +100,11 @@ pub fn check_taints(field: &str, taints: &[Taint], violations: &mut Violations) 
         let at = format!("{field}[{n}]");
         if !is_qualified(&taint.key) {
             violations.add(format!("{at}.key"), "a key is [prefix/]name, the name 1 to 63 of [A-Za-z0-9._-]");
-        } else if taint.key.starts_with("croft.dev/") {
+        } else if within(&taint.key, "croft.dev") {
             violations.add(format!("{at}.key"), "taints below croft.dev/ are Croft's own");
+        } else if is_kubernetes(&taint.key) {
+            let why = "taints of Kubernetes' own domains say how a node is; the cluster and Croft set them";
+            violations.add(format!("{at}.key"), why);
         }
         if !taint.value.is_empty() && !is_label_text(&taint.value) {
             violations.add(format!("{at}.value"), "a value is at most 63 of [A-Za-z0-9._-]");
@@ -117,15 +120,24 @@ fn refused(key: &str) -> Option<String> {
     if !is_qualified(key) {
         return Some("a key is [prefix/]name, the name 1 to 63 of [A-Za-z0-9._-]".to_owned());
     }
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    let within = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    if within("croft.dev") || key.starts_with(PROTECTED) {
-        return Some(format!("labels below {prefix}/ are set by Croft alone"));
+    if within(key, "croft.dev") || key.starts_with(PROTECTED) {
+        return Some(format!("labels below {}/ are set by Croft alone", prefix(key)));
     }
-    let kubernetes = within("kubernetes.io") || within("k8s.io");
     let own = KUBELETS_OWN.contains(&key) || KUBELETS_PREFIXES.iter().any(|allowed| key.starts_with(allowed));
-    (kubernetes && !own)
+    (is_kubernetes(key) && !own)
         .then(|| "the API server lets no kubelet set this label; a kubelet that tries does not start".to_owned())
+}
+
+fn prefix(key: &str) -> &str {
+    key.split_once('/').map_or("", |(prefix, _)| prefix)
+}
+
+fn within(key: &str, domain: &str) -> bool {
+    prefix(key) == domain || prefix(key).strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+fn is_kubernetes(key: &str) -> bool {
+    within(key, "kubernetes.io") || within(key, "k8s.io")
 }
 
 fn is_qualified(key: &str) -> bool {
@@ -189,7 +201,16 @@ mod tests {
         };
         assert!(!wrong(&[taint("gpu", Effect::NoSchedule), taint("gpu", Effect::NoExecute)]));
         assert!(wrong(&[taint("gpu", Effect::NoSchedule), taint("gpu", Effect::NoSchedule)]));
-        assert!(wrong(&[taint("croft.dev/tenant", Effect::NoSchedule)]));
+        for key in [
+            "croft.dev/tenant",
+            "sub.croft.dev/x",
+            "node.kubernetes.io/out-of-service",
+            "kubernetes.io/x",
+            "x.k8s.io/y",
+        ] {
+            assert!(wrong(&[taint(key, Effect::NoExecute)]), "{key}");
+        }
+        assert!(!wrong(&[taint("notkubernetes.io/x", Effect::NoExecute), taint("nvidia.com/gpu", Effect::NoSchedule)]));
         assert!(wrong(&[taint("a/b/c", Effect::NoSchedule)]));
     }
 }

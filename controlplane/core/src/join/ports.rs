@@ -2,7 +2,7 @@
 //!
 //! Every verb may be repeated, ends by itself within a bounded time, and fails with a [`Fault`] that names the server.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cluster::{
@@ -54,8 +54,9 @@ pub trait Cluster: Send + Sync + std::fmt::Debug + 'static {
     fn pods<'a>(&'a self, node: &'a str) -> Asked<'a, Vec<Pod>>;
     fn evict<'a>(&'a self, pod: &'a Pod) -> Asked<'a, Eviction>;
 
-    /// The nodes that may exist, for the admission policies: one of Croft's form that is not listed cannot be created.
-    fn roster_publish<'a>(&'a self, nodes: &'a BTreeSet<String>) -> Asked<'a, ()>;
+    /// The nodes that may exist, each with its providerID, for the admission policies: one of Croft's form that is not listed, or
+    /// says that it is another's machine, cannot be created.
+    fn roster_publish<'a>(&'a self, nodes: &'a BTreeMap<String, String>) -> Asked<'a, ()>;
     /// Needs more rights than anything else here: an administrator's, when a cluster is set up.
     fn policies_install(&self) -> Asked<'_, ()>;
 }

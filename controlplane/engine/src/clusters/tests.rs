@@ -1,6 +1,6 @@
 //! Handles and the prober, over a store on files and clusters in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -100,6 +100,7 @@ impl ports::Cluster for One {
             missing: Vec::new(),
             policies: Policies::Installed,
             certificate_life: None,
+            identity: None,
         };
         Box::pin(async move {
             if let Some(gate) = gate {
@@ -150,7 +151,7 @@ impl ports::Cluster for One {
     fn evict<'a>(&'a self, _: &'a Pod) -> Asked<'a, Eviction> {
         never()
     }
-    fn roster_publish<'a>(&'a self, _: &'a BTreeSet<String>) -> Asked<'a, ()> {
+    fn roster_publish<'a>(&'a self, _: &'a BTreeMap<String, String>) -> Asked<'a, ()> {
         never()
     }
     fn policies_install(&self) -> Asked<'_, ()> {

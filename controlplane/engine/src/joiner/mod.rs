@@ -11,11 +11,13 @@
 
 mod act;
 mod away;
+mod denials;
 mod dress;
 mod enter;
 mod keep;
 mod look;
 mod pass;
+mod queue;
 mod roster;
 mod signings;
 mod task;

@@ -1,11 +1,12 @@
-//! The list of nodes that may register, as the cluster's admission policy reads it.
+//! The list of nodes that may register, each with whose machine it is, as the cluster's admission policy reads it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use croft_core::instance::Instance;
 use croft_core::join::cluster::Fault;
 use croft_core::join::machine::gates;
+use croft_core::join::node::provider_id;
 use croft_core::join::ports::Cluster;
 use tokio::time::Instant;
 
@@ -14,10 +15,10 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// As it was last published by this task.
 #[derive(Debug, Default)]
-pub(super) struct Roster(Option<(BTreeSet<String>, Instant)>);
+pub(super) struct Roster(Option<(BTreeMap<String, String>, Instant)>);
 
 impl Roster {
-    pub async fn publish(&mut self, cluster: &dyn Cluster, names: BTreeSet<String>) -> Result<(), Fault> {
+    pub async fn publish(&mut self, cluster: &dyn Cluster, names: BTreeMap<String, String>) -> Result<(), Fault> {
         if self.0.as_ref().is_some_and(|(there, at)| *there == names && at.elapsed() < AGAIN) {
             return Ok(());
         }
@@ -29,7 +30,11 @@ impl Roster {
     }
 }
 
-pub(super) fn names(instances: &[Instance]) -> BTreeSet<String> {
-    let nodes = instances.iter().filter_map(|instance| instance.node.as_ref());
-    nodes.filter(|node| gates(node.phase).register).map(|node| node.name.clone()).collect()
+/// The providerID of each, by its name.
+pub(super) fn names(instances: &[Instance]) -> BTreeMap<String, String> {
+    let open = |instance: &Instance| {
+        let node = instance.node.as_ref().filter(|node| gates(node.phase).register)?;
+        Some((node.name.clone(), provider_id(&instance.tenant, instance.uid)))
+    };
+    instances.iter().filter_map(open).collect()
 }

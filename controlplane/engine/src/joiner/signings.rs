@@ -1,6 +1,6 @@
 //! Requests for certificates: judged against the record of the machine that asks, answered, and cleared away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,8 +9,10 @@ use croft_core::join::cluster::{Answer, Fault, Signing, Stage};
 use croft_core::join::csr::{Asker, BOOTSTRAP_GROUP, Denial, Record, Request, Standing, judge};
 use croft_core::join::machine::{Phase, Step};
 use croft_store::{Denied, NodeStep};
+use futures::future::try_join_all;
 
-use super::pass::On;
+use super::pass::{On, is_of_one};
+use super::queue::{self, Queue};
 use super::task::Task;
 use super::{Problem, record};
 
@@ -20,9 +22,11 @@ const ISSUED_FOR: Duration = Duration::from_secs(600);
 const DENIED_FOR: Duration = Duration::from_secs(60);
 /// A kubelet may be quicker than its host's word of the address that it gave out.
 const LEASE_WITHIN: Duration = Duration::from_secs(120);
-/// A pass; whoever sends more waits for the next ones.
-const ANSWERS: usize = 200;
+/// While there is more in a cluster than is looked at once.
+const LOOKS: usize = 5;
+const AT_ONCE: usize = 8;
 const WORDS: usize = 300;
+const TOO_MANY: &str = "TooManyRequests";
 
 /// Whose a request is.
 enum Owner<'a> {
@@ -33,46 +37,91 @@ enum Owner<'a> {
     Foreign,
 }
 
+/// A request that is not granted.
+struct Refused<'a> {
+    instance: Option<&'a Instance>,
+    signing: Signing,
+    denied: Denied,
+}
+
 impl Task {
     pub(super) async fn answer_requests(&mut self, on: &On, instances: &[Instance]) -> Result<(), Problem> {
-        let mut denied: BTreeMap<(String, &'static str), Denied> = BTreeMap::new();
-        let mut to_deny = Vec::new();
-        let mut answers = 0;
-        let there: BTreeSet<String> = on.nodes.keys().cloned().collect();
-        for signing in on.handle.signings().await? {
-            let owner = owner(&there, instances, &signing.request);
-            if matches!(owner, Owner::Foreign) || answers >= ANSWERS {
-                continue;
-            }
-            if signing.stage != Stage::Open {
-                self.clear(on, &owner, &signing).await?;
-                continue;
-            }
-            answers += 1;
-            let instance = if let Owner::Of(instance) = owner { Some(instance) } else { None };
-            let record = record_of(instance);
-            match judge(&signing.request, &record) {
-                Err(Denial::San(_)) if record.addresses.is_empty() && self.age(&signing) < LEASE_WITHIN => {}
-                Ok(()) => self.approve(on, instance, &signing).await?,
-                Err(denial) => {
-                    note(&mut denied, on, instance, &signing, &denial);
-                    to_deny.push((signing, denial, instance));
-                }
-            }
-        }
-        // In the audit log before the cluster has it: told twice rather than never.
-        for (_, denied) in denied {
-            self.ports.store.join_denied(denied).await?;
-        }
-        for (signing, denial, instance) in to_deny {
-            let message = clip(&denial.to_string());
-            let answer = Answer::Deny { reason: denial.reason().to_owned(), message: message.clone() };
-            by_us(on.handle.signing_answer(&signing, &answer).await)?;
-            if matches!(signing.request.asker(), Asker::Token(_)) {
-                self.came(instance, Step::Denied(message)).await?;
+        for _ in 0..LOOKS {
+            if !self.answer_some(on, instances).await? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Whether there were so many that others may come into sight now.
+    async fn answer_some(&mut self, on: &On, instances: &[Instance]) -> Result<bool, Problem> {
+        let signings = on.handle.signings().await?;
+        let Queue { answer, surplus, answered, stale: mut gone } = self.queue(on, instances, signings);
+        let crowded = !surplus.is_empty();
+        let mut answers = Answers::default();
+        let mut refused = Vec::new();
+        for (instance, signing) in answer {
+            let record = record_of(instance);
+            match judge(&signing.request, &record) {
+                Err(Denial::San(_)) if record.addresses.is_empty() && self.age(&signing) < LEASE_WITHIN => {}
+                Ok(()) => answers.of_one(self.approve(on, instance, &signing).await)?,
+                Err(denial) => refused.push(refuse(on, instance, signing, denial.reason(), &denial.to_string())),
+            }
+        }
+        let why = "it has sent more requests than any kubelet does; the older ones are deleted without an answer";
+        let surplus: Vec<_> =
+            surplus.into_iter().map(|(instance, signing)| refuse(on, instance, signing, TOO_MANY, why)).collect();
+        for one in refused.iter().chain(&surplus) {
+            self.denials.note(&one.signing.uid, one.denied.clone());
+        }
+        self.write_down().await?;
+        for one in refused {
+            // In the audit log before the cluster has it: told twice rather than never.
+            if !self.denials.owes(&one.denied, self.now()) {
+                answers.of_one(self.deny(on, one).await)?;
+            }
+        }
+        for (instance, signing) in answered {
+            if self.is_done_with(instance, &signing)? {
+                gone.push(signing);
+            }
+        }
+        let now = self.now();
+        gone.extend(surplus.into_iter().filter(|one| !self.denials.owes(&one.denied, now)).map(|one| one.signing));
+        answers.of_one(delete(on, &gone).await)?;
+        answers.0.map_or(Ok(crowded), |fault| Err(fault.into()))
+    }
+
+    fn queue<'a>(&mut self, on: &On, instances: &'a [Instance], signings: Vec<Signing>) -> Queue<'a> {
+        self.denials.forget(&signings.iter().map(|signing| signing.uid.as_str()).collect(), self.now());
+        let there: BTreeSet<String> = on.nodes.keys().cloned().collect();
+        let ours = signings.into_iter().filter_map(|signing| match owner(&there, instances, &signing.request) {
+            Owner::Of(instance) => Some((Some(instance), signing)),
+            Owner::Nobody => Some((None, signing)),
+            Owner::Foreign => None,
+        });
+        queue::plan(ours.collect())
+    }
+
+    async fn write_down(&mut self) -> Result<(), Problem> {
+        let now = self.now();
+        let rows = self.denials.due(now);
+        if !rows.is_empty() {
+            self.ports.store.join_denied(rows.clone()).await?;
+            self.denials.wrote(&rows, now);
+        }
+        Ok(())
+    }
+
+    async fn deny(&self, on: &On, one: Refused<'_>) -> Result<(), Problem> {
+        let Refused { instance, signing, denied: Denied { reason, message, .. } } = one;
+        let answer = Answer::Deny { reason: reason.to_owned(), message: message.clone() };
+        by_us(on.handle.signing_answer(&signing, &answer).await)?;
+        match signing.request.asker() {
+            Asker::Token(_) => self.came(instance, Step::Denied(message)).await,
+            Asker::Node(_) | Asker::Other => Ok(()),
+        }
     }
 
     async fn approve(&self, on: &On, instance: Option<&Instance>, signing: &Signing) -> Result<(), Problem> {
@@ -103,22 +152,43 @@ impl Task {
     }
 
     /// Answered ones go when whoever asked has read the answer, or is no more.
-    async fn clear(&self, on: &On, owner: &Owner<'_>, signing: &Signing) -> Result<(), Problem> {
-        let gone = match owner {
-            Owner::Of(instance) => record(instance)?.phase == Phase::Left,
-            Owner::Nobody | Owner::Foreign => true,
+    fn is_done_with(&self, instance: Option<&Instance>, signing: &Signing) -> Result<bool, Problem> {
+        let gone = match instance {
+            Some(instance) => record(instance)?.phase == Phase::Left,
+            None => true,
         };
         let age = self.age(signing);
-        let kept = match signing.stage {
-            Stage::Open | Stage::Approved => !gone,
-            Stage::Issued => !gone && age < ISSUED_FOR,
-            Stage::Denied | Stage::Failed => !gone && age < DENIED_FOR,
-        };
-        if !kept {
-            on.handle.signing_delete(signing).await?;
-        }
-        Ok(())
+        Ok(gone
+            || match signing.stage {
+                Stage::Open | Stage::Approved => false,
+                Stage::Issued => age >= ISSUED_FOR,
+                Stage::Denied | Stage::Failed => age >= DENIED_FOR,
+            })
     }
+}
+
+/// What the cluster refuses for one request does not keep the others from their answers; it is told at the end.
+#[derive(Default)]
+struct Answers(Option<Fault>);
+
+impl Answers {
+    fn of_one(&mut self, answered: Result<(), Problem>) -> Result<(), Problem> {
+        match answered {
+            Err(Problem::Cluster(fault)) if is_of_one(&fault) => {
+                self.0.get_or_insert(fault);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+async fn delete(on: &On, gone: &[Signing]) -> Result<(), Problem> {
+    for some in gone.chunks(AT_ONCE) {
+        let each: Vec<_> = some.iter().map(|signing| on.handle.signing_delete(signing)).collect();
+        try_join_all(each).await?;
+    }
+    Ok(())
 }
 
 /// `there`: the nodes of the cluster.
@@ -165,25 +235,23 @@ fn record_of(instance: Option<&Instance>) -> Record {
     Record { node: node.name.clone(), addresses, standing }
 }
 
-/// Whoever sends a thousand leaves one row.
-fn note(
-    denied: &mut BTreeMap<(String, &'static str), Denied>,
+fn refuse<'a>(
     on: &On,
-    instance: Option<&Instance>,
-    signing: &Signing,
-    denial: &Denial,
-) {
-    let requester = clip(&signing.request.username);
-    let row = denied.entry((requester.clone(), denial.reason()));
-    row.and_modify(|row| row.more += 1).or_insert_with(|| Denied {
+    instance: Option<&'a Instance>,
+    signing: Signing,
+    reason: &'static str,
+    message: &str,
+) -> Refused<'a> {
+    let denied = Denied {
         instance: instance.map(|instance| (instance.tenant.clone(), instance.id.clone())),
         cluster: on.row.name(),
-        requester,
+        requester: clip(&signing.request.username),
         request: clip(&signing.name),
         more: 0,
-        reason: denial.reason(),
-        message: clip(&denial.to_string()),
-    });
+        reason,
+        message: clip(message),
+    };
+    Refused { instance, signing, denied }
 }
 
 /// Another replica, or an administrator, was quicker.

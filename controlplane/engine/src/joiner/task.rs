@@ -10,6 +10,7 @@ use croft_core::{Error, Timestamp};
 use tokio::time::Instant;
 
 use super::Ports;
+use super::denials::Denials;
 use super::keep::Watch;
 use super::roster::Roster;
 use super::token::jitter;
@@ -44,6 +45,7 @@ pub(super) struct Task {
     pub uid: String,
     pub roster: Roster,
     pub watch: Watch,
+    pub denials: Denials,
     looked: Looked,
     /// Passes since somebody was here.
     empty: u32,
@@ -57,6 +59,7 @@ impl Task {
             uid,
             roster: Roster::default(),
             watch: Watch::default(),
+            denials: Denials::default(),
             looked: Looked::new(),
             empty: 0,
             faults: 0,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use croft_core::join::cluster::BadAccess;
+use croft_core::join::server::is_server;
 use http::Uri;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -193,8 +194,9 @@ fn server(at: &str, cluster: &Fields) -> Result<Server, BadAccess> {
         Some(authority) if !authority.as_str().contains('@') && !authority.host().is_empty() => {}
         _ => return Err(wrong("names no host, or a user too")),
     }
-    if uri.query().is_some() {
-        return Err(wrong("has a query"));
+    if !is_server(address.strip_suffix('/').unwrap_or(&address)) {
+        // It goes into files of guests.
+        return Err(wrong("has more than a host and a port: a path, a query, or a character that no host has"));
     }
     let ca_at = format!("{at}.certificate-authority-data");
     let ca = data(at, cluster, "certificate-authority-data")?

@@ -11,7 +11,7 @@ use croft_core::join::ports::{Cluster, Clusters as _};
 use croft_kube::KubeClusters;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod as RawPod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod as RawPod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -57,6 +57,8 @@ async fn probe(admin: &Client, croft: &dyn Cluster) {
     let probe: Probe = eventually("the manifest grants everything", asked).await;
     let version = admin.apiserver_version().await.unwrap().git_version;
     assert_eq!((probe.version, probe.policies), (version, Policies::Installed));
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    assert_eq!(probe.identity, namespaces.get("kube-system").await.unwrap().metadata.uid);
     assert!(probe.serving_expires.is_some() && probe.ca_expires.is_some() && probe.credential_expires.is_some());
     assert!(croft.anchor().ca_pins[0].starts_with("sha256:"));
 }
@@ -140,9 +142,14 @@ async fn tokens(plane: &ControlPlane, admin: &Client, croft: &dyn Cluster) {
     croft.signing_delete(&signing).await.unwrap();
 }
 
+/// Of the machine that [`node_object`] is.
+pub fn provider_id(name: &str) -> String {
+    format!("croft://acme/{name}")
+}
+
 pub fn node_object(name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
-        "spec": { "taints": [{ "key": "croft.dev/uninitialised", "effect": "NoSchedule" }] } })
+        "spec": { "providerID": provider_id(name), "taints": [{ "key": "croft.dev/uninitialised", "effect": "NoSchedule" }] } })
 }
 
 /// As a kubelet reports itself: Ready, with room.
@@ -163,7 +170,10 @@ async fn nodes(admin: &Client, croft: &dyn Cluster) {
     put(admin, &node_object("plain-1")).await;
     report_ready(admin, "plain-1").await;
     let node = croft.node("plain-1").await.unwrap().unwrap();
-    assert_eq!((&node.ready, node.cordoned, node.provider_id.as_deref()), (&Ready::Yes, false, None));
+    assert_eq!(
+        (&node.ready, node.cordoned, node.provider_id.as_deref()),
+        (&Ready::Yes, false, Some("croft://acme/plain-1"))
+    );
     assert_eq!(node.addresses, ["10.201.0.7".parse().unwrap()].into());
     assert_eq!(node.allocatable["nvidia.com/gpu"], "1");
     assert!(croft.nodes().await.unwrap().contains(&node));
@@ -290,7 +300,7 @@ async fn roster(admin: &Client, croft: &dyn Cluster) {
         let data = maps.get("croft-nodes").await.unwrap().data.unwrap_or_default();
         data.into_keys().collect::<Vec<_>>()
     };
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let names = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), provider_id(name))).collect();
     croft.roster_publish(&names(&["a-00000001", "b-00000002"])).await.unwrap();
     croft.roster_publish(&names(&["b-00000002"])).await.unwrap();
     assert_eq!(kept().await, ["b-00000002"]);
@@ -304,6 +314,7 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
     let admin = plane.admin().await;
     let nobody = plane.cluster(&plane.user(None, "nobody"));
     let missing = nobody.probe().await.unwrap().missing;
+    assert_eq!(nobody.probe().await.unwrap().identity, None, "what it is may not be read");
     let told: Vec<_> = missing.iter().map(ToString::to_string).collect();
     for expected in [
         "update certificatesigningrequests/approval.certificates.k8s.io",
@@ -312,6 +323,7 @@ pub async fn rights_that_are_missing_are_named(plane: &ControlPlane) {
         "create secrets in namespace kube-system",
         "create pods/eviction",
         "patch configmaps croft-nodes in namespace croft-system",
+        "get namespaces kube-system",
     ] {
         assert!(told.iter().any(|right| right == expected), "{expected}: {told:#?}");
     }

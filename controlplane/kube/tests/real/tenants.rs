@@ -2,8 +2,6 @@
 //!
 //! Each attack first succeeds without the policies, as a dry run: what is denied later is denied by them.
 
-use std::collections::BTreeSet;
-
 use croft_core::id::InstanceUid;
 use croft_core::join::cluster::Change;
 use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint, UNINITIALISED_TAINT, name};
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, eventually};
 use crate::joiner::join;
-use crate::lives::{croft, node_object, report_ready};
+use crate::lives::{croft, node_object, provider_id, report_ready};
 use crate::manifest::{api, apply, put};
 
 /// Of the form that `core::join::node::name` gives; [`run`] checks it.
@@ -207,7 +205,7 @@ fn policy_denies(outcome: Result<(), kube::Error>) -> Result<(), String> {
 }
 
 async fn publish(croft: &dyn Cluster, nodes: &[&str]) {
-    let nodes: BTreeSet<_> = nodes.iter().map(|name| (*name).to_owned()).collect();
+    let nodes = nodes.iter().map(|name| ((*name).to_owned(), provider_id(name))).collect();
     croft.roster_publish(&nodes).await.expect("published");
 }
 
@@ -217,8 +215,17 @@ async fn nodes_are_listed_or_not_created(admin: &Client, croft: &dyn Cluster, an
     publish(croft, &[ANNS_NODE, BOBS_NODE]).await;
     for (kubelet, name, tenant) in [(ann, ANNS_NODE, "ann"), (bob, BOBS_NODE, "bob")] {
         eventually("a listed node registers", async || create(kubelet, &node_object(name), &dry).await).await;
-        let bare = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
-        policy_denies(create(kubelet, &bare, &real).await).expect("without the taint that keeps pods away");
+        // Each spoils one thing of what is taken.
+        for (what, field, value) in [
+            ("without the taint that keeps pods away", "taints", json!([])),
+            ("with more taints than Croft reads", "taints", many_taints(name)),
+            ("without a providerID: nobody would delete it", "providerID", Value::Null),
+            ("with another machine's providerID", "providerID", json!(provider_id("other-1-0badcafe"))),
+        ] {
+            let mut spoiled = node_object(name);
+            spoiled["spec"][field] = value;
+            policy_denies(create(kubelet, &spoiled, &real).await).expect(what);
+        }
         create(kubelet, &node_object(name), &real).await.expect("a listed node");
         report_ready(kubelet, name).await;
         let uid = croft.node(name).await.unwrap().unwrap().uid;
@@ -233,6 +240,11 @@ async fn nodes_are_listed_or_not_created(admin: &Client, croft: &dyn Cluster, an
     }
     // Others' nodes are none of Croft's business, whatever they are called.
     put(admin, &node_object("by-hand-0badcafe")).await;
+}
+
+fn many_taints(name: &str) -> Value {
+    let more = (0..100).map(|n| json!({ "key": format!("a-{n}"), "effect": "NoSchedule" }));
+    node_object(name)["spec"]["taints"].as_array().into_iter().flatten().cloned().chain(more).collect()
 }
 
 async fn kubelets_stay_what_they_are(bob: &Client) {

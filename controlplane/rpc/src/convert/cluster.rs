@@ -4,15 +4,14 @@ use std::net::IpAddr;
 
 use croft_core::cluster::{Cluster, DESCRIPTION_MAX, DNS_MAX, Status, TENANTS_MAX};
 use croft_core::id::TenantId;
+use croft_core::join::server::is_server;
 use croft_core::name;
 use croft_core::validate::Violations;
 use croft_proto::v1;
-use http::Uri;
 
 use super::{meta, time};
 
 const KUBECONFIG_MAX: usize = 64 * 1024;
-const SERVER_MAX: usize = 300;
 
 #[must_use]
 pub fn out(cluster: &Cluster) -> v1::Cluster {
@@ -149,18 +148,6 @@ fn dns_into(texts: &[String], violations: &mut Violations) -> Vec<IpAddr> {
     addresses
 }
 
-/// It comes into files that guests read: nothing but a scheme, a host and a port.
-fn is_server(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else { return false };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    text.len() <= SERVER_MAX
-        && uri.scheme_str() == Some("https")
-        && !authority.is_empty()
-        && authority.chars().all(plain)
-        && text == format!("https://{authority}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,18 +159,6 @@ mod tests {
             Ok(()) => Vec::new(),
             Err(croft_core::Error::Invalid(found)) => found.into_iter().map(|violation| violation.field).collect(),
             Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn a_server_is_a_scheme_a_host_and_a_port() {
-        for good in ["https://10.0.0.1:6443", "https://api.example.org", "https://[fd00::1]:6443"] {
-            assert!(is_server(good), "{good}");
-        }
-        for wrong in
-            ["http://a", "a:6443", "https://", "https://a/x", "https://u@a", "https://a?x", "https://a b", "https://a'"]
-        {
-            assert!(!is_server(wrong), "{wrong}");
         }
     }
 

@@ -250,6 +250,23 @@ async fn an_update_writes_what_its_mask_names_and_tries_a_new_credential() {
 }
 
 #[tokio::test]
+async fn the_same_cluster_under_a_second_name_is_refused() {
+    let plane = Plane::new().await;
+    plane.tenant("a", "").await;
+    for server in [SERVER, "https://by-another-address"] {
+        plane.clusters.put(server, Ok(Probe { identity: Some("u1".into()), ..good() }));
+    }
+    admin(&plane).register(prod(&[])).await.unwrap();
+    let second = || kubeconfig("https://by-another-address x");
+    let refused = admin(&plane).register(request("", "again", second())).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
+    assert!(refused.message().contains("registered already, as clusters/prod"), "{refused}");
+    let hidden = of(&plane, "a").await.register(request("tenants/a", "mine", second())).await.unwrap_err();
+    assert_eq!(hidden.code(), Code::AlreadyExists);
+    assert!(!hidden.message().contains("prod") && hidden.message().contains("ask the platform"), "{hidden}");
+}
+
+#[tokio::test]
 async fn retries_and_dry_runs() {
     let plane = Plane::new().await;
     plane.clusters.put(SERVER, Ok(good()));

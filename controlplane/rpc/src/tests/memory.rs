@@ -1,6 +1,6 @@
 //! Clusters in memory: one for each server that a test put up, seen as the test says.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use croft_core::Timestamp;
@@ -32,6 +32,7 @@ pub fn good() -> Probe {
         missing: Vec::new(),
         policies: Policies::Installed,
         certificate_life: None,
+        identity: None,
     }
 }
 
@@ -144,7 +145,7 @@ impl Cluster for One {
         never()
     }
 
-    fn roster_publish<'a>(&'a self, _: &'a BTreeSet<String>) -> Asked<'a, ()> {
+    fn roster_publish<'a>(&'a self, _: &'a BTreeMap<String, String>) -> Asked<'a, ()> {
         never()
     }
 

@@ -2,15 +2,17 @@
 
 use std::fmt;
 
+use croft_core::access::Principal;
 use croft_core::audit::Call;
-use croft_core::cluster::{Cluster, name};
+use croft_core::cluster::{Cluster, Status, name};
 use croft_core::id::TenantId;
 use croft_core::instance::seed;
 use croft_core::validate::Violations;
 use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
 
-use super::{by_uid, get, require};
+use super::scope::{ClusterScope, visible};
+use super::{by_uid, get, require, select_clusters, with_tenants};
 use crate::call::{About, Done, replayed};
 use crate::column::to_json;
 use crate::open::Store;
@@ -26,7 +28,7 @@ const NAMED: usize = 3;
 pub struct NewCredential {
     /// The text of a kubeconfig; `None`: the plane's own service account.
     pub kubeconfig: Option<String>,
-    pub status: croft_core::cluster::Status,
+    pub status: Status,
 }
 
 impl fmt::Debug for NewCredential {
@@ -101,19 +103,36 @@ async fn users(conn: &mut AnyConnection, cluster: &Cluster) -> Result<Option<Str
     Ok(Some(format!("{}{more}", named.join(", "))))
 }
 
-/// A new credential may not lead nodes' records to a cluster that is not theirs.
+/// A new credential may not lead nodes' records to a cluster that is not theirs. Where no uid was seen yet, the CA tells.
 async fn check_same(conn: &mut AnyConnection, cluster: &Cluster, new: &NewCredential) -> Result<()> {
-    let (old, new) = (&cluster.status.ca_pins, &new.status.ca_pins);
-    if old.is_empty() || old.iter().any(|pin| new.contains(pin)) {
+    let (old, new) = (&cluster.status, &new.status);
+    let same_ca = || old.ca_pins.is_empty() || old.ca_pins.iter().any(|pin| new.ca_pins.contains(pin));
+    if old.is_of_same_cluster(new).unwrap_or_else(same_ca) {
         return Ok(());
     }
     let Some(users) = users(conn, cluster).await? else { return Ok(()) };
     let message = format!(
-        "the new credential is of another cluster (its CA has no certificate in common with the one of {}), and {users} \
+        "the new credential is of another cluster than {} (by the uid of its namespace kube-system, or else its CA), and {users} \
          joined this one; register the other under a name of its own",
         cluster.name()
     );
     Err(Error::precondition(Reason::ClusterInUse, cluster.name(), message))
+}
+
+/// Two registrations of one cluster would overwrite each other's list of nodes, and deny each other's certificates.
+async fn check_single(conn: &mut AnyConnection, call: &Principal, cluster: &Cluster, status: &Status) -> Result<()> {
+    let all = sql(select_clusters!("ORDER BY name")).all(conn).await?;
+    let all = with_tenants(conn, all).await?;
+    let twin =
+        |other: &&Cluster| other.meta.uid != cluster.meta.uid && other.status.is_of_same_cluster(status) == Some(true);
+    let Some(other) = all.iter().find(twin).map(Cluster::name) else { return Ok(()) };
+    let scope = call.tenant().map_or(ClusterScope::All, |own| ClusterScope::SeenFrom(own.clone()));
+    let known_as = match visible(conn, &other, &scope).await? {
+        Some(seen) => format!("as {}; use that one, or delete it first", seen.name()),
+        None => "and not for you to see; ask the platform's administrators".to_owned(),
+    };
+    let message = format!("the cluster at {} is registered already, {known_as}", status.server);
+    Err(Error::precondition(Reason::AlreadyExists, cluster.name(), message))
 }
 
 impl Store {
@@ -131,7 +150,7 @@ impl Store {
         cluster: Cluster,
         kubeconfig: Option<String>,
     ) -> Result<Done<Cluster>> {
-        let about = about(&cluster);
+        let (about, principal) = (about(&cluster), call.principal.clone());
         let done = self
             .mutate(call, about, move |tx| {
                 Box::pin(async move {
@@ -142,6 +161,7 @@ impl Store {
                     if get(&mut tx.conn, &cluster.name()).await?.is_some() {
                         return Err(Error::AlreadyExists { name: cluster.name() });
                     }
+                    check_single(&mut tx.conn, &principal, &cluster, &cluster.status).await?;
                     check_tenants(&mut tx.conn, &cluster).await?;
                     write_credential(tx, &mut cluster, kubeconfig).await?;
                     sql("INSERT INTO clusters (uid, name, tenant, id, description, credential_digest, node_server,
@@ -191,6 +211,7 @@ impl Store {
     ) -> Result<Done<Cluster>> {
         let (name, etag) = (name(tenant, id), etag.to_owned());
         let about = About { tenant: tenant.cloned(), target: name.clone() };
+        let principal = call.principal.clone();
         let done = self
             .mutate(call, about, move |tx| {
                 Box::pin(async move {
@@ -201,6 +222,7 @@ impl Store {
                     let before = cluster.credential_digest.clone();
                     if let Some(new) = credential {
                         check_same(&mut tx.conn, &cluster, &new).await?;
+                        check_single(&mut tx.conn, &principal, &cluster, &new.status).await?;
                         write_credential(tx, &mut cluster, new.kubeconfig).await?;
                         super::told::turn(tx, &cluster, &new.status);
                         cluster.status = new.status;

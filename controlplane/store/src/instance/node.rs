@@ -90,9 +90,17 @@ impl Store {
         self.transaction(move |tx| Box::pin(advance(tx, step))).await
     }
 
-    /// One row of the audit log, where the tenant can read it, and one event.
-    pub async fn join_denied(&self, denied: Denied) -> Result<()> {
-        self.transaction(move |tx| Box::pin(deny(tx, denied))).await
+    /// Of each a row of the audit log, where the tenant can read it, and an event; of all of them or of none.
+    pub async fn join_denied(&self, denied: Vec<Denied>) -> Result<()> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                for one in denied {
+                    deny(tx, one).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
     }
 }
 

@@ -1,8 +1,9 @@
 //! Clusters: who may join, what becomes of the credential, what is told of them.
 
+use croft_core::access::{Principal, Role};
 use croft_core::audit::Call;
 use croft_core::cluster::{Cluster, Status, health};
-use croft_core::id::ImageUid;
+use croft_core::id::{ImageUid, TokenId};
 use croft_core::join::cluster::{Access, Anchor, Fault, Policies, Probe};
 use croft_core::meta::{Labels, Meta};
 use croft_core::{Clock, Error, Reason, Result};
@@ -26,6 +27,7 @@ fn probe() -> Probe {
         missing: Vec::new(),
         policies: Policies::Installed,
         certificate_life: None,
+        identity: None,
     }
 }
 
@@ -173,6 +175,42 @@ async fn a_cluster_with_nodes_stays_and_stays_the_same() {
     bed.delete(&instance).await;
     update(&bed, &call(), &cluster, with("sha256:2")).await.unwrap();
     bed.store.cluster_delete(&call(), None, "prod", "").await.unwrap();
+    bed.consistent().await;
+}
+
+#[tokio::test]
+async fn one_cluster_is_registered_once() {
+    let bed = Bed::furnished().await;
+    let of = |ca: &str, uid: &str| Status { identity: uid.to_owned(), ..seen(&bed, ca) };
+    let create = async |by: &Call, id: &str, tenant: Option<&str>, status: Status| {
+        let new = Cluster { status, ..cluster(&bed, id, tenant, &[]) };
+        bed.store.cluster_create(by, new, Some(id.to_owned())).await.map(croft_store::Done::into_inner)
+    };
+    let first = create(&call(), "prod", None, of("sha256:1", "u1")).await.unwrap();
+    create(&call(), "twin", None, of("sha256:1", "u2")).await.expect("a CA may sign for several");
+    create(&call(), "unread", None, of("sha256:1", "")).await.expect("nothing is known of it");
+
+    // At whatever address, by whatever CA.
+    let again = refused(create(&call(), "again", None, of("sha256:9", "u1")).await);
+    assert_eq!(again.reason(), Reason::AlreadyExists);
+    assert!(again.to_string().contains("registered already, as clusters/prod"), "{again}");
+    let tenants = Call {
+        principal: Principal::Token { id: TokenId::from("mine"), role: Role::TenantAdmin, tenant: Some(t("acme")) },
+        ..call()
+    };
+    let hidden = refused(create(&tenants, "mine", Some("acme"), of("sha256:9", "u1")).await);
+    assert_eq!(hidden.reason(), Reason::AlreadyExists);
+    assert!(!hidden.to_string().contains("prod"), "{hidden}");
+
+    let vm = bed.instance("acme", "vm").await;
+    becomes_node(&bed, &first, "vm").await;
+    let with = |status: Status| NewCredential { kubeconfig: Some("new".to_owned()), status };
+    let other = refused(update(&bed, &call(), &first, with(of("sha256:1", "u3"))).await);
+    assert_eq!(other.reason(), Reason::ClusterInUse, "the same CA, and another cluster");
+    update(&bed, &call(), &first, with(of("sha256:7", "u1"))).await.expect("the same cluster with a new CA");
+    bed.delete(&vm).await;
+    let twin = refused(update(&bed, &call(), &first, with(of("sha256:1", "u2"))).await);
+    assert_eq!(twin.reason(), Reason::AlreadyExists, "without nodes it may be another cluster, but not twin's");
     bed.consistent().await;
 }
 

@@ -301,7 +301,7 @@ async fn a_denied_request_is_where_its_tenant_can_read_it() {
         reason: "WrongName",
         message: "it names other".to_owned(),
     };
-    bed.store.join_denied(denied).await.unwrap();
+    bed.store.join_denied(vec![denied]).await.unwrap();
     let (audit, _) = bed.store.audit_list(Some(&t("acme")), &Page::first(10)).await.unwrap();
     let row = audit.iter().find(|row| row.result == "PERMISSION_DENIED").expect("a row");
     assert_eq!((row.actor.as_str(), row.target.as_str()), ("system:bootstrap:abcdef", "tenants/acme/instances/vm"));

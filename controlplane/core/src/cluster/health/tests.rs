@@ -15,6 +15,7 @@ fn probe() -> Probe {
         missing: Vec::new(),
         policies: Policies::Installed,
         certificate_life: Some(Duration::from_secs(24 * 3600)),
+        identity: None,
     }
 }
 

@@ -71,6 +71,9 @@ fn what_runs_reads_files_or_weakens_tls_is_refused_by_name() {
         (format!("server: 'https://a', certificate-authority-data: {key}"), "certificate-authority-data"),
         (format!("server: 'http://a', certificate-authority-data: {ca}"), "server"),
         (format!("server: 'https://root:pw@a', certificate-authority-data: {ca}"), "server"),
+        (format!("server: 'https://a/b', certificate-authority-data: {ca}"), "server"),
+        (format!("server: 'https://a/\", token: \"x', certificate-authority-data: {ca}"), "server"),
+        (format!("server: 'https://a/{{x}}', certificate-authority-data: {ca}"), "server"),
         (format!("server: 'https://a/?x=y', certificate-authority-data: {ca}"), "server"),
         (format!("certificate-authority-data: {ca}"), "server"),
     ];
