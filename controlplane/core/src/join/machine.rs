@@ -15,10 +15,12 @@
 //! | LEAVING | run it | start again |
 //! | LEFT | stop and remove it | start |
 //!
-//! [`next`] decides; [`held`] is what the host is told meanwhile; [`told`] is what people read of it.
+//! [`next`] decides; [`power_told`] is what the host is told meanwhile; [`told`] is what people read of it.
 
 mod next;
+mod power;
 pub mod told;
+pub mod without;
 
 use std::time::Duration;
 
@@ -35,8 +37,10 @@ const TOKEN_RENEW: Duration = Duration::from_secs(300);
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(1200);
 /// From the permission to start to the start: an image may have to come from far away.
 pub const START_DEADLINE: Duration = Duration::from_secs(3600);
-/// How long pods may take to leave; then the node goes with what is still on it. As long a stop waits for a cluster that does not
-/// answer.
+/// A cluster that was away answers for as long again before a join is called missed: a kubelet asks anew every three minutes.
+const JOIN_GRACE: Duration = Duration::from_secs(300);
+/// How long pods may take to leave once they are told to; then the node goes with what is still on it. As long a stop waits for a
+/// cluster that does not answer.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
 /// How long the pods of a machine that was fenced may take to be let go of.
 const LOST_DEADLINE: Duration = Duration::from_secs(120);
@@ -78,6 +82,12 @@ pub struct Node {
     /// Why it is not restarted although it is not well.
     #[serde(default)]
     pub held_back: Option<HeldBack>,
+    /// As its host was told last: what stands while a start or a stop is held back.
+    #[serde(default = "PowerTold::unknown")]
+    pub power_told: PowerTold,
+    /// Since when its pods are told to go; `None`: they are not, or nobody could tell them yet.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// Which of its machine's faults the events of its Node have; empty: none of now.
     #[serde(default)]
     pub tiding: String,
@@ -101,6 +111,8 @@ impl Node {
             message: String::new(),
             repairs: Vec::new(),
             held_back: None,
+            power_told: PowerTold::NOTHING,
+            drain: None,
             tiding: String::new(),
         }
     }
@@ -110,7 +122,7 @@ impl Node {
             return;
         }
         (self.phase, self.phase_time) = (phase, now);
-        self.held_back = None;
+        (self.held_back, self.drain) = (None, None);
         match phase {
             Phase::Booting => (self.step, self.lost, self.released) = (Step::Nothing, false, false),
             Phase::Waiting | Phase::Joined => self.released = false,
@@ -135,6 +147,35 @@ impl Node {
         if self.phase != Phase::Left {
             self.lost = true;
         }
+        self.power_told.power = Power::Stopped;
+    }
+}
+
+/// A drain counts from the first time that the pods were told to go, not from when somebody wished it: before that nobody could
+/// have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    pub since: Timestamp,
+    pub way: Way,
+}
+
+/// How pods are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Way {
+    /// Each is evicted, and its kubelet ends it.
+    Evicted,
+    /// Their machine is off, and the cluster lets go of them.
+    LetGo,
+}
+
+impl Drain {
+    fn is_over(self, now: Timestamp) -> bool {
+        let deadline = match self.way {
+            Way::Evicted => DRAIN_DEADLINE,
+            Way::LetGo => LOST_DEADLINE,
+        };
+        now.since(self.since) > deadline
     }
 }
 
@@ -164,6 +205,8 @@ pub struct Seen {
     /// Pods that an eviction may still move, and the budgets that keep some of them.
     pub pods: usize,
     pub blocked_by: Vec<String>,
+    /// Since when the cluster has answered without a gap.
+    pub since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,8 +255,7 @@ fn wanted(instance: &Instance) -> bool {
 
 fn is_off(instance: &Instance, seen: &Observed) -> bool {
     let (power, generation) = power_told(instance);
-    let buried = instance.meta.delete_time.is_some() && held(instance) == Held::Not;
-    let runs = power == Power::Running && !buried;
+    let runs = power == Power::Running;
     match seen.phase {
         // What its host was told to start may be starting by now, whatever it said before.
         GuestPhase::Off if runs => {
@@ -236,6 +278,8 @@ pub enum Act {
     Cordon,
     Uncordon,
     Evict,
+    /// From now on the drain counts.
+    Drains(Way),
     DeleteNode,
     OutOfService(bool),
     Enter(Phase, Why),
@@ -273,52 +317,14 @@ pub fn gates(phase: Phase) -> Gates {
     }
 }
 
-/// What an instance's host is told of its power, while its node says otherwise than its user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// As the user wants it.
-    Not,
-    /// Not to start it yet.
-    Off,
-    /// Not to stop it yet.
-    On,
-}
-
-/// A stop that is held back is not there for the host, and neither is a delete or a start.
-#[must_use]
-pub fn held(instance: &Instance) -> Held {
-    let Some(node) = &instance.node else { return Held::Not };
-    let gates = gates(node.phase);
-    match (wanted(instance), node.phase) {
-        (true, _) if gates.start && !node.lost => Held::Not,
-        (true, _) => Held::Off,
-        (false, _) if gates.stop || node.released => Held::Not,
-        (false, Phase::Waiting) => Held::Off,
-        (false, _) => Held::On,
-    }
-}
-
-/// The power that its host is told, and the counter with it: what is held back is not there yet, and its counter neither.
-#[must_use]
-pub fn power_told(instance: &Instance) -> (Power, i64) {
-    let intent = &instance.intent;
-    let power = match held(instance) {
-        Held::Not => return (intent.power, intent.power_generation),
-        Held::Off => Power::Stopped,
-        Held::On => Power::Running,
-    };
-    // The last start or stop stands where it is the delete that waits.
-    let stands = instance.meta.delete_time.is_some() && intent.power == power;
-    (power, if stands { intent.power_generation } else { intent.power_generation - 1 })
-}
-
 /// Nothing of it is in the cluster any more, or it never was a node.
 #[must_use]
 pub fn has_left(instance: &Instance) -> bool {
     instance.node.as_ref().is_none_or(|node| node.phase == Phase::Left && node.token.is_none())
 }
 
-pub use next::next;
+pub use next::{drains, next};
+pub use power::{Held, PowerTold, held, power_told, tell_power};
 
 #[cfg(test)]
 mod tests;

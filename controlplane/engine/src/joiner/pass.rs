@@ -31,7 +31,6 @@ impl Task {
             Ok(handle) => handle,
             Err(unusable) => {
                 let told = Told::new(unusable.reason.as_str(), format!("{}: {}", row.name(), unusable.message));
-                self.watch.blind();
                 self.away(&instances, &told).await?;
                 return Ok(Outcome::Fault);
             }
@@ -40,7 +39,6 @@ impl Task {
             Ok(outcome) => Ok(outcome),
             Err(Problem::Store(error)) => Err(error),
             Err(Problem::Cluster(fault)) => {
-                self.watch.blind();
                 tracing::warn!(cluster = row.name(), %fault, "the nodes of a cluster are not looked after now");
                 // As they are by now: some of them may have moved before it failed.
                 let instances = self.ports.store.instance_nodes(&self.uid).await?;
@@ -59,6 +57,7 @@ impl Task {
         self.roster.publish(handle.as_ref(), names(&instances)).await?;
         let nodes: BTreeMap<String, Node> =
             handle.nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
+        self.watch.answers(self.now());
         let on = On { row: row.clone(), handle, nodes };
         // A right that lacks here must not keep others from leaving.
         let mut trouble = match self.answer_requests(&on, &instances).await {
@@ -75,7 +74,7 @@ impl Task {
                 Ok(moves) => outcome = moves,
                 // One that the cluster refuses something for holds up none of the others.
                 Err(Problem::Cluster(fault)) if is_of_one(&fault) => {
-                    self.blame(uid, &told::fault(&fault)).await?;
+                    self.refused(uid, &fault).await?;
                     trouble.get_or_insert(fault);
                 }
                 Err(problem) => return Err(problem),
@@ -96,14 +95,6 @@ impl Task {
         let Some(instance) = self.ports.store.instance_by_uid(uid).await? else { return Ok(Outcome::Quiet) };
         let there = on.nodes.get(&record(&instance)?.name).cloned();
         self.advance(on, instance, there, trouble).await
-    }
-
-    /// What stands in its way, for people.
-    async fn blame(&self, uid: InstanceUid, told: &Told) -> Result<()> {
-        match self.ports.store.instance_by_uid(uid).await? {
-            Some(instance) => self.say(&instance, told).await,
-            None => Ok(()),
-        }
     }
 }
 

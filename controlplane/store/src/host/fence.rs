@@ -7,6 +7,7 @@ use croft_core::event::Severity;
 use croft_core::host::{Host, State};
 use croft_core::id::{HostId, InstanceUid};
 use croft_core::instance::Instance;
+use croft_core::join::machine::tell_power;
 use croft_core::{Reason, Result};
 
 use super::claimed;
@@ -80,6 +81,7 @@ async fn let_go(tx: &mut Tx, host: &Host, mut instance: Instance) -> Result<()> 
     if let Some(node) = &mut instance.node {
         node.lose(tx.now);
     }
+    tell_power(&mut instance);
     if !instance.intent.detaching.is_empty() {
         // Off is out of the guest.
         instance.spec.devices.retain(|request| !instance.intent.detaching.contains_key(&request.id));

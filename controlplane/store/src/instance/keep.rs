@@ -6,6 +6,7 @@ use croft_core::event::Severity;
 use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
 use croft_core::join::keep::{self, Kept, Sight, Verdict};
+use croft_core::join::machine::tell_power;
 
 use super::{Row, Settled, select_instances};
 use crate::event::reason;
@@ -36,6 +37,7 @@ async fn restart(tx: &mut Tx, cluster_uid: String, uid: InstanceUid, sight: Sigh
     let Some(mut instance) = fleet.into_iter().find(|one| one.uid == uid) else { return Ok(None) };
     let words = instance.node.as_ref().map(|node| keep::words(node, tx.now)).unwrap_or_default();
     keep::restart(&mut instance, tx.now);
+    tell_power(&mut instance);
     super::write(&mut tx.conn, &instance, Settled::No).await?;
     tx.instance_written(&instance, false);
     tx.event(Some(&instance.tenant), &instance.name(), reason::NODE_RESTARTED, &words, Severity::Warning);
