@@ -121,11 +121,7 @@ impl Task {
 
     /// The step by which the store, and with it the host and the guest, has no token any more. A seed that cannot be opened stays
     /// as it is: its token is good for nothing without the cluster's half of it.
-    pub(super) async fn without_token(
-        &self,
-        instance: &Instance,
-        mut after: Record,
-    ) -> croft_core::Result<NodeStep> {
+    pub(super) async fn without_token(&self, instance: &Instance, mut after: Record) -> croft_core::Result<NodeStep> {
         after.token = None;
         let mut seed = self.ports.store.instance_seed(instance).await?;
         if let Some(seed) = &mut seed {

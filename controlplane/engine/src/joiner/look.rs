@@ -1,8 +1,8 @@
 //! What the cluster says of one instance, in the words of the machine.
 
+use croft_core::Timestamp;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node, OUT_OF_SERVICE_TAINT, Pod, Ready};
-use croft_core::Timestamp;
 use croft_core::join::machine::{self, Guest, Phase, Seen, SeenNode, drains};
 use croft_core::join::ports::Cluster;
 
@@ -28,7 +28,11 @@ pub(super) async fn look(
         }
         _ => false,
     };
-    let pods = if drains(record, Guest::of(instance), now) && there.is_some() { cluster.pods(&record.name).await? } else { Vec::new() };
+    let pods = if drains(record, Guest::of(instance), now) && there.is_some() {
+        cluster.pods(&record.name).await?
+    } else {
+        Vec::new()
+    };
     let node = there.as_ref().map(|node| SeenNode {
         provider_id: node.provider_id.clone().unwrap_or_default(),
         ready: node.ready == Ready::Yes,

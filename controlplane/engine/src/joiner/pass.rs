@@ -36,7 +36,10 @@ impl Task {
             }
         };
         match self.over(row, handle, instances.clone()).await {
-            Ok(outcome) => Ok(outcome),
+            Ok(outcome) => {
+                self.watch.answered(self.now());
+                Ok(outcome)
+            }
             Err(Problem::Store(error)) => Err(error),
             Err(Problem::Cluster(fault)) => {
                 tracing::warn!(cluster = row.name(), %fault, "the nodes of a cluster are not looked after now");
@@ -57,7 +60,6 @@ impl Task {
         self.roster.publish(handle.as_ref(), names(&instances)).await?;
         let nodes: BTreeMap<String, Node> =
             handle.nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
-        self.watch.answers(self.now());
         let on = On { row: row.clone(), handle, nodes };
         // A right that lacks here must not keep others from leaving.
         let mut trouble = match self.answer_requests(&on, &instances).await {

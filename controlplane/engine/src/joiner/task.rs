@@ -159,9 +159,9 @@ impl Task {
     }
 
     /// Since when the cluster has answered, and now.
-    pub fn seen_at(&mut self) -> (Timestamp, Timestamp) {
+    pub fn seen_at(&self) -> (Timestamp, Timestamp) {
         let now = self.now();
-        (self.watch.answers(now), now)
+        (self.watch.answers_since(now), now)
     }
 
     pub fn now(&self) -> Timestamp {

@@ -4,13 +4,13 @@
 //! A step is bound to the record that it was decided on: where that is another one by now, nothing is written, and whoever
 //! decided looks again.
 
+use croft_core::Result;
 use croft_core::audit::AuditEntry;
 use croft_core::event::Severity;
 use croft_core::id::{AuditUid, InstanceUid, TenantId};
 use croft_core::instance::Instance;
 use croft_core::instance::seed::Seed;
 use croft_core::join::machine::{Node, tell_power};
-use croft_core::Result;
 
 use super::command::{bury, note_delete};
 use super::{Row, Settled, select_instances};

@@ -28,13 +28,8 @@ enum Happens {
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
-    let verb = prop_oneof![
-        Just(Verb::Token),
-        Just(Verb::Forget),
-        Just(Verb::Change),
-        Just(Verb::Evict),
-        Just(Verb::Delete)
-    ];
+    let verb =
+        prop_oneof![Just(Verb::Token), Just(Verb::Forget), Just(Verb::Change), Just(Verb::Evict), Just(Verb::Delete)];
     prop_oneof![
         6 => Just(Happens::Pass),
         4 => Just(Happens::Live),
@@ -168,7 +163,11 @@ fn waiting_with_a_token_while_the_cluster_is_away() -> World {
 fn what_never_ran_is_not_started_by_its_stop_or_delete() {
     for delete in [false, true] {
         let mut world = waiting_with_a_token_while_the_cluster_is_away();
-        if delete { world.delete(false) } else { world.power(Power::Stopped) }
+        if delete {
+            world.delete(false)
+        } else {
+            world.power(Power::Stopped)
+        }
         assert_eq!(held(&world.instance), Held::Not, "nothing is there to be drained");
         world.pass();
         world.live();
