@@ -78,10 +78,7 @@ pub const DEVICE_POINTS: &[&str] = &[
 pub fn point(name: &'static str) {
     static AT: OnceLock<Option<(String, usize)>> = OnceLock::new();
     static PASSED: AtomicUsize = AtomicUsize::new(0);
-    debug_assert!(
-        [POINTS, SEED_POINTS, DEVICE_POINTS].concat().contains(&name),
-        "{name} is in no list of points"
-    );
+    debug_assert!([POINTS, SEED_POINTS, DEVICE_POINTS].concat().contains(&name), "{name} is in no list of points");
     let at = AT.get_or_init(|| {
         let text = std::env::var(VARIABLE).ok()?;
         let (name, nth) = text.split_once('#').unwrap_or((&text, "1"));

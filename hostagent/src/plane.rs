@@ -89,6 +89,12 @@ impl Plane {
 }
 
 impl FetchError {
+    /// The plane has no such seed, or none for this host.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if status.code() == tonic::Code::NotFound)
+    }
+
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

@@ -285,6 +285,30 @@ async fn a_seed_is_replaced_under_a_running_guest_and_the_old_one_is_nowhere() {
 }
 
 #[tokio::test]
+async fn a_seed_that_is_replaced_while_it_is_asked_for_is_nobodys_trouble() {
+    let host = Host::start().await;
+    let uid = Uuid::now_v7();
+    let last = host.plane.keep_blob(br##"{"meta-data": "local-hostname: the-last\n", "user-data": ""}"##);
+    let gone = |n: &str| format!("sha256:{}", n.repeat(64));
+    // Once before the first start, and once under the guest that runs.
+    let mut wish = desired(uid);
+    wish.seed_digest = gone("1");
+    host.plane.lock().replaces.insert(gone("1"), (uid, last.clone()));
+    host.plane.upsert(wish);
+    host.until(uid, Phase::Running).await;
+    let next = host.plane.keep_blob(br##"{"meta-data": "local-hostname: the-next\n", "user-data": ""}"##);
+    host.plane.lock().replaces.insert(gone("2"), (uid, next));
+    host.plane.change(uid, |wish| wish.seed_digest = gone("2"));
+    host.pass_until("the guest has it", async || {
+        let holders = fake::files_with(host.directory.path(), "the-next");
+        if holders.len() == 2 { Ok(()) } else { Err(format!("{holders:?}")) }
+    })
+    .await;
+    let reasons = host.plane.lock().reasons.clone();
+    assert!(!reasons.contains(reasons::PLANE_UNREACHABLE), "{reasons:?}");
+}
+
+#[tokio::test]
 async fn an_image_that_is_refused_fails_the_instance_and_says_why() {
     let host = Host::start().await;
     let uid = Uuid::now_v7();

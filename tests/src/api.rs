@@ -1,5 +1,6 @@
 //! The public API as a user's program sees it.
 
+use croft_proto::v1::clusters_client::ClustersClient;
 use croft_proto::v1::devices_client::DevicesClient;
 use croft_proto::v1::events_client::EventsClient;
 use croft_proto::v1::hosts_client::HostsClient;
@@ -47,6 +48,7 @@ pub struct Api {
     pub instances: InstancesClient<Service>,
     pub operations: OperationsClient<Service>,
     pub events: EventsClient<Service>,
+    pub clusters: ClustersClient<Service>,
 }
 
 /// A lazy channel to the plane, pinned to its CA: it may be down now and dials again by itself.
@@ -127,6 +129,7 @@ impl Api {
         }
         Self {
             tenants: client!(TenantsClient),
+            clusters: client!(ClustersClient),
             quotas: client!(QuotasClient),
             tokens: client!(TokensClient),
             hosts: client!(HostsClient),

@@ -44,6 +44,8 @@ pub struct State {
     pub roster: Option<BTreeMap<String, String>>,
     /// Nothing answers.
     pub away: bool,
+    /// It answers, and does not do these.
+    pub refuses: BTreeSet<&'static str>,
     /// A budget lets no pod go.
     pub blocked: bool,
     /// Kubelets stay away.
@@ -52,6 +54,8 @@ pub struct State {
     pub events: Vec<NodeEvent>,
     /// Registrations that the policy refused.
     pub refused: usize,
+    /// How often somebody asked for all nodes.
+    pub looks: usize,
     changes: usize,
     cut_at: Option<Cut>,
     made: u64,
@@ -103,7 +107,16 @@ impl Memory {
         Ok(answer(&mut state))
     }
 
-    async fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, Fault>) -> Result<T, Fault> {
+    async fn change<T>(
+        &self,
+        verb: &'static str,
+        change: impl FnOnce(&mut State) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let refused = self.ask(|state| state.refuses.contains(verb))?;
+        if refused {
+            let (server, why) = (self.0.anchor.server.clone(), "the story says no".to_owned());
+            return Err(Fault::Refused { server, doing: verb.to_owned(), why });
+        }
         let cut = self.ask(|state| {
             state.changes += 1;
             let nth = state.changes;
@@ -286,7 +299,7 @@ impl Cluster for Memory {
 
     fn token_ensure<'a>(&'a self, token: &'a BootstrapToken) -> Asked<'a, ()> {
         assert!(token.is_well_formed());
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("token_ensure", |state| {
             state.tokens.insert(token.id.clone(), token.clone());
             Ok(())
         }))
@@ -297,7 +310,7 @@ impl Cluster for Memory {
     }
 
     fn token_delete<'a>(&'a self, id: &'a str) -> Asked<'a, ()> {
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("token_delete", |state| {
             state.tokens.remove(id);
             Ok(())
         }))
@@ -308,7 +321,7 @@ impl Cluster for Memory {
     }
 
     fn signing_answer<'a>(&'a self, signing: &'a Signing, answer: &'a Answer) -> Asked<'a, ()> {
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("signing_answer", |state| {
             let there = state.signings.get_mut(&signing.name).ok_or_else(|| self.gone("request"))?;
             assert_eq!(there.stage, Stage::Open, "answered twice");
             there.stage = match answer {
@@ -320,14 +333,19 @@ impl Cluster for Memory {
     }
 
     fn signing_delete<'a>(&'a self, signing: &'a Signing) -> Asked<'a, ()> {
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("signing_delete", |state| {
             state.signings.remove(&signing.name);
             Ok(())
         }))
     }
 
     fn nodes(&self) -> Asked<'_, Vec<Node>> {
-        Box::pin(async { self.ask(|state| state.nodes.values().cloned().collect()) })
+        Box::pin(async {
+            self.ask(|state| {
+                state.looks += 1;
+                state.nodes.values().cloned().collect()
+            })
+        })
     }
 
     fn node<'a>(&'a self, name: &'a str) -> Asked<'a, Option<Node>> {
@@ -335,7 +353,7 @@ impl Cluster for Memory {
     }
 
     fn node_change<'a>(&'a self, name: &'a str, uid: &'a str, change: &'a Change) -> Asked<'a, ()> {
-        Box::pin(self.change(move |state| {
+        Box::pin(self.change("node_change", move |state| {
             let node = state.nodes.get_mut(name).filter(|node| node.uid == uid).ok_or_else(|| self.gone("node"))?;
             node.labels.extend(change.labels.clone());
             node.annotations.extend(change.annotations.clone());
@@ -347,7 +365,7 @@ impl Cluster for Memory {
     }
 
     fn node_delete<'a>(&'a self, name: &'a str, uid: &'a str) -> Asked<'a, ()> {
-        Box::pin(self.change(move |state| {
+        Box::pin(self.change("node_delete", move |state| {
             let listed = state.roster.as_ref().is_some_and(|roster| roster.contains_key(name));
             assert!(!listed, "its kubelet could make {name} again");
             if state.nodes.get(name).is_some_and(|node| node.uid == uid) {
@@ -367,7 +385,7 @@ impl Cluster for Memory {
     }
 
     fn evict<'a>(&'a self, pod: &'a Pod) -> Asked<'a, Eviction> {
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("evict", |state| {
             if state.blocked {
                 let message = "The disruption budget db needs 1 healthy pods and has 1 currently".to_owned();
                 return Ok(Eviction::Blocked { budget: "db".to_owned(), message });
@@ -381,7 +399,7 @@ impl Cluster for Memory {
     }
 
     fn roster_publish<'a>(&'a self, nodes: &'a BTreeMap<String, String>) -> Asked<'a, ()> {
-        Box::pin(self.change(|state| {
+        Box::pin(self.change("roster_publish", |state| {
             state.roster = Some(nodes.clone());
             Ok(())
         }))

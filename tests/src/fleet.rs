@@ -163,7 +163,7 @@ impl Fleet {
         self.directory.path()
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("plane")
     }
 

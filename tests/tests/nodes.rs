@@ -1,7 +1,7 @@
 //! The life of an instance as a node, end to end on a cluster in memory: created, joined, drained, left, and a plane that is
 //! killed at each step of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use croft_core::join::cluster::Ready;
@@ -15,6 +15,10 @@ use croft_tests::{Fleet, Wanted};
 
 #[path = "nodes/maintenance.rs"]
 mod maintenance;
+#[path = "nodes/pace.rs"]
+mod pace;
+#[path = "nodes/refused.rs"]
+mod refused;
 #[path = "nodes/repair.rs"]
 mod repair;
 

@@ -6,6 +6,7 @@ use croft_core::Result;
 use croft_core::device::{Assignment, Mode};
 use croft_core::id::HostId;
 use croft_core::instance::Instance;
+use croft_core::join::machine::power_told;
 use croft_core::maintenance::parked;
 use croft_core::placement::view::Claim;
 use croft_core::quota::device;
@@ -109,6 +110,11 @@ async fn check_nodes(conn: &mut AnyConnection, instances: &[Instance], faults: &
         let wished = instance.spec.node.as_ref().map(|wish| &wish.cluster_uid);
         if wished != found.get(&instance.uid.to_string()) || wished.is_some() != instance.node.is_some() {
             faults.push(format!("{}: its node, its wish and its cluster do not agree", instance.name()));
+        }
+        let kept = instance.node.as_ref().map(|node| (node.power_told.power, node.power_told.generation));
+        if kept.is_some_and(|kept| kept != power_told(instance)) {
+            let told = power_told(instance);
+            faults.push(format!("{}: its host is told {told:?}, and its node's record says {kept:?}", instance.name()));
         }
     }
     Ok(())

@@ -102,11 +102,11 @@ impl Keys {
         })
     }
 
-    fn unseal(&self, digest: &str, row: &Row) -> Result<Vec<u8>> {
+    fn unseal(&self, digest: &str, row: &Row) -> std::result::Result<Vec<u8>, String> {
         let Some(key) = self.keys.get(&row.key_id) else {
-            return Err(Error::internal(format!("{digest} needs key {}, which the key file lacks", row.key_id)));
+            return Err(format!("{digest} needs key {}, which the key file lacks", row.key_id));
         };
-        let damaged = || Error::internal(format!("{digest} is damaged, or its key file is another one's"));
+        let damaged = || format!("{digest} is damaged, or its key file is another one's");
         let nonce = hex::decode(&row.nonce).ok().and_then(|bytes| Nonce::try_assume_unique_for_key(&bytes).ok());
         let mut bytes = BASE64.decode(&row.ciphertext).map_err(|_| damaged())?;
         let plain = key
@@ -131,9 +131,18 @@ pub(crate) async fn put_all(conn: &mut AnyConnection, sealed: &[&Sealed], now: T
 }
 
 pub(crate) async fn get(conn: &mut AnyConnection, keys: &Keys, digest: &str) -> Result<Option<Vec<u8>>> {
+    open(conn, keys, digest).await?.map(|opened| opened.map_err(Error::internal)).transpose()
+}
+
+/// What is wrong with this one alone is apart from what is wrong with the database.
+pub(crate) async fn open(
+    conn: &mut AnyConnection,
+    keys: &Keys,
+    digest: &str,
+) -> Result<Option<std::result::Result<Vec<u8>, String>>> {
     let row: Option<Row> =
         sql("SELECT key_id, nonce, ciphertext FROM secrets WHERE digest = $1").bind(digest).optional(conn).await?;
-    row.map(|row| keys.unseal(digest, &row)).transpose()
+    Ok(row.map(|row| keys.unseal(digest, &row)))
 }
 
 fn parse(line: &str) -> Option<(&str, LessSafeKey)> {

@@ -4,15 +4,21 @@
 //! guest that runs it is the other way round: first the volume, then the journal, so that the journal never says of a secret that
 //! it is gone while the guest can read it.
 
+use std::time::Duration;
+
 use croft_proto::agent::v1::DesiredInstance;
 
 use super::Driver;
-use super::decide::Why;
+use super::decide::{Intent, Why};
 use super::execute::{Failure, failure};
 use crate::crash;
 use crate::hypervisor::Seed;
 use crate::journal::{KeptSeed, Record};
 use crate::plane::{FetchError, empty_seed};
+
+/// How long a seed that the plane does not have may be one that it has just replaced.
+const LOOKS: usize = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Seed and image, in this order: the seed is small, and once it is journaled the plane is not needed any more.
@@ -48,7 +54,11 @@ impl Driver {
 
     async fn fetch_seed(&self, digest: &str) -> Result<KeptSeed, Failure> {
         crash::point("agent.fetch_seed.before");
-        let seed = self.shared.plane.fetch_seed(digest).await.map_err(|error| {
+        let fetched = self.shared.plane.fetch_seed(digest).await;
+        if fetched.as_ref().is_err_and(FetchError::is_not_found) && self.names_another(digest).await {
+            return Err(Failure::Overtaken);
+        }
+        let seed = fetched.map_err(|error| {
             let mut message = error.to_string();
             if let FetchError::Status { status, .. } = &error {
                 message = format!("{message}: {}", status.message());
@@ -58,5 +68,21 @@ impl Driver {
         })?;
         crash::point("agent.fetch_seed.after");
         Ok(KeptSeed { digest: digest.to_owned(), seed })
+    }
+
+    /// The plane forgets a seed in the same moment in which it names another, and that may be on its way still.
+    async fn names_another(&self, digest: &str) -> bool {
+        let intent = Intent::of(&self.entry.read().await);
+        let is_named = |record: &Record| record.desired.as_ref().is_some_and(|desired| desired.seed_digest == digest);
+        for _ in 0..LOOKS {
+            let record = self.entry.read().await;
+            if !is_named(&record) || Intent::of(&record) != intent {
+                return true;
+            }
+            drop(record);
+            // Not woken: what woke it would be lost for the driver.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
     }
 }

@@ -1,6 +1,6 @@
 //! The plane's side of `croft.agent.v1.Agent`, on loopback.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +33,8 @@ pub struct Inner {
     pub instances: HashMap<String, DesiredInstance>,
     pub tombstones: HashMap<String, Tombstone>,
     pub blobs: HashMap<String, Vec<u8>>,
+    /// A seed that is replaced in the moment in which it is asked for: by which instance, and by which one.
+    pub replaces: HashMap<String, (Uuid, String)>,
     /// Answers a Hello with this instead of a Welcome.
     pub refusal: Option<Status>,
     pub protocol: Option<i32>,
@@ -45,6 +47,8 @@ pub struct Inner {
     pub complete: usize,
     pub host: Option<HostObservation>,
     pub observed: HashMap<String, InstanceObservation>,
+    /// Every reason that any instance ever had.
+    pub reasons: BTreeSet<String>,
     pub images: HashMap<String, Vec<ImageObservation>>,
     session: Option<mpsc::Sender<Result<PlaneMessage, Status>>>,
     /// Which one it is.
@@ -177,6 +181,7 @@ impl Inner {
                     self.host = Some(host);
                 }
                 for instance in observation.instances {
+                    self.reasons.insert(instance.reason.clone());
                     self.observed.insert(instance.uid.clone(), instance);
                 }
                 for image in observation.images {
@@ -242,6 +247,13 @@ impl Agent for Plane {
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {
         let digest = request.into_inner().digest;
+        let replaced = self.lock().replaces.remove(&digest);
+        if let Some((uid, by)) = replaced {
+            // Its generation stays: nobody asked for anything else of the instance.
+            let mut wish = self.lock().instances.get(&uid.to_string()).expect("known").clone();
+            wish.seed_digest = by;
+            self.upsert(wish);
+        }
         let bytes = self.lock().blobs.get(&digest).cloned().ok_or_else(|| Status::not_found(digest))?;
         let chunks: Vec<_> = bytes.chunks(16).map(|data| Ok(FetchBlobResponse { data: data.to_vec() })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))

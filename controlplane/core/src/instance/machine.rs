@@ -409,7 +409,7 @@ fn joins(instance: &Instance) -> Joins {
     let Some(node) = instance.node.as_ref().filter(|_| instance.intent.power == Power::Running) else {
         return Joins::Done;
     };
-    let given_up = [told::NODE_NEVER_READY, told::NODE_NAME_TAKEN].contains(&node.reason.as_str());
+    let given_up = [told::NODE_NEVER_READY, told::NODE_NAME_TAKEN, told::NODE_MISSING].contains(&node.reason.as_str());
     match node.phase {
         NodePhase::Joined if node.ready => Joins::Done,
         _ if given_up || node.phase == NodePhase::Missed => Joins::Never(Failure {

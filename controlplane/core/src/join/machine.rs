@@ -15,10 +15,12 @@
 //! | LEAVING | run it | start again |
 //! | LEFT | stop and remove it | start |
 //!
-//! [`next`] decides; [`held`] is what the host is told meanwhile; [`told`] is what people read of it.
+//! [`next`] decides; [`power_told`] is what the host is told meanwhile; [`told`] is what people read of it.
 
 mod next;
+mod power;
 pub mod told;
+pub mod without;
 
 use std::time::Duration;
 
@@ -36,8 +38,10 @@ const TOKEN_RENEW: Duration = Duration::from_secs(300);
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(1200);
 /// From the permission to start to the start: an image may have to come from far away.
 pub const START_DEADLINE: Duration = Duration::from_secs(3600);
-/// How long pods may take to leave; then the node goes with what is still on it. As long a stop waits for a cluster that does not
-/// answer.
+/// A cluster that was away answers for as long again before a join is called missed: a kubelet asks anew every three minutes.
+const JOIN_GRACE: Duration = Duration::from_secs(300);
+/// How long pods may take to leave once they are told to; then the node goes with what is still on it. As long a stop waits for a
+/// cluster that does not answer.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
 /// How long the pods of a machine that was fenced may take to be let go of.
 const LOST_DEADLINE: Duration = Duration::from_secs(120);
@@ -82,6 +86,12 @@ pub struct Node {
     /// Why nothing is done although it is not well.
     #[serde(default)]
     pub held_back: Option<HeldBack>,
+    /// As its host was told last: what stands while a start or a stop is held back.
+    #[serde(default = "PowerTold::unknown")]
+    pub power_told: PowerTold,
+    /// Since when its pods are told to go; `None`: they are not, or nobody could tell them yet.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// Which of its machine's faults the events of its Node have; empty: none of now.
     #[serde(default)]
     pub tiding: String,
@@ -106,6 +116,8 @@ impl Node {
             repairs: Vec::new(),
             rebuilds: Vec::new(),
             held_back: None,
+            power_told: PowerTold::NOTHING,
+            drain: None,
             tiding: String::new(),
         }
     }
@@ -115,7 +127,7 @@ impl Node {
             return;
         }
         (self.phase, self.phase_time) = (phase, now);
-        self.held_back = None;
+        (self.held_back, self.drain) = (None, None);
         match phase {
             Phase::Booting => (self.step, self.lost, self.released) = (Step::Nothing, false, false),
             Phase::Waiting | Phase::Joined => self.released = false,
@@ -140,6 +152,35 @@ impl Node {
         if self.phase != Phase::Left {
             self.lost = true;
         }
+        self.power_told.power = Power::Stopped;
+    }
+}
+
+/// A drain counts from the first time that the pods were told to go, not from when somebody wished it: before that nobody could
+/// have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    pub since: Timestamp,
+    pub way: Way,
+}
+
+/// How pods are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Way {
+    /// Each is evicted, and its kubelet ends it.
+    Evicted,
+    /// Their machine is off, and the cluster lets go of them.
+    LetGo,
+}
+
+impl Drain {
+    fn is_over(self, now: Timestamp) -> bool {
+        let deadline = match self.way {
+            Way::Evicted => DRAIN_DEADLINE,
+            Way::LetGo => LOST_DEADLINE,
+        };
+        now.since(self.since) > deadline
     }
 }
 
@@ -169,6 +210,8 @@ pub struct Seen {
     /// Pods that an eviction may still move, and the budgets that keep some of them.
     pub pods: usize,
     pub blocked_by: Vec<String>,
+    /// Since when the cluster has answered without a gap.
+    pub since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +236,8 @@ pub struct Guest {
     pub off: bool,
     /// Its delete does not wait for pods.
     pub forced: bool,
+    /// It leaves to be made anew, and not to be off.
+    pub rebuilt: bool,
     pub start_time: Option<Timestamp>,
 }
 
@@ -206,6 +251,7 @@ impl Guest {
             placed: instance.host().is_some() && !instance.lacks_disk(),
             off: instance.host().is_none() || lost || observed.is_some_and(|seen| is_off(instance, seen)),
             forced: instance.meta.delete_time.is_some() && instance.intent.delete_force,
+            rebuilt: leaves_to_be_rebuilt(instance),
             start_time: observed.and_then(|seen| seen.start_time),
         }
     }
@@ -234,8 +280,7 @@ pub(super) fn wanted(instance: &Instance) -> bool {
 
 fn is_off(instance: &Instance, seen: &Observed) -> bool {
     let (power, generation) = power_told(instance);
-    let buried = instance.meta.delete_time.is_some() && held(instance) == Held::Not;
-    let runs = power == Power::Running && !buried;
+    let runs = power == Power::Running;
     match seen.phase {
         // What its host was told to start may be starting by now, whatever it said before.
         GuestPhase::Off if runs => {
@@ -258,6 +303,8 @@ pub enum Act {
     Cordon,
     Uncordon,
     Evict,
+    /// From now on the drain counts.
+    Drains(Way),
     DeleteNode,
     OutOfService(bool),
     Enter(Phase, Why),
@@ -295,52 +342,14 @@ pub fn gates(phase: Phase) -> Gates {
     }
 }
 
-/// What an instance's host is told of its power, while its node says otherwise than its user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// As the user wants it.
-    Not,
-    /// Not to start it yet.
-    Off,
-    /// Not to stop it yet.
-    On,
-}
-
-/// A stop that is held back is not there for the host, and neither is a delete or a start.
-#[must_use]
-pub fn held(instance: &Instance) -> Held {
-    let Some(node) = &instance.node else { return Held::Not };
-    let gates = gates(node.phase);
-    match (wanted(instance), node.phase) {
-        (true, _) if gates.start && !node.lost => Held::Not,
-        (true, _) => Held::Off,
-        (false, _) if gates.stop || node.released => Held::Not,
-        (false, Phase::Waiting) => Held::Off,
-        (false, _) => Held::On,
-    }
-}
-
-/// The power that its host is told, and the counter with it: what is held back is not there yet, and its counter neither.
-#[must_use]
-pub fn power_told(instance: &Instance) -> (Power, i64) {
-    let (asked, generation) = power_asked(instance);
-    let power = match held(instance) {
-        Held::Not => return (asked, generation),
-        Held::Off => Power::Stopped,
-        Held::On => Power::Running,
-    };
-    // The last start or stop stands where it is the delete that waits.
-    let stands = instance.meta.delete_time.is_some() && asked == power;
-    (power, if stands { generation } else { generation - 1 })
-}
-
 /// Nothing of it is in the cluster any more, or it never was a node.
 #[must_use]
 pub fn has_left(instance: &Instance) -> bool {
     instance.node.as_ref().is_none_or(|node| node.phase == Phase::Left && node.token.is_none())
 }
 
-pub use next::next;
+pub use next::{drains, next};
+pub use power::{Held, PowerTold, held, power_told, tell_power};
 
 #[cfg(test)]
 mod tests;

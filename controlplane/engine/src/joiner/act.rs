@@ -3,13 +3,13 @@
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Change, Eviction, Fault, Node};
 use croft_core::join::machine::told::{self, Told};
-use croft_core::join::machine::{Act, Guest, next};
+use croft_core::join::machine::{Act, Drain, Guest, Node as Record, Way, next};
 use croft_core::join::node::{DEFAULT_RECIPE, provider_id};
 use croft_core::{Error, Timestamp};
 use croft_store::NodeStep;
 
 use super::look::{Look, look};
-use super::pass::On;
+use super::pass::{On, is_of_one};
 use super::task::{Outcome, Task};
 use super::{Problem, dress, record, token};
 
@@ -40,7 +40,7 @@ impl Task {
     ) -> Result<Outcome, Problem> {
         for _ in 0..ROUNDS {
             let node = record(&instance)?.clone();
-            let look = look(on.handle.as_ref(), &instance, &node, there).await?;
+            let look = look(on.handle.as_ref(), &instance, &node, there, self.seen_at()).await?;
             let whose = provider_id(&instance.tenant, instance.uid);
             let acts = next(&node, Guest::of(&instance), &whose, &look.seen, self.now());
             let (mut moved, mut waits) = (false, None);
@@ -73,6 +73,7 @@ impl Task {
             Act::OutOfService(true) => changed(on, look, &Change::out_of_service()).await,
             Act::OutOfService(false) => changed(on, look, &Change::back_in_service()).await,
             Act::Evict => Ok(Did::Waits(Some(evict(on, look).await?))),
+            Act::Drains(way) => self.did(drains(instance, record(instance)?, *way, self.now())).await,
             Act::DeleteNode => self.delete_node(on, instance, look).await,
             Act::Enter(phase, why) => self.enter(on, instance, *phase, why).await,
         }
@@ -90,12 +91,16 @@ impl Task {
             );
             return Ok(Did::Waits(Some(Told::new(told::RECIPE_MISSING, message))));
         };
-        let mut seed = self.ports.store.instance_seed(instance).await?;
+        let Some(mut seed) = self.ports.store.instance_seed(instance).await? else {
+            let message = "its cloud-init seed cannot be opened, so no token can be put into it; delete the instance and create \
+                           it again";
+            return Ok(Did::Waits(Some(Told::new(told::SEED_UNREADABLE, message))));
+        };
         let made = token::into_seed(&mut seed, instance, node, wish, (&on.row, on.handle.as_ref()), recipe, until)?;
         let mut after = node.clone();
         after.token = Some(token::record_of(&made));
         let step = NodeStep { uid: instance.uid, before: node.clone(), after, seed: Some(seed), news: None };
-        let Some(instance) = self.ports.step(step).await? else { return Ok(Did::Stale) };
+        let Some(instance) = self.step(step).await? else { return Ok(Did::Stale) };
         on.handle.token_ensure(&made).await?;
         Ok(Did::Step(Box::new(instance)))
     }
@@ -107,19 +112,22 @@ impl Task {
             on.handle.token_delete(&token.id).await?;
         }
         let step = self.without_token(instance, node.clone()).await?;
-        Ok(self.ports.step(step).await?.map_or(Did::Stale, |instance| Did::Step(Box::new(instance))))
+        self.did(step).await
     }
 
-    /// The step by which the store, and with it the host and the guest, has no token any more.
-    pub(super) async fn without_token(
-        &self,
-        instance: &Instance,
-        mut after: croft_core::join::machine::Node,
-    ) -> croft_core::Result<NodeStep> {
+    async fn did(&self, step: NodeStep) -> Result<Did, Problem> {
+        Ok(self.step(step).await?.map_or(Did::Stale, |instance| Did::Step(Box::new(instance))))
+    }
+
+    /// The step by which the store, and with it the host and the guest, has no token any more. A seed that cannot be opened stays
+    /// as it is: its token is good for nothing without the cluster's half of it.
+    pub(super) async fn without_token(&self, instance: &Instance, mut after: Record) -> croft_core::Result<NodeStep> {
         after.token = None;
         let mut seed = self.ports.store.instance_seed(instance).await?;
-        croft_core::join::seed::strip(&mut seed);
-        Ok(NodeStep { uid: instance.uid, before: record(instance)?.clone(), after, seed: Some(seed), news: None })
+        if let Some(seed) = &mut seed {
+            croft_core::join::seed::strip(seed);
+        }
+        Ok(NodeStep { uid: instance.uid, before: record(instance)?.clone(), after, seed, news: None })
     }
 
     /// Not before the cluster refuses to let it be made again.
@@ -150,16 +158,29 @@ fn unless_another(done: Result<(), Fault>) -> Result<Did, Problem> {
     }
 }
 
-/// Asks every pod to go that was not told to yet.
+/// The drain counts from now on.
+pub(super) fn drains(instance: &Instance, node: &Record, way: Way, now: Timestamp) -> NodeStep {
+    let mut after = node.clone();
+    after.drain = Some(Drain { since: now, way });
+    NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news: None }
+}
+
+/// Asks every pod to go that was not told to yet; one for which the cluster refuses it keeps none of the others.
 async fn evict(on: &On, look: &Look) -> Result<Told, Fault> {
-    let mut blocked = Vec::new();
+    let (mut blocked, mut refused) = (Vec::new(), None);
     for pod in look.pods.iter().filter(|pod| !pod.ending) {
-        if let Eviction::Blocked { budget, message } = on.handle.evict(pod).await? {
-            blocked.push(match budget.as_str() {
+        match on.handle.evict(pod).await {
+            Ok(Eviction::Evicted | Eviction::Gone) => {}
+            Ok(Eviction::Blocked { budget, message }) => blocked.push(match budget.as_str() {
                 "" => format!("{}/{} ({message})", pod.namespace, pod.name),
                 budget => format!("{}/{budget}", pod.namespace),
-            });
+            }),
+            Err(fault) if is_of_one(&fault) => drop(refused.get_or_insert(fault)),
+            Err(fault) => return Err(fault),
         }
+    }
+    if let Some(fault) = refused {
+        return Err(fault);
     }
     let left = look.pods.len();
     if blocked.is_empty() {

@@ -1,85 +1,98 @@
-//! A cluster that cannot be spoken to: those who wait for it are told why, and nobody waits for ever.
-//!
-//! What can go on without it goes on: what never had a token leaves, what is to stop is stopped after the time that a drain may
-//! take (its Node is deleted when the cluster is back), and what is deleted with force leaves its Node behind.
+//! A cluster that cannot be spoken to, or that refuses what a node needs: those who wait for it are told why, and nobody waits for
+//! ever. What can go on without it is [`without`]'s to say.
 
-use croft_core::Result;
 use croft_core::event::Severity;
+use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
-use croft_core::join::machine::told::Told;
-use croft_core::join::machine::{DRAIN_DEADLINE, Guest, Node, Phase, Why, leaves_to_be_rebuilt};
+use croft_core::join::cluster::Fault;
+use croft_core::join::machine::told::{self, Told};
+use croft_core::join::machine::without::{self, Without};
+use croft_core::join::machine::{DRAIN_DEADLINE, Guest, Node, Phase, TOKEN_LIFE, Why};
+use croft_core::{Result, Timestamp};
 use croft_store::event::reason;
 use croft_store::{NodeNews, NodeStep};
 
+use super::act::drains;
 use super::enter::stepped;
 use super::record;
 use super::task::Task;
 
 impl Task {
+    /// Nobody can speak to it.
     pub(super) async fn away(&mut self, instances: &[Instance], told: &Told) -> Result<()> {
+        let since = self.watch.blind(self.now());
         for instance in instances {
-            let node = record(instance)?;
-            if !waits(node, Guest::of(instance)) {
-                continue;
-            }
-            match self.without(instance, node, told).await? {
-                Some(step) => drop(self.ports.step(step).await?),
-                None => self.say(instance, told).await?,
+            let (node, guest) = (record(instance)?, Guest::of(instance));
+            if waits(node, guest) {
+                let step = without::away(node, guest, since, self.now());
+                self.goes_on(instance, step, told).await?;
             }
         }
         Ok(())
     }
 
-    async fn without(&self, instance: &Instance, node: &Node, told: &Told) -> Result<Option<NodeStep>> {
-        let (guest, now) = (Guest::of(instance), self.now());
-        if guest.wanted {
-            return Ok(None);
-        }
-        if guest.forced {
-            return self.abandon(instance, node, told).await.map(Some);
-        }
-        let untouched = node.phase == Phase::Waiting && node.token.is_none() && !node.lost;
-        if untouched {
-            return Ok(Some(stepped(instance, node, Phase::Left, &Why::AsWanted, now)));
-        }
-        if !matches!(node.phase, Phase::Leaving | Phase::Left) {
-            return Ok(Some(stepped(instance, node, Phase::Leaving, &Why::AsWanted, now)));
-        }
-        // What leaves to be rebuilt is in no hurry: it is stopped when it can be drained.
-        let stops = !leaves_to_be_rebuilt(instance);
-        if stops && node.phase == Phase::Leaving && !node.released && now.since(node.phase_time) > DRAIN_DEADLINE {
-            return Ok(Some(release(instance, node, told)));
-        }
-        Ok(None)
+    /// It answers, and did not do what this one needs.
+    pub(super) async fn refused(&self, uid: InstanceUid, fault: &Fault) -> Result<()> {
+        let Some(instance) = self.ports.store.instance_by_uid(uid).await? else { return Ok(()) };
+        // What passes by itself is tried again before anything is given up.
+        let step = match fault.passes() {
+            true => None,
+            false => without::refused(record(&instance)?, Guest::of(&instance), self.now()),
+        };
+        self.goes_on(&instance, step, &told::fault(fault)).await
+    }
+
+    async fn goes_on(&self, instance: &Instance, step: Option<Without>, told: &Told) -> Result<()> {
+        let (node, now) = (record(instance)?, self.now());
+        let step = match step {
+            None => return self.say(instance, told).await,
+            Some(Without::Enter(phase)) => stepped(instance, node, phase, &Why::AsWanted, now),
+            Some(Without::Drains(way)) => because(drains(instance, node, way, now), told),
+            Some(Without::Release) => release(instance, node, told),
+            Some(Without::Abandon) => self.abandon(instance, node, told, now).await?,
+        };
+        self.step(step).await.map(drop)
     }
 
     /// Its user would rather have it gone than know what is left of it.
-    async fn abandon(&self, instance: &Instance, node: &Node, told: &Told) -> Result<NodeStep> {
+    async fn abandon(&self, instance: &Instance, node: &Node, told: &Told, now: Timestamp) -> Result<NodeStep> {
         let mut after = node.clone();
-        after.enter(Phase::Left, self.now());
+        after.enter(Phase::Left, now);
+        let token = match &node.token {
+            Some(token) => format!(
+                "; so may its bootstrap token {}, which is good for {} min at most and then ends by itself",
+                token.id,
+                TOKEN_LIFE.as_secs() / 60
+            ),
+            None => String::new(),
+        };
         let message = format!(
-            "deleted with force while its cluster could not be spoken to ({}): node {} may still be there, delete it with kubectl",
+            "deleted with force while its cluster did not do what it was asked ({}): node {} may still be there, delete it with \
+             kubectl{token}",
             told.message, node.name
         );
-        (after.reason, after.message) = (told.reason.to_owned(), told.message.clone());
         let news = NodeNews { reason: reason::NODE_LEFT_BEHIND, message, severity: Severity::Warning };
-        Ok(NodeStep { news: Some(news), ..self.without_token(instance, after).await? })
+        Ok(NodeStep { news: Some(news), ..because(self.without_token(instance, after).await?, told) })
     }
 }
 
 fn release(instance: &Instance, node: &Node, told: &Told) -> NodeStep {
     let mut after = node.clone();
     after.released = true;
-    (after.reason, after.message) = (told.reason.to_owned(), told.message.clone());
     let message = format!(
-        "its cluster could not be spoken to for {} min ({}): it is stopped with what runs on it; node {} is deleted when the \
-         cluster is back",
+        "its cluster did not do what it was asked for {} min ({}): it is stopped with what runs on it; node {} is deleted when \
+         the cluster lets Croft",
         DRAIN_DEADLINE.as_secs() / 60,
         told.message,
         node.name
     );
     let news = Some(NodeNews { reason: reason::NODE_LEFT_BEHIND, message, severity: Severity::Warning });
-    NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news }
+    because(NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news }, told)
+}
+
+fn because(mut step: NodeStep, told: &Told) -> NodeStep {
+    (step.after.reason, step.after.message) = (told.reason.to_owned(), told.message.clone());
+    step
 }
 
 /// Whether something is to become of it that needs its cluster.

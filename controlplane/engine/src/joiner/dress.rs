@@ -4,6 +4,7 @@
 use croft_core::device::Kind;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Change, Node, Ready};
+use croft_core::join::machine::told::{self, Told};
 use croft_core::join::node::{Effect, TENANT_LABEL, TENANT_TAINT, Taint, UNINITIALISED_TAINT, Wish};
 use croft_core::meta::Labels;
 
@@ -46,9 +47,26 @@ pub(super) fn lacking(instance: &Instance, node: &Node) -> Option<Change> {
 
 /// Ready, and with the GPUs that were asked for.
 fn is_live(instance: &Instance, node: &Node) -> bool {
-    let gpus = gpus(instance).next().is_some();
-    let shown = || node.allocatable.iter().any(|(name, amount)| name.starts_with(GPU_RESOURCES) && amount != "0");
-    node.ready == Ready::Yes && (!gpus || shown())
+    node.ready == Ready::Yes && !lacks_gpus(instance, node)
+}
+
+/// GPUs were asked for, and its kubelet shows none: no device plugin runs there.
+fn lacks_gpus(instance: &Instance, node: &Node) -> bool {
+    let mut shown = node.allocatable.iter().filter(|(name, amount)| name.starts_with(GPU_RESOURCES) && *amount != "0");
+    gpus(instance).next().is_some() && shown.next().is_none()
+}
+
+/// Why nothing of its tenant is scheduled on it, Ready as it is.
+pub(super) fn uninitialised(instance: &Instance, node: &Node) -> Option<Told> {
+    (node.has_taint(UNINITIALISED_TAINT) && lacks_gpus(instance, node)).then(|| {
+        Told::new(
+            told::GPU_RESOURCE_MISSING,
+            format!(
+                "it is Ready, but shows no {GPU_RESOURCES}… resource: the taint {UNINITIALISED_TAINT} stays until a device plugin \
+                 that tolerates it runs there"
+            ),
+        )
+    })
 }
 
 fn gpus(instance: &Instance) -> impl Iterator<Item = &croft_core::device::Assignment> {

@@ -95,6 +95,9 @@ fn a_node_with_a_gpu_waits_for_it_and_is_labelled_by_it() {
     assert!(!change.labels.contains_key("nvidia.com/gpu.count"), "whoever looked inside knows better");
     node.allocatable.insert("nvidia.com/gpu".into(), "0".into());
     assert!(lacking(&instance, &node).unwrap().shed.is_empty());
+    assert_eq!(uninitialised(&instance, &node).unwrap().reason, told::GPU_RESOURCE_MISSING);
+    assert_eq!(uninitialised(&joining("plain"), &node), None);
     node.allocatable.insert("nvidia.com/mig-1g.10gb.me".into(), "1".into());
+    assert_eq!(uninitialised(&instance, &node), None);
     assert!(lacking(&instance, &node).unwrap().shed.contains(UNINITIALISED_TAINT));
 }

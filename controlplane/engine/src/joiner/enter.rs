@@ -12,11 +12,6 @@ use super::pass::On;
 use super::task::Task;
 use super::{Problem, record};
 
-/// How each line of the program begins that the seed brings.
-const JOIN_LINE: &str = "croft-join:";
-const LINES: usize = 5;
-const LINES_LENGTH: usize = 1000;
-
 impl Task {
     pub(super) async fn enter(
         &mut self,
@@ -38,9 +33,12 @@ impl Task {
         }
         let mut step = stepped(instance, node, phase, why, self.now());
         if phase == Phase::Missed {
-            self.quote(instance, &mut step).await;
+            match self.quotes.of(instance, &self.ports.hooks.console).await {
+                Some(said) => quote(&mut step, &said),
+                None => return Ok(Did::Waits(None)),
+            }
         }
-        let Some(instance) = self.ports.step(step).await? else { return Ok(Did::Stale) };
+        let Some(instance) = self.step(step).await? else { return Ok(Did::Stale) };
         if phase == Phase::Booting {
             // Its kubelet may come any moment.
             let names = super::roster::names(&self.ports.store.instance_nodes(&self.uid).await?);
@@ -50,28 +48,15 @@ impl Task {
     }
 }
 
-impl Task {
-    /// What the guest's own join said last. No other line of its console: that is for those who may read it.
-    async fn quote(&self, instance: &Instance, step: &mut NodeStep) {
-        let said = join_lines(&(self.ports.hooks.console)(instance.clone()).await);
-        if said.is_empty() {
-            return;
-        }
-        let said = format!("; the guest said last: {said}");
-        step.after.message.push_str(&said);
-        if let Some(news) = &mut step.news {
-            news.message.push_str(&said);
-        }
+fn quote(step: &mut NodeStep, said: &str) {
+    if said.is_empty() {
+        return;
     }
-}
-
-/// The last few lines of the program that joins.
-fn join_lines(console: &str) -> String {
-    let of_join = |line: &str| line.find(JOIN_LINE).map(|at| line[at + JOIN_LINE.len()..].trim().to_owned());
-    let lines: Vec<String> = console.lines().filter_map(of_join).collect();
-    let last = &lines[lines.len().saturating_sub(LINES)..];
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    last.join(" | ").chars().map(plain).take(LINES_LENGTH).collect()
+    let said = format!("; the guest said last: {said}");
+    step.after.message.push_str(&said);
+    if let Some(news) = &mut step.news {
+        news.message.push_str(&said);
+    }
 }
 
 /// It says so itself.
@@ -138,19 +123,5 @@ fn news(instance: &Instance, node: &Node, phase: Phase, told: Option<&Told>) -> 
         }),
         Phase::Leaving => info(reason::NODE_LEAVING, format!("node {name} is drained, then leaves {cluster}")),
         Phase::Left => info(reason::NODE_LEFT, format!("nothing of node {name} is left in {cluster}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_console_only_the_last_lines_of_the_join_are_told() {
-        let console = "login: root\r\npassword: hunter2\r\n[  12.0] croft-join: begins\r\ncroft-join: cannot reach \u{1b}[1mit\r\n";
-        assert_eq!(join_lines(console), "begins | cannot reach  [1mit");
-        let many: String = (0..20).map(|n| format!("croft-join: {n}\n")).collect();
-        assert_eq!(join_lines(&many), "15 | 16 | 17 | 18 | 19");
-        assert_eq!(join_lines("nothing of it"), "");
     }
 }

@@ -1,6 +1,5 @@
 //! Nodes that are not well, once a pass has looked at all of them; and what their own events tell of their machines.
 
-use croft_core::Result;
 use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
 use croft_core::join::cluster::{Fault, Node as Live, NodeEvent};
@@ -8,6 +7,7 @@ use croft_core::join::keep::{self, HeldBack, Kept, Remedy, Repair, Sight, Verdic
 use croft_core::join::machine::Node;
 use croft_core::join::ports::Cluster;
 use croft_core::join::tidings;
+use croft_core::{Result, Timestamp};
 
 use super::pass::is_of_one;
 use super::task::Task;
@@ -18,12 +18,37 @@ use super::{Problem, record};
 pub(super) struct Watch {
     sight: Sight,
     held_back: std::collections::BTreeMap<InstanceUid, HeldBack>,
+    /// Since when, without a gap.
+    contact: Option<Contact>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Contact {
+    Answers(Timestamp),
+    Away(Timestamp),
 }
 
 impl Watch {
-    /// The cluster did not answer: whatever is known of its nodes is old.
-    pub fn blind(&mut self) {
+    /// The cluster did not answer: whatever is known of its nodes is old. Returns since when.
+    pub fn blind(&mut self, now: Timestamp) -> Timestamp {
         self.sight.clear();
+        if let Some(Contact::Away(since)) = self.contact {
+            return since;
+        }
+        self.contact = Some(Contact::Away(now));
+        now
+    }
+
+    /// It did, to the end of a pass: one that breaks off in every pass is as good as away.
+    pub fn answered(&mut self, now: Timestamp) {
+        if !matches!(self.contact, Some(Contact::Answers(_))) {
+            self.contact = Some(Contact::Answers(now));
+        }
+    }
+
+    /// Since when it has answered; in the first pass, since now.
+    pub fn answers_since(&self, now: Timestamp) -> Timestamp {
+        if let Some(Contact::Answers(since)) = self.contact { since } else { now }
     }
 
     pub fn held_back(&self, uid: InstanceUid) -> Option<HeldBack> {

@@ -62,6 +62,19 @@ fn the_same_fault_with_other_numbers_is_told_once_and_another_one_anew() {
 }
 
 #[test]
+fn a_cluster_answers_or_is_away_without_a_gap() {
+    let (mut watch, at) = (Watch::default(), |seconds| NOW.plus(std::time::Duration::from_secs(seconds)));
+    assert_eq!(watch.answers_since(at(0)), at(0), "nobody has seen it yet");
+    watch.answered(at(1));
+    watch.answered(at(2));
+    assert_eq!(watch.answers_since(at(3)), at(1));
+    assert_eq!((watch.blind(at(4)), watch.blind(at(5))), (at(4), at(4)));
+    assert_eq!(watch.answers_since(at(6)), at(6));
+    watch.answered(at(7));
+    assert_eq!(watch.blind(at(8)), at(8));
+}
+
+#[test]
 fn a_fenced_host_and_a_restart_are_told_while_they_matter() {
     let mut instance = joined();
     instance.node.as_mut().unwrap().lose(NOW);

@@ -18,6 +18,7 @@ mod keep;
 mod look;
 mod pass;
 mod queue;
+mod quote;
 mod roster;
 mod signings;
 mod task;
@@ -34,7 +35,7 @@ use croft_core::join::machine::Node;
 use croft_core::join::seed::Recipes;
 use croft_core::{Clock, Error, Result};
 use croft_store::{NodeStep, Stepped, Store};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clusters::Handles;
@@ -108,28 +109,29 @@ fn record(instance: &Instance) -> Result<&Node> {
 #[derive(Debug, Clone)]
 pub struct Joiner {
     ports: Ports,
-    changed: Arc<Notify>,
+    changed: watch::Sender<()>,
 }
 
 impl Joiner {
     pub fn new(ports: Ports) -> Self {
-        Self { ports, changed: Arc::default() }
+        Self { ports, changed: watch::Sender::new(()) }
     }
 
     /// A cluster was registered, changed or deleted.
     pub fn wake(&self) {
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     pub async fn run(self) {
         let mut timer = tokio::time::interval(LIST_EVERY);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changed = self.changed.subscribe();
         let mut served: HashSet<String> = HashSet::new();
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 _ = timer.tick() => {}
-                () = self.changed.notified() => {}
+                _ = changed.changed() => {}
                 Some(ended) = tasks.join_next() => {
                     match ended {
                         Ok(uid) => drop(served.remove::<String>(&uid)),
@@ -147,7 +149,7 @@ impl Joiner {
                     let uids: BTreeSet<String> = clusters.into_iter().map(|cluster| cluster.meta.uid).collect();
                     for uid in uids {
                         if served.insert(uid.clone()) {
-                            tasks.spawn(task::Task::new(self.ports.clone(), uid).run());
+                            tasks.spawn(task::Task::new(self.ports.clone(), uid, self.changed.subscribe()).run());
                         }
                     }
                 }

@@ -31,16 +31,17 @@ impl Task {
             Ok(handle) => handle,
             Err(unusable) => {
                 let told = Told::new(unusable.reason.as_str(), format!("{}: {}", row.name(), unusable.message));
-                self.watch.blind();
                 self.away(&instances, &told).await?;
                 return Ok(Outcome::Fault);
             }
         };
         match self.over(row, handle, instances.clone()).await {
-            Ok(outcome) => Ok(outcome),
+            Ok(outcome) => {
+                self.watch.answered(self.now());
+                Ok(outcome)
+            }
             Err(Problem::Store(error)) => Err(error),
             Err(Problem::Cluster(fault)) => {
-                self.watch.blind();
                 tracing::warn!(cluster = row.name(), %fault, "the nodes of a cluster are not looked after now");
                 // As they are by now: some of them may have moved before it failed.
                 let instances = self.ports.store.instance_nodes(&self.uid).await?;
@@ -75,7 +76,7 @@ impl Task {
                 Ok(moves) => outcome = moves,
                 // One that the cluster refuses something for holds up none of the others.
                 Err(Problem::Cluster(fault)) if is_of_one(&fault) => {
-                    self.blame(uid, &told::fault(&fault)).await?;
+                    self.refused(uid, &fault).await?;
                     trouble.get_or_insert(fault);
                 }
                 Err(problem) => return Err(problem),
@@ -96,14 +97,6 @@ impl Task {
         let Some(instance) = self.ports.store.instance_by_uid(uid).await? else { return Ok(Outcome::Quiet) };
         let there = on.nodes.get(&record(&instance)?.name).cloned();
         self.advance(on, instance, there, trouble).await
-    }
-
-    /// What stands in its way, for people.
-    async fn blame(&self, uid: InstanceUid, told: &Told) -> Result<()> {
-        match self.ports.store.instance_by_uid(uid).await? {
-            Some(instance) => self.say(&instance, told).await,
-            None => Ok(()),
-        }
     }
 }
 

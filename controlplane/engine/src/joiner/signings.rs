@@ -143,7 +143,7 @@ impl Task {
         let mut after = node.clone();
         after.step = step;
         let step = NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news: None };
-        self.ports.step(step).await?;
+        self.step(step).await?;
         Ok(())
     }
 

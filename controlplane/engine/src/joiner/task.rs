@@ -1,17 +1,21 @@
 //! One cluster's task: when the next pass is.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use croft_core::id::InstanceUid;
 use croft_core::instance::{Address, Instance};
 use croft_core::join::machine::{Guest, Node};
-use croft_core::{Error, Timestamp};
+use croft_core::{Error, Result, Timestamp};
+use croft_store::NodeStep;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Ports;
 use super::denials::Denials;
 use super::keep::Watch;
+use super::quote::Quotes;
 use super::roster::Roster;
 use super::token::jitter;
 
@@ -46,23 +50,29 @@ pub(super) struct Task {
     pub roster: Roster,
     pub watch: Watch,
     pub denials: Denials,
-    looked: Looked,
+    pub quotes: Quotes,
+    /// Of an instance, all that the last pass went by, and what it wrote itself since.
+    looked: Mutex<Looked>,
     /// Passes since somebody was here.
     empty: u32,
     faults: u32,
+    /// A cluster was registered, changed or deleted: what a fault was about may be mended.
+    changed: watch::Receiver<()>,
 }
 
 impl Task {
-    pub fn new(ports: Ports, uid: String) -> Self {
+    pub fn new(ports: Ports, uid: String, changed: watch::Receiver<()>) -> Self {
         Self {
             ports,
             uid,
             roster: Roster::default(),
             watch: Watch::default(),
             denials: Denials::default(),
-            looked: Looked::new(),
+            quotes: Quotes::default(),
+            looked: Mutex::default(),
             empty: 0,
             faults: 0,
+            changed,
         }
     }
 
@@ -71,6 +81,7 @@ impl Task {
         let mut touched = self.ports.dirty.touched();
         loop {
             touched.mark_unchanged();
+            self.changed.mark_unchanged();
             let began = Instant::now();
             let outcome = match self.ports.store.cluster_by_uid(&self.uid).await {
                 Ok(None) => return self.uid,
@@ -90,6 +101,7 @@ impl Task {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => break,
+                    Ok(()) = self.changed.changed() => break,
                     changed = touched.changed() => {
                         if changed.is_err() || self.has_news().await {
                             break;
@@ -122,15 +134,37 @@ impl Task {
     /// Whether anything is another way than when the last pass looked.
     async fn has_news(&self) -> bool {
         match self.ports.store.instance_nodes(&self.uid).await {
-            Ok(instances) => looked(&instances) != self.looked,
+            Ok(instances) => looked(&instances) != *self.looked(),
             // The next pass says so.
             Err(_) => false,
         }
     }
 
     pub fn note(&mut self, instances: &[Instance]) {
-        self.looked = looked(instances);
+        self.quotes.keep(instances);
+        *self.looked() = looked(instances);
         self.empty = if instances.is_empty() { self.empty.saturating_add(1) } else { 0 };
+    }
+
+    /// Into the store, and those who wait for it look. What this task writes is no news to it. `None`: somebody else was here.
+    pub async fn step(&self, step: NodeStep) -> Result<Option<Instance>> {
+        let written = self.ports.step(step).await?;
+        if let Some((instance, node)) = written.as_ref().and_then(|instance| Some((instance, instance.node.clone()?))) {
+            // No more of it than the node: its user may have been here just now.
+            self.looked().entry(instance.uid).and_modify(|(known, ..)| *known = node);
+        }
+        Ok(written)
+    }
+
+    fn looked(&self) -> MutexGuard<'_, Looked> {
+        // Replaced as a whole, or one record of it.
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the cluster has answered, and now.
+    pub fn seen_at(&self) -> (Timestamp, Timestamp) {
+        let now = self.now();
+        (self.watch.answers_since(now), now)
     }
 
     pub fn now(&self) -> Timestamp {

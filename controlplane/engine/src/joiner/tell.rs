@@ -16,7 +16,7 @@ use super::enter::ours;
 use super::look::Look;
 use super::pass::On;
 use super::task::{Outcome, Task};
-use super::{Problem, record};
+use super::{Problem, dress, record};
 
 /// A kubelet asks for the certificate that it serves with when it has registered, and `kubectl logs` waits for it.
 const SERVES_WITHIN: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ impl Task {
         after.is_ready(ready, self.now());
         after.held_back = self.watch.held_back(instance.uid).filter(|_| !ready);
         after.tiding = self.tidings(on.handle.as_ref(), instance, there).await?;
-        let told = waits.or_else(|| self.stands(&after, guest, there, trouble));
+        let told = waits.or_else(|| self.stands(instance, &after, guest, there, trouble));
         let outcome = moves(&after, guest, look, self.now().since(after.phase_time));
         if node.phase != Phase::Missed {
             (after.reason, after.message) = said(told);
@@ -61,11 +61,18 @@ impl Task {
         }
         let news = news(node, &after);
         // Where somebody else was here, the next pass tells.
-        self.ports.step(NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news }).await.map(drop)
+        self.step(NodeStep { uid: instance.uid, before: node.clone(), after, seed: None, news }).await.map(drop)
     }
 
     /// What stands in the way of a node for which the machine has nothing to do.
-    fn stands(&self, node: &Node, guest: Guest, there: Option<&Live>, trouble: Option<&Fault>) -> Option<Told> {
+    fn stands(
+        &self,
+        instance: &Instance,
+        node: &Node,
+        guest: Guest,
+        there: Option<&Live>,
+        trouble: Option<&Fault>,
+    ) -> Option<Told> {
         match (node.phase, there) {
             (Phase::Booting, _) => match (&node.step, trouble) {
                 (Step::Denied(why), _) => Some(Told::new(told::CERTIFICATE_DENIED, why.clone())),
@@ -83,7 +90,10 @@ impl Task {
                 told::MACHINE_OFF,
                 "its machine is off: the node is out of service, and its pods go elsewhere",
             )),
-            (Phase::Joined, Some(there)) => told::not_ready(&there.ready).map(|told| self.never(node, told)),
+            (Phase::Joined, Some(there)) => match told::not_ready(&there.ready) {
+                Some(told) => Some(self.never(node, told)),
+                None => dress::uninitialised(instance, there),
+            },
             (Phase::Waiting | Phase::Missed | Phase::Leaving | Phase::Left, _) => None,
         }
     }

@@ -8,6 +8,7 @@ use croft_core::event::Severity;
 use croft_core::host::{Host, State};
 use croft_core::id::HostId;
 use croft_core::instance::Instance;
+use croft_core::join::machine::tell_power;
 use croft_core::maintenance::{self, Expected, Maintenance, Phase, Step, differences};
 use croft_core::{Error, Reason, Result};
 use sqlx::AnyConnection;
@@ -191,6 +192,7 @@ async fn is_at_rest(conn: &mut AnyConnection, id: &HostId) -> Result<bool> {
 
 async fn change(tx: &mut Tx, mut instance: Instance, how: impl FnOnce(&mut Instance) -> i64) -> Result<()> {
     let rise = how(&mut instance);
+    tell_power(&mut instance);
     if rise > 0 {
         // What waits for a start or a stop goes on waiting for it, under its new number.
         operation::raise_power(&mut tx.conn, instance.uid, rise).await?;

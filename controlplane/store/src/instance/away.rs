@@ -3,6 +3,7 @@
 use croft_core::Result;
 use croft_core::event::Severity;
 use croft_core::instance::Instance;
+use croft_core::join::machine::tell_power;
 
 use super::settle::settle;
 use super::{Settled, charged, write, write_spec};
@@ -31,6 +32,7 @@ pub(super) async fn let_go(tx: &mut Tx, mut instance: Instance) -> Result<()> {
 /// What was known of it there is history; a device that was to leave has left.
 pub(crate) async fn leave(tx: &mut Tx, instance: &mut Instance) -> Result<()> {
     instance.placement = None;
+    tell_power(instance);
     if !instance.intent.detaching.is_empty() {
         // Off is out of the guest.
         instance.spec.devices.retain(|request| !instance.intent.detaching.contains_key(&request.id));

@@ -7,6 +7,7 @@ use croft_core::id::{OperationUid, TenantId};
 use croft_core::instance::machine::is_buried;
 use croft_core::instance::rebuild::{self, Where};
 use croft_core::instance::{Instance, Power, State};
+use croft_core::join::machine::tell_power;
 use croft_core::operation::{Operation, Verb};
 use croft_core::{Error, Reason, Result, Timestamp};
 
@@ -175,6 +176,7 @@ async fn carry_out(
         failure: None,
         end_time: None,
     };
+    tell_power(&mut instance);
     let buried = is_buried(&instance);
     if buried {
         bury(&mut instance);

@@ -6,6 +6,7 @@ use croft_core::event::Severity;
 use croft_core::id::InstanceUid;
 use croft_core::instance::Instance;
 use croft_core::join::keep::{self, Kept, Remedy, Sight, Verdict};
+use croft_core::join::machine::tell_power;
 
 use super::{Row, Settled, select_instances};
 use crate::event::reason;
@@ -46,6 +47,7 @@ async fn remedy(
     }
     let words = instance.node.as_ref().map(|node| keep::words(node, remedy, tx.now)).unwrap_or_default();
     keep::apply(&mut instance, remedy, tx.now);
+    tell_power(&mut instance);
     super::write(&mut tx.conn, &instance, Settled::No).await?;
     tx.instance_written(&instance, false);
     let reason = match remedy {

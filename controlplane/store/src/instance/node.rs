@@ -4,14 +4,14 @@
 //! A step is bound to the record that it was decided on: where that is another one by now, nothing is written, and whoever
 //! decided looks again.
 
+use croft_core::Result;
 use croft_core::audit::AuditEntry;
 use croft_core::event::Severity;
 use croft_core::id::{AuditUid, InstanceUid, TenantId};
 use croft_core::instance::Instance;
 use croft_core::instance::machine::is_buried;
 use croft_core::instance::seed::Seed;
-use croft_core::join::machine::Node;
-use croft_core::{Error, Result};
+use croft_core::join::machine::{Node, tell_power};
 
 use super::command::{bury, note_delete};
 use super::{Row, Settled, select_instances};
@@ -76,14 +76,20 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// In clear: it may hold a token.
-    pub async fn instance_seed(&self, instance: &Instance) -> Result<Seed> {
+    /// In clear: it may hold a token. `None`: it cannot be opened any more (`secrets.key` was lost), and that is this instance's
+    /// trouble alone.
+    pub async fn instance_seed(&self, instance: &Instance) -> Result<Option<Seed>> {
         let digest = &instance.intent.seed_digest;
-        let bytes = secret::get(&mut *self.reader().await?, &self.inner.keys, digest).await?;
-        let lost = || Error::internal(format!("the seed of {} is not there", instance.name()));
-        serde_json::from_slice(&bytes.ok_or_else(lost)?)
-            // Not serde's own words: they might quote it.
-            .map_err(|_| Error::internal(format!("the seed of {} cannot be read", instance.name())))
+        let bytes = secret::open(&mut *self.reader().await?, &self.inner.keys, digest).await?;
+        // Not serde's own words: they might quote it.
+        let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes).map_err(|_| "it is no seed".to_owned());
+        match bytes.unwrap_or_else(|| Err(format!("{digest} is not there"))).and_then(read) {
+            Ok(seed) => Ok(Some(seed)),
+            Err(why) => {
+                tracing::debug!(instance = instance.name(), why, "a seed cannot be opened");
+                Ok(None)
+            }
+        }
     }
 
     pub async fn instance_node_step(&self, step: NodeStep) -> Result<Stepped> {
@@ -112,6 +118,7 @@ async fn advance(tx: &mut Tx, step: NodeStep) -> Result<Stepped> {
     }
     let was_buried = is_buried(&instance);
     instance.node = Some(after);
+    tell_power(&mut instance);
     let buried = is_buried(&instance) && !was_buried;
     if buried {
         bury(&mut instance);

@@ -6,14 +6,16 @@ use croft_core::Clock;
 use croft_core::cluster::{Cluster, Status};
 use croft_core::id::InstanceUid;
 use croft_core::instance::{Instance, Phase, Power, State};
-use croft_core::join::machine::{Held, Node, Phase as NodePhase, Token, held};
+use croft_core::join::machine::{Held, Node, Phase as NodePhase, Token, held, told};
 use croft_core::join::node::Wish;
 use croft_core::meta::{Labels, Meta};
 use croft_core::ports::NewInstance;
 use croft_store::{Command, Denied, NodeStep, Page, Stepped};
+use sqlx::Connection as _;
 
 use crate::bed::{Bed, call, h, refused, seen, small, t};
 
+mod power;
 mod repair;
 
 const CLUSTER: &str = "tenants/acme/clusters/prod";
@@ -197,6 +199,31 @@ async fn a_host_that_is_told_to_remove_it_before_its_node_left_leaves_the_row() 
 }
 
 #[tokio::test]
+async fn a_start_fails_when_somebody_deletes_the_node_before_it_was_ready() {
+    let bed = bed().await;
+    let (create, vm) = bed.claim(call(), joining("acme", "vm", CLUSTER)).await.unwrap();
+    bed.enters(&vm, NodePhase::Booting).await;
+    bed.see(vm.uid, Phase::Running).await;
+    bed.enters(&vm, NodePhase::Joined).await;
+    bed.step(&bed.get(vm.uid).await, |node| node.reason = told::NODE_MISSING.to_owned()).await;
+    bed.settle(vm.uid).await;
+    let failure = bed.operation(&create).await.failure.expect("nobody makes it again");
+    assert!(failure.message.contains("NodeMissing"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_seed_that_cannot_be_opened_is_the_trouble_of_its_instance_alone() {
+    let bed = bed().await;
+    let (one, other) = (bed.joins("one").await, bed.joins("other").await);
+    let file = bed.dir.path().join("croft.db");
+    let mut conn = sqlx::AnyConnection::connect(&format!("sqlite:{}?mode=rw", file.display())).await.unwrap();
+    let lose = sqlx::query("UPDATE secrets SET key_id = 'lost' WHERE digest = $1");
+    lose.bind(one.intent.seed_digest.clone()).execute(&mut conn).await.unwrap();
+    assert_eq!(bed.store.instance_seed(&one).await.unwrap(), None);
+    assert!(bed.store.instance_seed(&other).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_fenced_machine_begins_anew_elsewhere_and_not_before_it_has_a_token() {
     let bed = bed().await;
     let vm = bed.joins("vm").await;
@@ -263,7 +290,7 @@ async fn a_step_is_bound_to_the_record_that_it_was_decided_on() {
 async fn a_seed_with_a_token_takes_the_place_of_the_one_without_and_the_other_way_round() {
     let bed = bed().await;
     let vm = bed.joins("vm").await;
-    let plain = bed.store.instance_seed(&vm).await.unwrap();
+    let plain = bed.store.instance_seed(&vm).await.unwrap().expect("a seed");
     let mut equipped = plain.clone();
     equipped.files.insert("join".to_owned(), "abcdef.0123456789abcdef".to_owned());
     let mut after = vm.node.clone().unwrap();
@@ -273,7 +300,7 @@ async fn a_seed_with_a_token_takes_the_place_of_the_one_without_and_the_other_wa
         NodeStep { uid: vm.uid, before: vm.node.clone().unwrap(), after, seed: Some(equipped.clone()), news: None };
     let Stepped::Done(with) = bed.store.instance_node_step(step).await.unwrap() else { panic!("stale") };
     assert_ne!(with.intent.seed_digest, vm.intent.seed_digest);
-    assert_eq!(bed.store.instance_seed(&with).await.unwrap(), equipped);
+    assert_eq!(bed.store.instance_seed(&with).await.unwrap().as_ref(), Some(&equipped));
     assert_eq!(bed.store.blob_get(&h("h1"), &vm.intent.seed_digest).await.unwrap(), None, "the old one is gone");
     assert!(bed.store.blob_get(&h("h1"), &with.intent.seed_digest).await.unwrap().is_some());
     // A plane that died between store and cluster finds it again.

@@ -30,7 +30,7 @@ pub fn next(node: &Node, guest: Guest, provider_id: &str, seen: &Seen, now: Time
 
 fn waiting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
     if let Some(there) = &seen.node {
-        return stale(node, there, seen, now);
+        return stale(node, guest, there, seen, now);
     }
     if !guest.placed {
         // A token is for a boot that may come any moment.
@@ -43,15 +43,15 @@ fn waiting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
 }
 
 /// Left over from the machine that was there before: the one that is to boot makes its own.
-fn stale(node: &Node, there: &SeenNode, seen: &Seen, now: Timestamp) -> Vec<Act> {
-    if node.lost && seen.pods > 0 { let_go(there, now.since(node.phase_time)) } else { vec![Act::DeleteNode] }
+fn stale(node: &Node, guest: Guest, there: &SeenNode, seen: &Seen, now: Timestamp) -> Vec<Act> {
+    if seen.pods == 0 || !drains(node, guest, now) { vec![Act::DeleteNode] } else { tell_pods(node, guest, there) }
 }
 
 fn booting(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
     if seen.node.is_some() {
         return forget_then(node, seen, Act::Enter(Phase::Joined, Why::AsWanted));
     }
-    if late(node, guest, now) {
+    if late(node, guest, seen, now) {
         return forget_then(node, seen, Act::Enter(Phase::Missed, Why::TooLate));
     }
     if good(node, seen, now) { Vec::new() } else { vec![Act::Token(now.plus(TOKEN_LIFE))] }
@@ -93,24 +93,40 @@ fn back(node: &Node, seen: &Seen) -> Vec<Act> {
 
 fn leaving(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> Vec<Act> {
     let Some(there) = &seen.node else { return left_behind(node, seen) };
+    // Before anything else that the cluster might refuse.
+    if !drains(node, guest, now) {
+        return vec![Act::DeleteNode];
+    }
     if !there.cordoned {
         return vec![Act::Cordon];
     }
-    let spent = now.since(node.phase_time);
-    if seen.pods == 0 || spent > DRAIN_DEADLINE || guest.forced {
-        return vec![Act::DeleteNode];
-    }
-    if guest.off { let_go(there, spent) } else { vec![Act::Evict] }
+    if seen.pods == 0 { vec![Act::DeleteNode] } else { tell_pods(node, guest, there) }
 }
 
-/// Of a machine that is off: nobody on it can end a pod any more, so the cluster does, and detaches its volumes. A Node that is
-/// deleted before takes longer to be given up.
-fn let_go(there: &SeenNode, spent: Duration) -> Vec<Act> {
-    match there.out_of_service {
-        false => vec![Act::OutOfService(true)],
-        true if spent > LOST_DEADLINE => vec![Act::DeleteNode],
-        true => Vec::new(),
-    }
+/// Whether its Node waits for the pods that are on it.
+#[must_use]
+pub fn drains(node: &Node, guest: Guest, now: Timestamp) -> bool {
+    let goes = match node.phase {
+        Phase::Leaving => !guest.wanted,
+        Phase::Waiting => node.lost,
+        Phase::Booting | Phase::Missed | Phase::Joined | Phase::Left => false,
+    };
+    goes && !guest.forced && !node.drain.is_some_and(|drain| drain.is_over(now))
+}
+
+/// First the pods, then the record: time counts only from when they were told. Of a machine that is off, nobody on it can end a
+/// pod any more: the cluster does, and detaches its volumes. A Node that is deleted before takes longer to be given up.
+fn tell_pods(node: &Node, guest: Guest, there: &SeenNode) -> Vec<Act> {
+    let way = node.drain.map(|drain| drain.way);
+    let (mut acts, new) = match (guest.off, way) {
+        (true, _) if !there.out_of_service => return vec![Act::OutOfService(true)],
+        (true, Some(Way::LetGo)) => (Vec::new(), None),
+        (true, _) => (Vec::new(), Some(Way::LetGo)),
+        (false, None) => (vec![Act::Evict], Some(Way::Evicted)),
+        (false, Some(_)) => (vec![Act::Evict], None),
+    };
+    acts.extend(new.map(Act::Drains));
+    acts
 }
 
 fn left(node: &Node, seen: &Seen) -> Vec<Act> {
@@ -141,9 +157,11 @@ fn good(node: &Node, seen: &Seen, now: Timestamp) -> bool {
     seen.token && node.token.as_ref().is_some_and(|token| token.expire_time.since(now) > TOKEN_RENEW)
 }
 
-fn late(node: &Node, guest: Guest, now: Timestamp) -> bool {
-    match guest.start_time {
+/// Not while nobody could ask: a cluster that was away is given some time to be asked again.
+fn late(node: &Node, guest: Guest, seen: &Seen, now: Timestamp) -> bool {
+    let over = match guest.start_time {
         Some(start) => now.since(start.max(node.phase_time)) > JOIN_DEADLINE,
         None => now.since(node.phase_time) > START_DEADLINE,
-    }
+    };
+    over && now.since(seen.since) > JOIN_GRACE
 }

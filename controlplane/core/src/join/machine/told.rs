@@ -27,6 +27,8 @@ pub const DRAIN_BLOCKED: &str = "DrainBlocked";
 pub const NODE_LEFT: &str = "NodeLeft";
 pub const CLUSTER_REFUSED: &str = "ClusterRefused";
 pub const RECIPE_MISSING: &str = "RecipeMissing";
+pub const SEED_UNREADABLE: &str = "SeedUnreadable";
+pub const GPU_RESOURCE_MISSING: &str = "GpuResourceMissing";
 
 pub const ALL: &[&str] = &[
     NODE_READY,
@@ -47,6 +49,8 @@ pub const ALL: &[&str] = &[
     NODE_LEFT,
     CLUSTER_REFUSED,
     RECIPE_MISSING,
+    SEED_UNREADABLE,
+    GPU_RESOURCE_MISSING,
 ];
 
 /// One word and one sentence.

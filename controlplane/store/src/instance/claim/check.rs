@@ -7,7 +7,7 @@ use croft_core::id::{HostId, InstanceUid, OperationUid, TenantId};
 use croft_core::image::Image;
 use croft_core::instance::machine::{self, Verdict as Machine};
 use croft_core::instance::{Instance, Intent, Power, Spec, State, Status, seed};
-use croft_core::join::machine::{Node, Phase as NodePhase};
+use croft_core::join::machine::{Node, Phase as NodePhase, tell_power};
 use croft_core::join::node;
 use croft_core::meta::Meta;
 use croft_core::operation::{Operation, Verb};
@@ -268,6 +268,7 @@ impl Batch {
                 observed_time: None,
             },
         };
+        tell_power(&mut instance);
         // In the words that the next look at it would use.
         if let Machine::Is(named) = machine::settle(&instance, Some(host::State::Ready), &[]).verdict {
             instance.status.message = named.message;
