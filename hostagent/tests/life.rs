@@ -153,7 +153,9 @@ async fn a_rebuilt_guest_is_stopped_gets_another_disk_and_is_then_as_it_was() {
     assert_ne!(second, first);
 
     // Neither a restart of the agent nor a lost journal asks for it again.
-    host.restart_agent().await;
+    host.agent.kill();
+    host.plane.set_policy(None);
+    host.start_agent().await;
     host.synced().await;
     host.plane.change(uid, |wish| wish.stop_timeout_seconds = 0);
     host.until_that(uid, "seen again", |seen| seen.phase() == Phase::Running && seen.generation == 3).await;
