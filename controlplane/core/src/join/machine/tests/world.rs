@@ -198,7 +198,7 @@ impl World {
     /// The host does what it is told, the kubelet what it can.
     pub fn live(&mut self) {
         if self.instance.placement.is_none() && wanted(&self.instance) {
-            self.instance.placement = Some(Placement { host: "h2".into(), pins: Vec::new(), devices: Vec::new() });
+            self.instance.placement = Some(Placement { host: "h2".into(), pins: Vec::new(), devices: Vec::new(), parked: None });
         }
         self.host();
         let may_ask = self.seed_has_token && self.seen.token;
@@ -242,6 +242,7 @@ impl World {
             power_generation: self.node().power_told.generation,
             reboot_generation: 0,
             reset_generation: 0,
+            disk_generation: 0,
             attached_devices: Vec::new(),
             released_devices: Vec::new(),
         });
@@ -312,10 +313,12 @@ fn instance() -> Instance {
             reboot_generation: 0,
             reset_generation: 0,
             delete_force: false,
+            disk_generation: 0,
+            away_from: None,
             detaching: BTreeMap::new(),
             seed_digest: String::new(),
         },
-        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new() }),
+        placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: Some(node),
         status: Status {
             state: State::Pending,
