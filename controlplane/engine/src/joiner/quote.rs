@@ -60,6 +60,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::bed::joining;
 
@@ -72,16 +74,20 @@ mod tests {
         assert_eq!(join_lines("nothing of it"), "");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_host_that_hangs_holds_up_nobody_and_not_too_many_are_asked_at_once() {
         let asked = Arc::new(AtomicUsize::new(0));
-        let counts = asked.clone();
-        let console: Console = Arc::new(move |_| {
-            counts.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async {
-                tokio::time::sleep(Duration::from_secs(15)).await;
-                "croft-join: gave up".to_owned()
-            })
+        let hangs = Arc::new(Semaphore::new(0));
+        let console: Console = Arc::new({
+            let (asked, hangs) = (asked.clone(), hangs.clone());
+            move |_| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let hangs = hangs.clone();
+                Box::pin(async move {
+                    drop(hangs.acquire().await);
+                    "croft-join: gave up".to_owned()
+                })
+            }
         });
         let instances: Vec<Instance> = (0..=AT_ONCE).map(|n| joining(&format!("n{n}"))).collect();
         let mut quotes = Quotes::default();
@@ -89,11 +95,20 @@ mod tests {
             assert_eq!(quotes.of(instance, &console).await, None);
         }
         assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE);
-        tokio::time::sleep(Duration::from_secs(16)).await;
-        assert_eq!(quotes.of(&instances[0], &console).await.as_deref(), Some("gave up"));
-        assert_eq!(quotes.of(&instances[AT_ONCE], &console).await, None, "its turn has come");
-        assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE + 1);
+        hangs.add_permits(AT_ONCE);
+        let first = async {
+            loop {
+                match quotes.of(&instances[0], &console).await {
+                    Some(said) => return said,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(180), first).await.unwrap();
+        assert_eq!(said, "gave up");
         quotes.keep(&[]);
         assert!(quotes.0.is_empty());
+        assert_eq!(quotes.of(&instances[AT_ONCE], &console).await, None, "its turn has come");
+        assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE + 1);
     }
 }

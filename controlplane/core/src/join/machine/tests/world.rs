@@ -198,7 +198,8 @@ impl World {
     /// The host does what it is told, the kubelet what it can.
     pub fn live(&mut self) {
         if self.instance.placement.is_none() && wanted(&self.instance) {
-            self.instance.placement = Some(Placement { host: "h2".into(), pins: Vec::new(), devices: Vec::new(), parked: None });
+            self.instance.placement =
+                Some(Placement { host: "h2".into(), pins: Vec::new(), devices: Vec::new(), parked: None });
         }
         self.host();
         let may_ask = self.seed_has_token && self.seen.token;
