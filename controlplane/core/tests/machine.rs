@@ -330,12 +330,13 @@ fn a_detach_is_done_when_its_request_has_left() {
 /// Which the node's drain and its out-of-service taint go by: a machine that may be running is never said to be off.
 #[test]
 fn a_guest_is_off_when_its_host_says_so_and_nobody_is_about_to_start_it() {
-    use croft_core::join::machine::{Guest, Node, Phase as NodePhase};
+    use croft_core::join::machine::{Guest, Node, Phase as NodePhase, tell_power};
     let mut vm = instance();
     let mut node = Node::new("web-deadbeef".into(), NodePhase::Waiting, NOW);
     node.enter(NodePhase::Booting, NOW);
     node.enter(NodePhase::Joined, NOW);
     vm.node = Some(node);
+    tell_power(&mut vm);
     assert!(!Guest::of(&vm).off, "nothing was heard");
     let ended = |kind| Some(Exit { kind, message: String::new(), time: NOW });
     let off = |exit, power| Observed { exit, ..seen(Phase::Off, power) };

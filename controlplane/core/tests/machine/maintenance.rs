@@ -1,7 +1,7 @@
 //! A host under maintenance: its instances are kept off, and nobody's wish is changed.
 
 use croft_core::instance::machine::Named;
-use croft_core::join::machine::{Held, Node, Phase as NodePhase, held, power_told};
+use croft_core::join::machine::{Held, Node, Phase as NodePhase, held, power_told, tell_power};
 use croft_core::maintenance::{Effect, Expected, differences, is_still, park, parked, plan, resumes, unpark};
 
 use super::*;
@@ -146,12 +146,14 @@ fn a_node_leaves_its_cluster_before_it_is_stopped_and_joins_again() {
     node.enter(NodePhase::Booting, NOW);
     node.enter(NodePhase::Joined, NOW);
     vm.node = Some(node);
+    tell_power(&mut vm);
     park(&mut vm, "");
     assert_eq!((held(&vm), power_told(&vm)), (Held::On, (Power::Running, 1)), "its pods leave first");
     assert_eq!(named(&vm, host::State::Ready).state, State::Stopping);
     vm.node.as_mut().unwrap().enter(NodePhase::Leaving, NOW);
     assert!(!is_still(&heard(vm.clone(), Phase::Off)), "it may be started again by its host");
     vm.node.as_mut().unwrap().enter(NodePhase::Left, NOW);
+    tell_power(&mut vm);
     assert_eq!((held(&vm), power_told(&vm)), (Held::Not, (Power::Stopped, 2)));
     assert!(is_still(&heard(vm.clone(), Phase::Off)));
     unpark(&mut vm);
