@@ -58,7 +58,8 @@ fn join_lines(console: &str) -> String {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::bed::joining;
@@ -72,14 +73,15 @@ mod tests {
         assert_eq!(join_lines("nothing of it"), "");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_host_that_hangs_holds_up_nobody_and_not_too_many_are_asked_at_once() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counts = asked.clone();
+        let (asked, hangs) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counts, gate) = (asked.clone(), hangs.clone());
         let console: Console = Arc::new(move |_| {
             counts.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async {
-                tokio::time::sleep(Duration::from_secs(15)).await;
+            let gate = gate.clone();
+            Box::pin(async move {
+                gate.acquire_owned().await.unwrap().forget();
                 "croft-join: gave up".to_owned()
             })
         });
@@ -88,9 +90,14 @@ mod tests {
         for instance in &instances {
             assert_eq!(quotes.of(instance, &console).await, None);
         }
-        assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE);
-        tokio::time::sleep(Duration::from_secs(16)).await;
-        assert_eq!(quotes.of(&instances[0], &console).await.as_deref(), Some("gave up"));
+        hangs.add_permits(AT_ONCE);
+        let said = loop {
+            match quotes.of(&instances[0], &console).await {
+                Some(said) => break said,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!((said.as_str(), asked.load(Ordering::SeqCst)), ("gave up", AT_ONCE));
         assert_eq!(quotes.of(&instances[AT_ONCE], &console).await, None, "its turn has come");
         assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE + 1);
         quotes.keep(&[]);
