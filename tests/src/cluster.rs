@@ -46,6 +46,8 @@ pub struct State {
     pub away: bool,
     /// It answers, and does not do these.
     pub refuses: BTreeSet<&'static str>,
+    /// A finalizer is on every node.
+    pub keeps_nodes: bool,
     /// A budget lets no pod go.
     pub blocked: bool,
     /// Kubelets stay away.
@@ -368,7 +370,7 @@ impl Cluster for Memory {
         Box::pin(self.change("node_delete", move |state| {
             let listed = state.roster.as_ref().is_some_and(|roster| roster.contains_key(name));
             assert!(!listed, "its kubelet could make {name} again");
-            if state.nodes.get(name).is_some_and(|node| node.uid == uid) {
+            if !state.keeps_nodes && state.nodes.get(name).is_some_and(|node| node.uid == uid) {
                 state.nodes.remove(name);
                 state.pods.remove(name);
             }

@@ -76,6 +76,35 @@ async fn what_a_cluster_refuses_holds_up_no_leave_for_ever() {
     story.end().await;
 }
 
+/// Root on a node may put a finalizer on it, and its cluster then says yes to a delete and keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_a_finalizer_keeps_does_not_keep_its_machine() {
+    let mut story = Story::begin().await;
+    story.fleet.api.create_as(story.request("web")).await.unwrap();
+    let ready = story.ready("web").await;
+    let (name, uid) = (node_of(&ready), uid_of(&ready));
+    story.fleet.cluster.state().keeps_nodes = true;
+    story.fleet.api.stop("acme", "web").await.unwrap();
+    let said = story.said("web", "ClusterRefused").await;
+    assert!(said.message.contains(&name) && said.message.contains("finalizer"), "{}", said.message);
+    let mut looks = 0;
+    let off = async |fleet: &Fleet| {
+        if looks % 200 == 0 {
+            fleet.live(Duration::from_secs(601)).await;
+        }
+        looks += 1;
+        if fleet.sim("h1").is_running(&uid).await { Err("it still runs") } else { Ok(()) }
+    };
+    story.until("its machine is off all the same", off).await;
+    assert!(story.left_behind("web").await.contains(&name));
+
+    story.fleet.cluster.state().keeps_nodes = false;
+    story.phase("web", Phase::Left).await;
+    story.fleet.api.delete("acme", "web").await.unwrap();
+    story.gone("web").await;
+    story.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_cannot_be_deleted_is_named_and_ends_by_itself() {
     let mut story = Story::begin().await;

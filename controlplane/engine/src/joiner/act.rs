@@ -134,7 +134,11 @@ impl Task {
     async fn delete_node(&mut self, on: &On, instance: &Instance, look: &Look) -> Result<Did, Problem> {
         let Some(there) = &look.there else { return Ok(Did::Cluster) };
         self.close_roster(on, &record(instance)?.name).await?;
-        unless_another(on.handle.node_delete(&there.name, &there.uid).await)
+        let done = unless_another(on.handle.node_delete(&there.name, &there.uid).await)?;
+        match on.handle.node(&there.name).await? {
+            Some(still) if still.uid == there.uid => Err(kept(on, &still.name).into()),
+            _ => Ok(done),
+        }
     }
 
     pub(super) async fn close_roster(&mut self, on: &On, node: &str) -> Result<(), Problem> {
@@ -147,6 +151,13 @@ impl Task {
 async fn changed(on: &On, look: &Look, change: &Change) -> Result<Did, Problem> {
     let Some(there) = &look.there else { return Ok(Did::Waits(None)) };
     unless_another(on.handle.node_change(&there.name, &there.uid, change).await)
+}
+
+/// It said yes, and did not do it. Whoever is root on a node can put a finalizer on it that nobody ever takes off: that must not
+/// keep the machine running.
+fn kept(on: &On, node: &str) -> Fault {
+    let why = "it said yes, and the node is still there: something keeps it, as a finalizer does".to_owned();
+    Fault::Refused { server: on.handle.anchor().server.clone(), doing: format!("delete node {node}"), why }
 }
 
 /// A node that was deleted, or is another one by now, is looked at again.
