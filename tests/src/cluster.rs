@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use croft_core::{Clock as _, Timestamp};
 use croft_core::join::cluster::{
     Access, Anchor, Answer, BadAccess, BootstrapToken, Change, Eviction, Fault, Node, NodeEvent, Pod, Policies, Probe,
     Ready, Signing, Stage,
@@ -13,6 +12,7 @@ use croft_core::join::csr::{BOOTSTRAP_GROUP, CLIENT_SIGNER, Request, Subject};
 use croft_core::join::node::Taint;
 use croft_core::join::ports::{Asked, Cluster, Clusters};
 use croft_core::time::SystemClock;
+use croft_core::{Clock as _, Timestamp};
 use tokio::sync::watch;
 
 const YEAR_2100: Timestamp = Timestamp(4_102_444_800_000_000);

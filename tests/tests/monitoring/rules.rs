@@ -7,14 +7,8 @@ use serde_json::Value;
 use super::site::{DISPLAY, Site};
 
 /// Each is provoked by the site; the others wait for something that takes weeks, or for nothing.
-const PROVOKED: [&str; 6] = [
-    "CroftDeviceFaulty",
-    "CroftGpuUnhealthy",
-    "CroftHostAgentDown",
-    "CroftHostUnreachable",
-    "CroftInstancesFailed",
-    "CroftClusterUnhealthy",
-];
+const PROVOKED: [&str; 5] =
+    ["CroftDeviceFaulty", "CroftGpuUnhealthy", "CroftHostAgentDown", "CroftHostUnreachable", "CroftInstancesFailed"];
 
 pub async fn all_are_well(site: &Site) {
     let rules = site.prometheus.rules().await;
