@@ -23,10 +23,8 @@ pub fn is_installed() -> bool {
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     });
     if !there {
-        assert!(
-            std::env::var("CI").is_err(),
-            "prometheus and promtool (Debian package prometheus) must be there in CI"
-        );
+        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!in_ci, "prometheus and promtool (Debian package prometheus) must be there in CI");
         eprintln!("SKIPPED: prometheus is not installed; Debian has it, with promtool, in the package prometheus");
     }
     there

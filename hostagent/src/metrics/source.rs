@@ -33,8 +33,11 @@ pub struct Source {
     board: Board,
     supervisor: Supervisor,
     shared: Shared,
-    last: Arc<Mutex<Option<(Instant, Arc<Seen>)>>>,
+    last: Arc<Mutex<Option<Last>>>,
 }
+
+/// The answer, and when it was found.
+type Last = (Instant, Arc<Seen>);
 
 /// What one scrape found.
 #[derive(Debug, Clone, Default)]

@@ -5,6 +5,7 @@
 
 mod contract;
 mod dashboards;
+mod numbers;
 mod promtool;
 mod rules;
 mod runbooks;
@@ -23,6 +24,7 @@ async fn everything_that_is_shipped_finds_data_in_a_real_fleet() {
     }
     contract::the_page_says_what_is_exported(&site).await;
     rules::all_are_well(&site).await;
+    numbers::are_true(&site).await;
     dashboards::every_panel_has_data(&site).await;
     site.close().await;
 }
