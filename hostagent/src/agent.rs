@@ -20,7 +20,7 @@ use crate::hypervisor::Hypervisor;
 use crate::images::Images;
 use crate::journal::{self, Journal};
 use crate::link::{self, Connect};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::plane::Plane;
 use crate::supervisor::Supervisor;
 use crate::surveyor::Surveyor;
@@ -85,6 +85,7 @@ pub struct AgentHandle {
     tasks: Tasks,
     board: Board,
     devices: Devices,
+    metrics: metrics::Source,
     refused: Option<oneshot::Receiver<String>>,
 }
 
@@ -138,9 +139,10 @@ impl Agent {
         tasks.spawn_vital("the watch for unknown domains", supervisor.clone().watch_orphans());
         tasks.spawn_vital("the ear for events", wake_by_events(supervisor.clone(), shared.clone()));
         tasks.spawn_vital("the timer", wake_by_timer(supervisor.clone(), shared.clone()));
+        let metrics = metrics::Source::new(supervisor.clone(), shared.clone());
         tasks
             .spawn_vital("housekeeping", keep_house(supervisor, shared, config.console_directory, config.console_logs));
-        Ok(AgentHandle { tasks, board, devices, refused: Some(refused) })
+        Ok(AgentHandle { tasks, board, devices, metrics, refused: Some(refused) })
     }
 }
 
@@ -165,6 +167,12 @@ impl AgentHandle {
     #[must_use]
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// What its metrics page is made of.
+    #[must_use]
+    pub fn metrics(&self) -> metrics::Source {
+        self.metrics.clone()
     }
 
     /// Every task of this agent.

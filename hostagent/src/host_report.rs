@@ -216,7 +216,7 @@ mod tests {
             hear(&mut version, Err(&silent), &metrics);
             assert_eq!(version, "libvirt 9.0.0, QEMU 7.2.22");
         }
-        let text = metrics.render(&Board::default());
+        let text = metrics.render(&Board::default(), &crate::metrics::Seen::default());
         assert!(text.contains("hypervisor_errors_total{verb=\"about\"} 2"), "{text}");
         hear(&mut version, Ok(&"libvirt 9.0.0, QEMU 7.2.23".to_owned()), &metrics);
         assert_eq!(version, "libvirt 9.0.0, QEMU 7.2.23");

@@ -87,10 +87,10 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
             simulated
         }
     };
-    let registry = config.metrics.clone();
+    config.metrics = metrics::Metrics::of_host(&identity.host_id);
     let mut agent = Agent::spawn(config, hypervisor).await?;
     let at = args.metrics_listen;
-    let at = metrics::serve(at, registry, agent.board().clone(), agent.tasks().clone())
+    let at = metrics::serve(at, agent.metrics(), agent.tasks().clone())
         .await
         .with_context(|| format!("--metrics-listen {at}: can not listen there"))?;
     tracing::info!(host = identity.host_id, metrics = %at, version = env!("CARGO_PKG_VERSION"), "agent runs");

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use croft_core::Clock as _;
 use croft_core::join::cluster::{
     Access, Anchor, Answer, BadAccess, BootstrapToken, Change, Eviction, Fault, Node, NodeEvent, Pod, Policies, Probe,
     Ready, Signing, Stage,
@@ -13,7 +12,10 @@ use croft_core::join::csr::{BOOTSTRAP_GROUP, CLIENT_SIGNER, Request, Subject};
 use croft_core::join::node::Taint;
 use croft_core::join::ports::{Asked, Cluster, Clusters};
 use croft_core::time::SystemClock;
+use croft_core::{Clock as _, Timestamp};
 use tokio::sync::watch;
+
+const YEAR_2100: Timestamp = Timestamp(4_102_444_800_000_000);
 
 /// Where a verb is cut off, by the place it has among those that change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +290,7 @@ impl Cluster for Memory {
     fn probe(&self) -> Asked<'_, Probe> {
         let probe = self.ask(|_| Probe {
             version: "v1.36.3".to_owned(),
-            serving_expires: None,
+            serving_expires: Some(YEAR_2100),
             ca_expires: None,
             credential_expires: None,
             missing: Vec::new(),

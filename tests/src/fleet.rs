@@ -1,6 +1,7 @@
 //! The fleet: one plane, some hosts, and the ways in which they may die.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use croft_hostagent::enrol::{self, Invitation};
 use croft_hostagent::host_report::Source;
 use croft_hostagent::hypervisor::simulated::{Capacity, Simulated};
 use croft_hostagent::link::MutualTls;
-use croft_hostagent::{Agent, AgentHandle};
+use croft_hostagent::{Agent, AgentHandle, metrics};
 use croft_proto::v1;
 use croft_store::{HostReport, Store};
 use uuid::Uuid;
@@ -23,6 +24,7 @@ use crate::machine::Machine;
 use crate::{Api, api, eventually, process};
 
 mod nodes;
+mod scrape;
 
 /// In an agent's simulated directory: faults that it is to meet.
 pub const FAULTS: &str = "simulated/faults.json";
@@ -55,6 +57,8 @@ struct Member {
     /// Where it has devices.
     machine: Option<Machine>,
     agent: Option<AgentHandle>,
+    /// Where its metrics are, or were before it was killed.
+    metrics: Option<SocketAddr>,
 }
 
 impl Fleet {
@@ -124,7 +128,7 @@ impl Fleet {
             host_id: id.to_owned(),
         };
         enrol::enrol(&invitation, &state_dir).await.expect("enrolled");
-        self.hosts.insert(id.to_owned(), Member { state_dir, sim, machine, agent: None });
+        self.hosts.insert(id.to_owned(), Member { state_dir, sim, machine, agent: None, metrics: None });
         self.agent_start(id).await;
         self.api.host_until(id, v1::host::State::Ready).await;
     }
@@ -230,7 +234,12 @@ impl Fleet {
         let mut config = croft_hostagent::Config::new(&member.state_dir, connect, inventory);
         config.console_directory = member.sim.console_directory();
         config.devices = member.machine.as_ref().map(Machine::config);
-        member.agent = Some(Agent::spawn(config, member.sim.clone()).await.expect("an agent"));
+        config.renew = Some(member.state_dir.clone());
+        config.metrics = metrics::Metrics::of_host(id);
+        let agent = Agent::spawn(config, member.sim.clone()).await.expect("an agent");
+        let at = SocketAddr::from(([127, 0, 0, 1], 0));
+        let at = metrics::serve(at, agent.metrics(), agent.tasks().clone()).await.expect("a metrics page");
+        (member.agent, member.metrics) = (Some(agent), Some(at));
     }
 
     /// As kill -9 would.
@@ -267,20 +276,6 @@ impl Fleet {
     pub async fn consistent(&self) {
         let complaints = self.store().consistency().await.expect("a look at the database");
         assert!(complaints.is_empty(), "{complaints:#?}");
-    }
-
-    /// The text of the metrics page.
-    pub async fn metrics(&self) -> String {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let address = self.plane.as_ref().expect("the plane runs").metrics_addr;
-        let mut stream = tokio::net::TcpStream::connect(address).await.expect("metrics port");
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .await
-            .expect("asked");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.expect("answered");
-        text
     }
 
     /// A secret is in no file of the plane as it was typed.

@@ -13,6 +13,7 @@ pub mod lab;
 pub mod lab_host;
 pub mod machine;
 pub mod process;
+pub mod prometheus;
 
 pub use api::{Api, Wanted};
 pub use eventually::eventually;

@@ -46,6 +46,9 @@ pub(crate) const IMAGE: &[&str] = &[
     "ca-certificates",
 ];
 
+/// What `monitoring/` is tried with: Prometheus, and promtool in the same package.
+pub(crate) const MONITORING: &[&str] = &["prometheus"];
+
 /// To make the lab's host (tests/lab/build.sh) and to speak to it. Its QEMU comes with it: no older one will do.
 pub(crate) const LAB: &[&str] = &[
     "mmdebstrap",
@@ -75,7 +78,7 @@ pub(crate) enum Ensured {
 
 /// `cargo xtask packages`.
 pub(crate) fn command() -> Result<()> {
-    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, LINT])? {
+    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, LINT, MONITORING])? {
         Ensured::AllThere => println!("every package is there"),
         Ensured::Installed(names) => println!("installed: {}", names.join(" ")),
     }

@@ -43,7 +43,7 @@ fn state(record: &Record) -> &'static str {
     }
 }
 
-type Info = ([(&'static str, String); 7], i64);
+type Info = ([(&'static str, String); 8], i64);
 
 fn info(record: &Record) -> Vec<Info> {
     let one = |holder: Option<&Holder>| -> Info {
@@ -59,6 +59,7 @@ fn info(record: &Record) -> Vec<Info> {
             ("kind", device.kind.as_str().to_owned()),
             // What people call it where there is no word of ours.
             ("model", gpu.map_or(&device.device_name, |gpu| &gpu.model).clone()),
+            ("uuid", gpu.map(|gpu| gpu.uuid.clone()).unwrap_or_default()),
             ("tenant", tenant.to_owned()),
             ("instance", instance.to_owned()),
             ("profile", profile.unwrap_or_default()),

@@ -1,12 +1,13 @@
 //! Numbers for Prometheus: what this process counts, and what the database says at the moment of a scrape.
 //!
 //! Base units, no label that a caller can make up, and nothing that is not known: what cannot be read is missing from the
-//! answer and counted in `croft_scrape_errors_total`, never reported as zero. docs/operations.md lists every name.
+//! answer and counted in `croft_scrape_errors_total`, never reported as zero. docs/metrics.md lists every name.
 
 mod buckets;
 mod clusters;
 mod codes;
 mod devices;
+mod gpus;
 pub mod http;
 mod meter;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use croft_core::placement::HostView;
 use croft_core::placement::device::DeviceViews;
 use croft_core::quota::Quota;
 use croft_engine::Meter;
+use croft_store::StateCount;
 use tonic::Code;
 
 use super::meter::EngineMeter;
@@ -60,7 +61,7 @@ fn l40s() -> Record {
     let gpu = Gpu {
         model: "l40s_48gb".to_owned(),
         product_name: String::new(),
-        uuid: String::new(),
+        uuid: "GPU-1".to_owned(),
         memory_mib: 49_152,
         mode: Mode::Vgpu,
         mig_enabled: false,
@@ -152,10 +153,16 @@ fn truth() -> Arc<Truth> {
         seed_files: false,
         rebuilds: false,
     };
+    let count = |state, instances| StateCount {
+        tenant: "acme".into(),
+        state,
+        instances,
+        since: Timestamp(1_900_000_000_000_000),
+    };
     Arc::new(Truth {
         quotas: Some(vec![quota("acme", Some(50), 12), quota("free", None, 3)]),
         hosts: Some(vec![host]),
-        instances: Some(vec![("acme".into(), State::Running, 2), ("acme".into(), State::Stopped, 1)]),
+        instances: Some(vec![count(State::Running, 2), count(State::Stopped, 1)]),
         devices: Some(vec![l40s(), usb()]),
         clusters: Some(vec![cluster()]),
     })
@@ -197,6 +204,7 @@ fn what_is_counted_and_what_is_read_are_both_there() {
         r#"croft_host_claimed{host="h1",resource="memory_mib"} 3328"#,
         r#"croft_host_free{host="h1",resource="vcpus"} 21"#,
         r#"croft_instances{tenant="acme",state="RUNNING"} 2"#,
+        r#"croft_instances_oldest_timestamp_seconds{tenant="acme",state="RUNNING"} 1900000000"#,
         r#"croft_grpc_requests_total{method="/croft.v1.Instances/GetInstance",code="NOT_FOUND"} 1"#,
         r#"croft_grpc_open_requests{method="/croft.v1.Instances/WatchInstances"} 1"#,
         r#"croft_grpc_open_requests{method="/croft.v1.Instances/GetInstance"} 0"#,
@@ -210,11 +218,11 @@ fn what_is_counted_and_what_is_read_are_both_there() {
         r#"croft_devices{host="h1",kind="GPU",state="AVAILABLE"} 1"#,
         r#"croft_devices{host="h1",kind="USB",state="QUARANTINED"} 1"#,
         concat!(
-            r#"croft_device_info{host="h1",device="0000:41:00.0",kind="GPU",model="l40s_48gb","#,
+            r#"croft_device_info{host="h1",device="0000:41:00.0",kind="GPU",model="l40s_48gb",uuid="GPU-1","#,
             r#"tenant="acme",instance="train",profile="L40S-8Q"} 1"#
         ),
         concat!(
-            r#"croft_device_info{host="h1",device="usb-0000:00:14.0-2",kind="USB",model="a dongle","#,
+            r#"croft_device_info{host="h1",device="usb-0000:00:14.0-2",kind="USB",model="a dongle",uuid="","#,
             r#"tenant="",instance="",profile=""} 1"#
         ),
         r#"croft_gpu_framebuffer_bytes{host="h1",device="0000:41:00.0"} 51539607552"#,
@@ -259,10 +267,10 @@ fn openmetrics_ends_as_it_must() {
 #[test]
 fn each_metric_is_documented() {
     let text = busy().render(&truth(), Format::Prometheus).unwrap();
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md")).unwrap();
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md")).unwrap();
     for line in text.lines() {
         if let Some((name, _)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            assert!(docs.contains(&format!("`{name}")), "{name} is not in docs/operations.md");
+            assert!(docs.contains(&format!("`{name}")), "{name} is not in docs/metrics.md");
         }
     }
 }

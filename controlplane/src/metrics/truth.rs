@@ -9,17 +9,15 @@ use croft_core::cluster::Cluster;
 use croft_core::device::Record;
 use croft_core::host;
 use croft_core::host::Resources;
-use croft_core::id::TenantId;
-use croft_core::instance::State;
 use croft_core::placement::HostView;
 use croft_core::quota::{self, Quota};
-use croft_store::Store;
+use croft_store::{StateCount, Store};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use tokio::time::{Instant, timeout};
 
-use super::{Metrics, clusters, devices};
+use super::{Metrics, clusters, devices, gpus};
 
 const FRESH: Duration = Duration::from_secs(1);
 /// Below every scrape timeout: what could be read in time is answered.
@@ -54,7 +52,7 @@ impl Read {
 pub struct Truth {
     pub quotas: Option<Vec<Quota>>,
     pub hosts: Option<Vec<HostView>>,
-    pub instances: Option<Vec<(TenantId, State, i64)>>,
+    pub instances: Option<Vec<StateCount>>,
     pub devices: Option<Vec<Record>>,
     pub clusters: Option<Vec<Cluster>>,
 }
@@ -111,12 +109,16 @@ impl Collector for Truth {
         }
         if let Some(hosts) = &self.hosts {
             encode_hosts(&mut encoder, hosts)?;
+            gpus::encode(&mut encoder, hosts)?;
         }
         if let Some(instances) = &self.instances {
-            let rows = instances
-                .iter()
-                .map(|(tenant, state, n)| ([("tenant", tenant.as_str()), ("state", state.as_str())], *n));
+            let labels =
+                |one: &StateCount| [("tenant", one.tenant.0.clone()), ("state", one.state.as_str().to_owned())];
+            let rows = instances.iter().map(|one| (labels(one), one.instances));
             gauges(&mut encoder, "croft_instances", "Instances by tenant and state.", rows)?;
+            let rows = instances.iter().map(|one| (labels(one), one.since.0.div_euclid(1_000_000)));
+            let help = "When the instance that has been in a state for longest came into it, as a Unix time.";
+            gauges(&mut encoder, "croft_instances_oldest_timestamp_seconds", help, rows)?;
         }
         if let Some(devices) = &self.devices {
             devices::encode(&mut encoder, devices)?;

@@ -57,7 +57,7 @@ pub use image::ImageScope;
 pub use instance::attach::{AttachAnswer, AttachRequest, Extension};
 pub use instance::claim::{ClaimAnswer, ClaimRequest};
 pub use instance::command::Command;
-pub use instance::list::InstanceFilter;
+pub use instance::list::{InstanceFilter, StateCount};
 pub use instance::node::{Denied, NodeNews, NodeStep, Stepped};
 pub use instance::place::PlaceAnswer;
 pub use instance::settle::Settled;

@@ -11,18 +11,20 @@
 //!
 //! A board that lists a profile with all media engines (`+me.all`) has those as a third ruler, counted like the compute slices.
 //!
-//! Owns: profiles and placements as data, occupancy, fit, what a place spoils, and the names of the atoms a claim is stored as. Refuses to know
+//! Owns: profiles and placements as data, occupancy, fit, what a place spoils, how broken up the rest is, and the names of the atoms a claim is stored as. Refuses to know
 //! any product: hosts report their boards' profiles, and this crate does arithmetic on them. No I/O, no dependencies.
 
 #![forbid(unsafe_code)]
 
 mod atom;
 mod board;
+mod fragments;
 mod occupancy;
 mod room;
 
 pub use atom::{Atom, ParseAtomError};
 pub use board::{Board, BoardError, Media, Placement, Profile};
+pub use fragments::Fragments;
 pub use occupancy::{Claim, Misfit, Occupancy};
 pub use room::{Loss, Room};
 

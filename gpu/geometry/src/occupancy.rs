@@ -137,6 +137,10 @@ impl Occupancy {
         Ok(Claim { placement, atoms: Occupancy { memory: slices, compute, engines, media } })
     }
 
+    pub(crate) fn memory_count(self) -> u8 {
+        count(self.memory)
+    }
+
     /// What of the board is free: its memory slices, and how many of one profile the rest is enough for.
     pub(crate) fn free(self, board: &Board, profile: &Profile) -> (u8, u8) {
         let free = Occupancy::whole(board).without(self);

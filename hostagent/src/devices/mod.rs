@@ -40,6 +40,7 @@ mod give_back;
 mod hands;
 pub mod helper;
 mod hold;
+mod holding;
 mod layout;
 mod obstacle;
 mod owners;
@@ -55,6 +56,7 @@ mod session;
 pub mod simulate;
 
 pub use config::{Config, Kill, delegated_cgroup};
+pub use holding::Holding;
 pub use obstacle::{Obstacle, is_obstacle};
 pub use record::{FORMAT, Record};
 pub use report::Report;

@@ -72,4 +72,6 @@ pub struct Attached {
     pub alias: String,
     /// Bus and device number of a USB device when it was attached.
     pub usb: Option<(u16, u8)>,
+    /// Where on the guest's PCI bus the hypervisor put it; `None`: it is on no such bus.
+    pub guest: Option<PciAddress>,
 }

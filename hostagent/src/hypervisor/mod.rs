@@ -18,11 +18,13 @@ use uuid::Uuid;
 
 use crate::reasons;
 
+pub mod figures;
 mod host_device;
 pub mod libvirt;
 mod machine;
 pub mod simulated;
 
+pub use figures::Figures;
 pub use host_device::{Attached, HostDevice, Rom, Source};
 
 /// A hypervisor on this machine.
@@ -33,6 +35,9 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// One look at every domain, Croft's and foreign. An error means "not seen", never "nothing there".
     async fn survey(&self) -> Result<Survey, Error>;
+
+    /// What the domains that run have used, foreign ones perhaps among them; one that cannot tell now is left out.
+    async fn figures(&self) -> Result<Vec<Figures>, Error>;
 
     /// Something may have changed for this uid (`None`: look at everything again). Lossy on purpose: a lagging reader
     /// surveys.

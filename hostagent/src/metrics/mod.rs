@@ -1,7 +1,9 @@
-//! The agent's own metrics. What tenants and operators ask about instances and hosts, the plane exports.
+//! The agent's metrics: what it counts itself, and what only the host knows of its guests and GPUs.
 //!
-//! Nothing here is labelled by instance or tenant: the label values are the fixed words of this code.
+//! Every series has the label `host`. What the plane knows of instances, hosts and quota, the plane exports.
+//! docs/metrics.md lists every name.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -16,9 +18,13 @@ use prometheus_client::registry::Registry;
 use crate::board::Board;
 
 mod exposition;
+mod gpus;
+mod instances;
 mod server;
+mod source;
 
 pub use server::serve;
+pub use source::{Seen, Source};
 
 type Labels = [(&'static str, &'static str); 1];
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -34,10 +40,31 @@ const PHASES: [(Phase, &str); 8] = [
     (Phase::Failed, "failed"),
 ];
 
+/// Each is there from the start: a counter that begins with its first error shows no increase.
+const VERBS: [&str; 15] = [
+    "about",
+    "attach",
+    "destroy",
+    "detach",
+    "ensure_defined",
+    "ensure_image",
+    "prune_images",
+    "remove",
+    "replace_seed",
+    "request_reboot",
+    "request_shutdown",
+    "reset",
+    "resume",
+    "start",
+    "survey",
+];
+
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// Empty: nobody has said.
+    host: Arc<str>,
     instances: Family<Labels, Gauge>,
     hypervisor_errors: Family<Labels, Counter>,
     link_up: Gauge,
@@ -46,11 +73,19 @@ pub struct Metrics {
     image_bytes: Counter,
     certificate_expiry: Gauge<f64, AtomicU64>,
     tunnels: Gauge,
+    scrape_errors: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("croft_hostagent");
+        Self::of_host("")
+    }
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn of_host(host: &str) -> Self {
+        let mut registry = Registry::with_prefix_and_labels("croft_hostagent", host_label(host));
         let instances = Family::<Labels, Gauge>::default();
         let hypervisor_errors = Family::<Labels, Counter>::default();
         let link_up = Gauge::default();
@@ -60,6 +95,11 @@ impl Default for Metrics {
         let image_bytes = Counter::default();
         let certificate_expiry = Gauge::default();
         let tunnels = Gauge::default();
+        let scrape_errors = Family::<Labels, Counter>::default();
+        scrape_errors.get_or_create(&[("family", "instances")]).inc_by(0);
+        for verb in VERBS {
+            hypervisor_errors.get_or_create(&[("verb", verb)]).inc_by(0);
+        }
         let build = Family::<Labels, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
 
@@ -84,8 +124,11 @@ impl Default for Metrics {
             certificate_expiry.clone(),
         );
         registry.register("tunnels", "Consoles, logs and port-forwards that are open", tunnels.clone());
+        let help = "Reads for a scrape that failed; the family is missing from that scrape";
+        registry.register("scrape_errors", help, scrape_errors.clone());
         Self {
             registry: Arc::new(registry),
+            host: host.into(),
             instances,
             hypervisor_errors,
             link_up,
@@ -94,13 +137,17 @@ impl Default for Metrics {
             image_bytes,
             certificate_expiry,
             tunnels,
+            scrape_errors,
         }
     }
-}
 
-impl Metrics {
     pub fn hypervisor_error(&self, verb: &'static str) {
+        debug_assert!(VERBS.contains(&verb), "{verb} is not in VERBS");
         self.hypervisor_errors.get_or_create(&[("verb", verb)]).inc();
+    }
+
+    fn scrape_error(&self, family: &'static str) {
+        self.scrape_errors.get_or_create(&[("family", family)]).inc();
     }
 
     pub fn reconciled(&self, action: &'static str, took: Duration) {
@@ -143,14 +190,25 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format 0.0.4.
     #[must_use]
-    pub fn render(&self, board: &Board) -> String {
+    pub fn render(&self, board: &Board, seen: &Seen) -> String {
         let facts = board.facts();
         for (phase, word) in PHASES {
             let count = facts.instances.values().filter(|instance| instance.phase() == phase).count();
             self.instances.get_or_create(&[("phase", word)]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        exposition::render(&self.registry)
+        let mut now = Registry::with_prefix_and_labels("croft", host_label(&self.host));
+        if let Some(instances) = &seen.instances {
+            now.register_collector(Box::new(instances::Instances(instances.clone())));
+        }
+        if let Some(gpus) = &seen.gpus {
+            now.register_collector(Box::new(gpus::Gpus(gpus.clone())));
+        }
+        exposition::render(&self.registry) + &exposition::render(&now)
     }
+}
+
+fn host_label(host: &str) -> impl Iterator<Item = (Cow<'static, str>, Cow<'static, str>)> {
+    Some(host).filter(|host| !host.is_empty()).map(|host| ("host".into(), host.to_owned().into())).into_iter()
 }
 
 #[cfg(test)]
@@ -167,7 +225,7 @@ mod tests {
         metrics.reconciled("start", Duration::from_millis(3));
         metrics.image_fetched(7);
         metrics.dialled("ok");
-        let text = metrics.render(&Board::default());
+        let text = metrics.render(&Board::default(), &Seen::default());
         assert!(text.contains("# TYPE croft_hostagent_image_fetch_bytes_total counter\n"), "{text}");
         assert!(text.contains("croft_hostagent_image_fetch_bytes_total 7\n"), "{text}");
         assert!(text.contains("croft_hostagent_instances{phase=\"running\"} 0\n"), "{text}");

@@ -12,12 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::{Metrics, exposition};
-use crate::board::Board;
+use super::{Source, exposition};
 use crate::tasks::Tasks;
 
 /// Answers until the agent ends. Returns the address, for a port 0.
-pub async fn serve(at: SocketAddr, metrics: Metrics, board: Board, tasks: Tasks) -> std::io::Result<SocketAddr> {
+pub async fn serve(at: SocketAddr, source: Source, tasks: Tasks) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(at).await?;
     let at = listener.local_addr()?;
     let connections = tasks.clone();
@@ -32,11 +31,11 @@ pub async fn serve(at: SocketAddr, metrics: Metrics, board: Board, tasks: Tasks)
                     continue;
                 }
             };
-            let (metrics, board) = (metrics.clone(), board.clone());
+            let source = source.clone();
             connections.spawn(async move {
                 let service = service_fn(|request| {
-                    let response = answer(&request, &metrics, &board);
-                    async move { Ok::<_, Infallible>(response) }
+                    let source = source.clone();
+                    async move { Ok::<_, Infallible>(answer(&request, &source).await) }
                 });
                 // A reader that went away is no news.
                 let _ =
@@ -47,12 +46,12 @@ pub async fn serve(at: SocketAddr, metrics: Metrics, board: Board, tasks: Tasks)
     Ok(at)
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, board: &Board) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
     let mut response = Response::default();
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => {
             response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(exposition::CONTENT_TYPE));
-            *response.body_mut() = Full::from(metrics.render(board));
+            *response.body_mut() = Full::from(source.text().await);
         }
         (&Method::GET, "/healthz") => *response.body_mut() = Full::from("ok\n"),
         _ => *response.status_mut() = StatusCode::NOT_FOUND,

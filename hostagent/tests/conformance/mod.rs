@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use croft_hostagent::hypervisor::{Domain, Error, Hypervisor, OffReason, Power, Seed};
+use croft_hostagent::hypervisor::{Domain, Error, Figures, Hypervisor, OffReason, Power, Seed};
 use croft_proto::agent::v1::desired_image::Boot;
 use croft_proto::agent::v1::desired_interface::{Bridge, Network};
 use croft_proto::agent::v1::{DesiredDisk, DesiredImage, DesiredInstance, DesiredInterface, NumaPin};
@@ -78,6 +78,34 @@ impl Bench<'_> {
         }
     }
 
+    async fn figures(&self) -> Option<Figures> {
+        let told = self.hypervisor.figures().await.expect("figures");
+        told.into_iter().find(|figures| figures.uid == self.uid)
+    }
+
+    async fn tells_what_it_uses(&self, desired: &DesiredInstance) {
+        let mib = |bytes: u64| i64::try_from(bytes >> 20).expect("it fits");
+        let seen = self.figures().await.expect("it runs");
+        assert_eq!((i32::try_from(seen.vcpus), mib(seen.memory_bytes)), (Ok(desired.vcpus), desired.memory_mib));
+        assert!(seen.resident_bytes.is_some_and(|bytes| bytes > 0) && seen.cpu_wait.is_some(), "{seen:?}");
+        let disks: Vec<_> = seen.disks.iter().filter(|disk| disk.name == "vda").collect();
+        assert!(
+            disks.len() == desired.disks.len() && disks.iter().all(|disk| disk.capacity_bytes > Some(0)),
+            "{seen:?}"
+        );
+        let later = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                let now = self.figures().await.expect("it runs");
+                if now.cpu > seen.cpu {
+                    return now;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let later = later.await.expect("its CPU time does not grow");
+        assert!(later.disks.iter().zip(&seen.disks).all(|(now, then)| now.read.bytes >= then.read.bytes), "{later:?}");
+    }
+
     async fn connect(&self) -> Result<(), Error> {
         self.hypervisor.connect(self.uid, 9).await.map(drop)
     }
@@ -149,6 +177,7 @@ impl Bench<'_> {
         let told = async { while events.recv().await.expect("events") != Some(uid) {} };
         tokio::time::timeout(Duration::from_secs(30), told).await.expect("no event of it");
 
+        self.tells_what_it_uses(desired).await;
         self.replace_seed().await;
         self.is(Power::Running).await;
 
@@ -172,6 +201,7 @@ impl Bench<'_> {
             hypervisor.destroy(uid).await.expect("destroy");
             self.is(Power::Off(OffReason::Destroyed)).await;
         }
+        assert_eq!(self.figures().await, None, "what does not run uses nothing");
         self.rests().await;
         let rebuilt = DesiredInstance { disk_generation: 2, ..newer.clone() };
         for _ in 0..2 {

@@ -38,7 +38,8 @@ async fn the_life_of_a_slice() {
     let [holder] = &device.holders[..] else { unreachable!() };
     assert_eq!((&holder.instance, sorted(&holder.atoms)), (&infer.name, sorted(&slice.atoms)));
     let line = format!(
-        r#"croft_device_info{{host="h1",device="{GPU}",kind="GPU",model="{H100}",tenant="acme",instance="infer",profile="2g.20gb"#
+        r#"croft_device_info{{host="h1",device="{GPU}",kind="GPU",model="{H100}",uuid="{}",tenant="acme",instance="infer",profile="2g.20gb"#,
+        device.gpu.as_ref().expect("a GPU").uuid
     );
     eventually("the metric says who has it", || async {
         let text = fleet.metrics().await;

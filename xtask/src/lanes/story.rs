@@ -1,4 +1,5 @@
-//! *story*: whole fleets in one process (real gRPC, real SQLite, simulated hosts), and kills of real processes.
+//! *story*: whole fleets in one process (real gRPC, real SQLite, simulated hosts), kills of real processes, and a real
+//! Prometheus over a fleet.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ pub(super) const PACKAGE: &str = "croft-tests";
 
 pub(super) const LANE: Lane = Lane {
     name: Name::Story,
-    what: "fleets of simulated hosts: real gRPC, real SQLite, kills at every step",
+    what: "fleets of simulated hosts: real gRPC, real SQLite, kills at every step; monitoring/ by a real Prometheus",
     budget: Duration::from_secs(150),
-    packages: &[packages::BUILD],
+    packages: &[packages::BUILD, packages::MONITORING],
     obstacle: || None,
     run: lane,
 };

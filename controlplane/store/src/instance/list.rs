@@ -1,9 +1,9 @@
 //! Reading instances.
 
-use croft_core::Result;
 use croft_core::id::{HostId, InstanceUid, TenantId};
 use croft_core::instance::{Instance, State};
 use croft_core::meta::Labels;
+use croft_core::{Result, Timestamp};
 
 use super::{Row, select_instances};
 use crate::change;
@@ -60,6 +60,17 @@ struct Count {
     tenant: String,
     state: String,
     instances: i64,
+    since: i64,
+}
+
+/// How many instances of a tenant are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateCount {
+    pub tenant: TenantId,
+    pub state: State,
+    pub instances: i64,
+    /// When the one that has been in it for longest came into it.
+    pub since: Timestamp,
 }
 
 impl Store {
@@ -136,13 +147,21 @@ impl Store {
     }
 
     /// For metrics.
-    pub async fn instances_by_state(&self) -> Result<Vec<(TenantId, State, i64)>> {
-        let counts: Vec<Count> = sql("SELECT tenant, state, COUNT(*) AS instances
+    pub async fn instances_by_state(&self) -> Result<Vec<StateCount>> {
+        let counts: Vec<Count> = sql("SELECT tenant, state, COUNT(*) AS instances, MIN(state_time) AS since
                                       FROM instances
                                       GROUP BY tenant, state
                                       ORDER BY tenant, state")
         .all(&mut *self.reader().await?)
         .await?;
-        counts.into_iter().map(|row| Ok((TenantId(row.tenant), super::state(&row.state)?, row.instances))).collect()
+        let count = |row: Count| {
+            Ok(StateCount {
+                tenant: TenantId(row.tenant),
+                state: super::state(&row.state)?,
+                instances: row.instances,
+                since: Timestamp(row.since),
+            })
+        };
+        counts.into_iter().map(count).collect()
     }
 }

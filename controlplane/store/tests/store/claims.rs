@@ -167,10 +167,12 @@ async fn instances_are_listed_by_what_they_are() {
     assert_eq!(list(InstanceFilter { host: Some(h("h1")), within: Some(t("child")), ..all() }).await, "c");
     assert_eq!(list(InstanceFilter { host: Some(h("h2")), ..all() }).await, "");
     let counts = bed.store.instances_by_state().await.unwrap();
+    let told: Vec<_> = counts.iter().map(|one| (one.tenant.clone(), one.state, one.instances)).collect();
     assert_eq!(
-        counts,
+        told,
         [(t("acme"), State::Pending, 2), (t("child"), State::Pending, 1), (t("other"), State::Pending, 1)]
     );
+    assert!(counts.iter().all(|one| one.since == bed.store.now()), "{counts:?}");
     assert_eq!(bed.store.instance_on_host(&h("h1")).await.unwrap().len(), 4);
 }
 

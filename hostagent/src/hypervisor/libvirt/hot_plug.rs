@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use croft_gpu::pci::PciAddress;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -97,9 +98,22 @@ pub(super) fn attached(xml: &str) -> Result<Vec<Attached>, Error> {
         let address = element.first("source").and_then(|source| source.first("address"));
         let usb = address.filter(|_| element.get("type") == Some("usb"));
         let usb = usb.and_then(|at| Some((number(at, "bus")?, u8::try_from(number(at, "device")?).ok()?)));
-        Some(Attached { alias: name(element)?.to_owned(), usb })
+        Some(Attached { alias: name(element)?.to_owned(), usb, guest: element.first("address").and_then(pci) })
     });
     Ok(all.collect())
+}
+
+/// `None`: another bus.
+fn pci(address: &Element) -> Option<PciAddress> {
+    let number = |name: &str| {
+        let text = address.get(name)?;
+        u16::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+    };
+    let written = || {
+        let (domain, bus, slot, function) = (number("domain")?, number("bus")?, number("slot")?, number("function")?);
+        format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}").parse().ok()
+    };
+    address.get("type").filter(|kind| *kind == "pci").and_then(|_| written())
 }
 
 fn element(xml: &str, alias: &str) -> Result<Option<Element>, Error> {
@@ -131,6 +145,7 @@ mod tests {
             </hostdev>
             <hostdev mode='subsystem' type='pci' managed='no'>
               <source><address domain='0x0000' bus='0x41' slot='0x00' function='0x0'/></source><alias name='ua-gpu-0_1'/>
+              <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/>
             </hostdev>
             <hostdev mode='subsystem' type='pci'><alias name='hostdev0'/></hostdev>
             <interface type='hostdev'><source><address type='pci' bus='0x1'/></source><alias name='ua-nic'/></interface>
@@ -139,6 +154,8 @@ mod tests {
         let found = attached(text).unwrap();
         let words: Vec<_> = found.iter().map(|device| (device.alias.as_str(), device.usb)).collect();
         assert_eq!(words, [("hsm", Some((1, 7))), ("gpu-0_1", None), ("nic", None)]);
+        let places: Vec<_> = found.iter().map(|device| device.guest.map(|at| at.to_string())).collect();
+        assert_eq!(places, [None, Some("0000:05:00.0".to_owned()), None]);
         assert!(element(text, "nic").unwrap().is_some() && element(text, "other").unwrap().is_none());
     }
 }

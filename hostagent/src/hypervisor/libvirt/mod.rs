@@ -7,6 +7,7 @@
 //!    └──── crate::media                         image, disk, seed
 //! power, guest, console, survey, hot_plug       verbs
 //! lookup, metadata                              which domain is ours
+//! figures ── ffi_stats                          what guests use
 //! connection ── events, ffi, error              libvirt itself
 //! ```
 //! Nothing here decides *what* should be: verbs in, facts out. Domains without Croft's mark are counted and never touched.
@@ -29,7 +30,7 @@ use self::network::subnet::Subnet;
 use self::paths::Paths;
 use self::power::Request;
 use self::spec::Facts;
-use super::{About, Duplex, Error, Guest, HostDevice, Hypervisor, Seed, Survey};
+use super::{About, Duplex, Error, Figures, Guest, HostDevice, Hypervisor, Seed, Survey};
 use crate::media::cache::{Cache, Limits};
 use crate::media::fetch::Fetcher;
 use crate::media::space::{self, GIB};
@@ -46,6 +47,8 @@ mod domain;
 mod error;
 mod events;
 mod ffi;
+mod ffi_stats;
+mod figures;
 mod guest;
 mod hot_plug;
 mod lookup;
@@ -161,6 +164,10 @@ impl Hypervisor for Libvirt {
         }
         let state_dir = self.paths.state().to_owned();
         self.connection.call(SLOW, "list domains", move |connect| survey::look(connect, &state_dir)).await
+    }
+
+    async fn figures(&self) -> Result<Vec<Figures>, Error> {
+        self.connection.call(QUICK, "tell what guests use", figures::look).await
     }
 
     fn events(&self) -> broadcast::Receiver<Option<Uuid>> {

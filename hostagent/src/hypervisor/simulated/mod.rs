@@ -15,17 +15,19 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use croft_proto::agent::v1::{DesiredImage, DesiredInstance};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{About, Duplex, Error, Guest, HostDevice, Hypervisor, Seed, Survey};
+use super::{About, Duplex, Error, Figures, Guest, HostDevice, Hypervisor, Seed, Survey};
 
 mod capacity;
 mod control;
 mod faults;
+mod figures;
 mod guest;
 mod images;
 mod inject;
@@ -55,6 +57,7 @@ pub struct Simulated {
     faults: faults::Faults,
     consoles: guest::Consoles,
     events: broadcast::Sender<Option<Uuid>>,
+    opened: Instant,
 }
 
 impl Simulated {
@@ -90,6 +93,7 @@ impl Simulated {
             faults: faults::Faults::new(directory.join("faults.json")),
             consoles: guest::Consoles::new(directory.join("console")),
             events: broadcast::Sender::new(1024),
+            opened: Instant::now(),
             directory,
             capacity,
         });
@@ -156,6 +160,12 @@ impl Hypervisor for Simulated {
             ours: state.domains.values().map(Domain::seen).collect(),
             foreign: state.host.foreign.iter().map(state::Foreign::seen).collect(),
         })
+    }
+
+    async fn figures(&self) -> Result<Vec<Figures>, Error> {
+        self.faults.check("figures")?;
+        let age = self.opened.elapsed();
+        Ok(self.lock().domains.values().filter_map(|domain| figures::of(domain, age)).collect())
     }
 
     fn events(&self) -> broadcast::Receiver<Option<Uuid>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use croft_gpu::pci::PciAddress;
 use croft_proto::agent::v1::{DesiredInstance, desired_image, desired_interface};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,6 +12,9 @@ use crate::durable::{self, Error};
 use crate::hypervisor::libvirt::reasons::SPEC_INVALID;
 use crate::hypervisor::{self, Attached, ForeignDomain, HostDevice, OffReason, Power, Seed, Source};
 use crate::reasons;
+
+/// Of a guest's devices of the host, one bus each; below are its disk and its interfaces.
+const FIRST_GUEST_BUS: usize = 5;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
@@ -185,11 +189,20 @@ impl Domain {
             PowerState::Off(Off::Destroyed) => Power::Off(OffReason::Destroyed),
             PowerState::Off(Off::Crashed) => Power::Off(OffReason::Crashed),
         };
-        let devices = self.devices.iter().map(|device| Attached {
+        let devices = self.devices.iter().enumerate().map(|(at, device)| Attached {
             alias: device.alias.clone(),
             usb: match device.source {
                 Source::Usb { bus, device } => Some((bus, device)),
                 _ => None,
+            },
+            guest: match device.source {
+                Source::Usb { .. } => None,
+                _ => Some(PciAddress {
+                    domain: 0,
+                    bus: u8::try_from(FIRST_GUEST_BUS + at).unwrap_or(u8::MAX),
+                    device: 0,
+                    function: 0,
+                }),
             },
         });
         let Self { uid, generation, disk_generation, .. } = *self;

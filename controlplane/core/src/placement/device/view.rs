@@ -7,6 +7,7 @@ use croft_gpu_geometry::{Board, Occupancy};
 use serde::{Deserialize, Serialize};
 
 use super::Wishes;
+use super::choice::kept;
 use crate::device::{Assignment, Atom, Device, Gpu, Mode, State};
 use crate::id::DeviceId;
 
@@ -79,6 +80,18 @@ impl DeviceView {
             return Some(format!("{} is {}{why}", device.id, device.state.as_str()));
         }
         None
+    }
+
+    /// Could a MIG slice be placed on it, if one fits?
+    #[must_use]
+    pub fn takes_slices(&self) -> bool {
+        let Some(gpu) = self.gpu() else { return false };
+        self.closed().is_none()
+            && matches!(self.mode, Mode::Idle | Mode::MigVgpu)
+            && kept(self, Mode::MigVgpu).is_none()
+            && gpu.vgpu_framework != "none"
+            && !gpu.model.is_empty()
+            && self.free_function().is_some()
     }
 
     #[must_use]
