@@ -1,0 +1,9 @@
+//! Machines as trees of files, and what is said of them: hosts of the lab, GPU servers as captured, odd ones, a container.
+
+mod bare;
+mod container;
+mod gpu_server;
+mod lab;
+mod root;
+mod software;
+mod table;
