@@ -7,6 +7,7 @@ mod devices;
 mod errors;
 mod labels;
 mod output;
+mod preflight;
 mod support;
 mod terminal;
 mod tunnels;

@@ -21,7 +21,7 @@ impl Disk {
     pub(super) fn ask(fs: &HostFs, path: &'static str) -> Option<Disk> {
         let at = Path::new(path).ancestors().find(|directory| directory.is_dir())?.to_owned();
         let stat = rustix::fs::statvfs(&at).ok()?;
-        let mib = |blocks: u64| (u128::from(blocks) * u128::from(stat.f_frsize) >> 20) as u64;
+        let mib = |blocks: u64| ((u128::from(blocks) * u128::from(stat.f_frsize)) >> 20) as u64;
         let mounts = fs.read("/proc/self/mountinfo").if_present().ok().flatten().unwrap_or_default();
         let kind = kind(&mounts, &at);
         Some(Disk { path, at, free_mib: mib(stat.f_bavail), total_mib: mib(stat.f_blocks), kind })

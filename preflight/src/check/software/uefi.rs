@@ -10,8 +10,8 @@ use crate::finding::{Finding, Level};
 pub(in crate::check) const CHECK: Check = Check {
     id: "uefi",
     looks_at: "QEMU's firmware descriptions: one for UEFI on q35 without Secure Boot, and the file that it names",
-    why: "libvirt chooses the firmware of UEFI images by these; without one such an instance is refused (FirmwareMissing)",
-    worst: Level::Fail,
+    why: "libvirt chooses the firmware of UEFI images by these; without one such an instance is refused (FirmwareMissing), and only BIOS images boot",
+    worst: Level::Warn,
     role: Some("libvirt"),
     look,
 };
@@ -25,7 +25,7 @@ fn look(facts: &Facts) -> Found {
             }
         }
     }
-    Ok(vec![Finding::fail("host", "none for q35 without Secure Boot", "apt-get install ovmf").by("libvirt")])
+    Ok(vec![Finding::warn("host", "none for q35 without Secure Boot", "apt-get install ovmf").by("libvirt")])
 }
 
 /// The image that a description names, if it is one for us and is there.
