@@ -23,7 +23,10 @@ fn kvm_needs_the_flag_and_a_vcpu_that_ran() {
     root.asked.kvm = None;
     assert!(root.one("kvm").found.contains("no KVM at present"));
     root.asked.kvm = Some(Err("/dev/kvm: Permission denied (os error 13)".to_owned()));
+    root.asked.user = User::Other;
     assert!(root.one("kvm").found.starts_with("not seen"));
+    root.asked.user = User::Root;
+    assert_eq!(root.one("kvm").level, Level::Fail, "root is not in the way of himself");
     root.asked.kvm = Some(Ok(()));
     root.write("proc/cpuinfo", "processor : 0\nflags : fpu hypervisor\n");
     let kvm = root.one("kvm");

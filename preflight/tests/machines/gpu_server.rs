@@ -41,7 +41,7 @@ fn a_tray_of_eight_is_told_in_a_few_lines() {
     assert_eq!(root.one("mig").found, "can be cut: 8 × h100_sxm_80gb");
     assert_eq!(root.one("busy").found, "no GPU is in use");
     let group = root.one("iommu-group");
-    assert_eq!((group.level, group.found.as_str()), (Level::Ok, "9 devices in a group with nothing else that counts"));
+    assert_eq!((group.level, group.found.as_str()), (Level::Ok, "9 devices can go to a guest with the whole group"));
     let flavour = root.one("driver-flavour");
     assert!(flavour.level == Level::Ok && flavour.found.ends_with("; 8 × h100_sxm_80gb on nvidia"), "{flavour:?}");
 }
@@ -214,5 +214,16 @@ fn a_gpu_in_one_group_with_the_hosts_disk_cannot_be_given() {
     root.group(&disk, 12, "DMA");
     let group = root.one("iommu-group");
     assert_eq!((group.level, group.subject.as_str()), (Level::Fail, "0000:03:00.0"));
-    assert!(group.found.contains("0000:04:00.0 (") && group.found.ends_with(", nvme)"), "{group:?}");
+    assert!(
+        group.found.contains("shares IOMMU group 12 with 0000:04:00.0 (") && group.found.contains("nvme"),
+        "{group:?}"
+    );
+
+    // Two GPUs that nothing keeps apart, on no driver at all.
+    root.remove("sys/bus/pci/devices/0000:04:00.0");
+    let other = [("vendor", "0x1002"), ("device", "0x74a1"), ("class", "0x120000")];
+    let other = root.pci("pci0000:00/0000:05:00.0", &other);
+    root.group(&other, 12, "DMA");
+    let subjects: Vec<_> = root.said("iommu-group").into_iter().map(|(level, subject, _)| (level, subject)).collect();
+    assert!(subjects.contains(&(Level::Fail, "0000:03:00.0".to_owned())), "{subjects:?}");
 }

@@ -124,8 +124,8 @@ fn a_port_without_acs_and_the_group_that_comes_of_it_are_named() {
     assert_eq!(root.one("acs").level, Level::Warn);
     let group = root.one("iommu-group");
     assert_eq!((group.level, group.subject.as_str()), (Level::Warn, "0000:01:00.0"));
-    assert!(group.found.starts_with("shares IOMMU group 0 with 0000:02:00.0 ("), "{group:?}");
-    assert!(group.found.ends_with(", nvme)"), "{group:?}");
+    assert!(group.found.starts_with("0000:01:00.0 shares IOMMU group 0 with 0000:02:00.0 ("), "{group:?}");
+    assert!(group.found.contains("nvme"), "{group:?}");
 
     // Who is not root is shown 64 bytes.
     root.write("sys/devices/pci0000:00/0000:00:01.0/config", vec![0; 64]);
