@@ -19,7 +19,8 @@ impl Model {
     #[must_use]
     pub fn has_mig(self) -> bool {
         const FAMILIES: [&str; 12] = [
-            "a100_", "a30_", "h100_", "h800_", "h20_", "h200_", "gh200_", "b200_", "gb200_", "b300_", "gb300_", "rtx_pro_",
+            "a100_", "a30_", "h100_", "h800_", "h20_", "h200_", "gh200_", "b200_", "gb200_", "b300_", "gb300_",
+            "rtx_pro_",
         ];
         FAMILIES.iter().any(|family| self.word.starts_with(family))
     }
