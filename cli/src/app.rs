@@ -66,6 +66,7 @@ pub async fn run(args: Args) -> Result<()> {
         Noun::Context(command) => context::run(&global, command),
         Noun::Completion { shell } => completion(shell),
         Noun::Cluster(cluster::Command::Manifest) => cluster::print_manifest(),
+        Noun::Host(host::Command::Preflight(command)) => host::preflight::run(&Output::new(global.output), command),
         Noun::Version => version(&Output::new(global.output)),
         Noun::Instance(command) => instance::run(&App::new(global)?, command).await,
         Noun::Image(command) => image::run(&App::new(global)?, command).await,

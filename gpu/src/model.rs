@@ -14,6 +14,18 @@ pub struct Model {
     pub needs_fabric: bool,
 }
 
+impl Model {
+    /// By NVIDIA's list of products with MIG: for when no driver holds the board. What can be cut, the driver alone knows.
+    #[must_use]
+    pub fn has_mig(self) -> bool {
+        const FAMILIES: [&str; 12] = [
+            "a100_", "a30_", "h100_", "h800_", "h20_", "h200_", "gh200_", "b200_", "gb200_", "b300_", "gb300_",
+            "rtx_pro_",
+        ];
+        FAMILIES.iter().any(|family| self.word.starts_with(family))
+    }
+}
+
 const NVIDIA: u16 = 0x10de;
 const AMD: u16 = 0x1002;
 const INTEL: u16 = 0x8086;
@@ -107,6 +119,11 @@ mod tests {
         }
         assert_eq!(lookup(0x10de, 0x2330).unwrap().word, "h100_sxm_80gb");
         assert_eq!(lookup(0x10de, 0xffff), None);
+        let with_mig: Vec<_> = [0x2330, 0x20b7, 0x2bb5, 0x2230, 0x27b8, 0x1eb8]
+            .into_iter()
+            .filter(|id| lookup(NVIDIA, *id).unwrap().has_mig())
+            .collect();
+        assert_eq!(with_mig, [0x2330, 0x20b7, 0x2bb5], "H100, A30, RTX PRO 6000; not RTX A6000, L4, T4");
         assert_eq!(lookup(0x8086, 0x2330), None, "another vendor's id");
     }
 }

@@ -60,7 +60,13 @@ fn row<R: Resource>(item: &R, format: Format) -> Vec<Text> {
 #[must_use]
 pub fn plain(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let rows: Vec<Vec<Text>> = rows.into_iter().map(|row| row.into_iter().map(Text::from).collect()).collect();
-    draw(&[], Some(header.iter().map(|&name| name.to_owned()).collect()), &rows, Style::Plain).0
+    texts(header, &rows, Style::Plain)
+}
+
+/// The same, with colours.
+#[must_use]
+pub fn texts(header: &[&str], rows: &[Vec<Text>], style: Style) -> String {
+    draw(&[], Some(header.iter().map(|&name| name.to_owned()).collect()), rows, style).0
 }
 
 /// A table that grows while it is being read: later rows keep at least the widths of the earlier ones.

@@ -8,6 +8,7 @@ mod errors;
 mod labels;
 mod maintenance;
 mod output;
+mod preflight;
 mod rebuild;
 mod support;
 mod terminal;

@@ -1,11 +1,9 @@
 //! The machine's software: operating system, kernel, this boot, and whose NVIDIA driver it runs.
 
 use croft_gpu::pci::PciFunction;
-use croft_gpu::{FsError, HostFs, IfPresent, Inventory, chain};
+use croft_gpu::{Flavour, FsError, HostFs, IfPresent, Inventory, chain};
 
 use super::Notes;
-
-const NVIDIA: u16 = 0x10de;
 
 pub(super) fn boot_id(fs: &HostFs) -> Result<String, FsError> {
     fs.parse("/proc/sys/kernel/random/boot_id", "a UUID", |text| {
@@ -44,42 +42,14 @@ fn unquote(value: &str) -> String {
     text
 }
 
-/// `vgpu`, `datacenter` or `none`: the vGPU host driver and the data-centre driver cannot share a kernel.
-///
-/// Only what is loaded counts, and of a doubt comes `none`: it promises neither vGPUs nor NVML on the host, and whole GPUs
-/// pass to guests whichever driver is there.
+/// Of a doubt comes `none`: it promises neither vGPUs nor NVML on the host, and whole GPUs pass to guests whichever driver is
+/// there.
 pub(super) fn driver_flavour(fs: &HostFs, pci: Option<&Inventory<PciFunction>>, notes: &mut Notes) -> &'static str {
-    let why = match flavour(fs, pci) {
-        Ok(Some(flavour)) => return flavour,
+    let why = match croft_gpu::flavour(fs, pci.map(|pci| &pci.devices[..])) {
+        Ok(Some(flavour)) => return flavour.word(),
         Ok(None) => "the nvidia module is loaded, and whether it is the vGPU host driver cannot be told".to_owned(),
         Err(error) => chain(&error),
     };
     notes.add("driver flavour", &why);
-    "none"
-}
-
-/// `None`: in doubt.
-fn flavour(fs: &HostFs, pci: Option<&Inventory<PciFunction>>) -> Result<Option<&'static str>, FsError> {
-    if !fs.has("/sys/module/nvidia")? {
-        return Ok(Some("none"));
-    }
-    if fs.has("/sys/module/nvidia_vgpu_vfio")? {
-        return Ok(Some("vgpu"));
-    }
-    let Some(pci) = pci else { return Ok(None) };
-    for function in pci.devices.iter().filter(|function| function.vendor == NVIDIA) {
-        // The two ways in which the host driver offers vGPUs: mediated devices, and attributes of its own on each function.
-        for offer in ["mdev_supported_types", "nvidia"] {
-            if fs.has(&format!("/sys/bus/pci/devices/{}/{offer}", function.address))? {
-                return Ok(Some("vgpu"));
-            }
-        }
-    }
-    // The host driver's tools without its module: not loaded yet, or left over.
-    for tool in ["/usr/lib/nvidia/sriov-manage", "/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud"] {
-        if fs.has(tool)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some("datacenter"))
+    Flavour::None.word()
 }

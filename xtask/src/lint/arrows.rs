@@ -22,8 +22,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "croft-controlplane",
         &["croft-core", "croft-store", "croft-engine", "croft-kube", "croft-rpc", "croft-proto", "croft-test-cluster"],
     ),
-    ("croft-hostagent", &["croft-proto", "croft-gpu", "croft-gpu-sim", "croft-nvml-sim"]),
-    ("croft-cli", &["croft-proto"]),
+    ("croft-preflight", &["croft-gpu", "croft-gpu-sim"]),
+    ("croft-hostagent", &["croft-proto", "croft-gpu", "croft-gpu-sim", "croft-nvml-sim", "croft-preflight"]),
+    ("croft-cli", &["croft-proto", "croft-preflight"]),
     (
         "croft-tests",
         &[
@@ -58,6 +59,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("croft-kube", &["tonic*", "prost*", "sqlx*", "virt*"]),
     ("croft-rpc", &["sqlx*", "kube*", "virt*"]),
     ("croft-controlplane", &["virt*"]),
+    ("croft-preflight", &["tokio*", "tonic*", "prost*", "sqlx*", "kube*", "virt*"]),
     ("croft-hostagent", &["sqlx*", "kube*"]),
     ("croft-cli", &["sqlx*", "virt*", "kube*"]),
 ];

@@ -2,6 +2,7 @@
 
 mod drain;
 mod layout;
+pub mod preflight;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,6 +70,9 @@ pub enum Command {
     /// How its devices are set up when nobody holds them
     #[command(subcommand)]
     Layout(layout::Command),
+    /// Say whether this machine is fit to be a host, and what would make it so; changes nothing, needs no plane
+    #[command(after_help = "Example:\n  sudo croft host preflight --server plane.example.org:7443 --level warn")]
+    Preflight(preflight::Preflight),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +190,7 @@ pub async fn run(app: &App, command: Command) -> Result<()> {
         Command::Delete { host, guard } => delete(app, &host, guard).await,
         Command::EnrolToken(enrol) => enrol_token(app, enrol).await,
         Command::Layout(command) => layout::run(app, command).await,
+        Command::Preflight(command) => preflight::run(&app.out, command),
     }
 }
 
