@@ -12,7 +12,7 @@ description:
   - The one place that knows the verbs of C(croft host) for maintenance.
   - V(previewed) says what a drain would do to each instance, and changes nothing.
   - V(drained) does it, and waits until nothing runs there. Intent is never written, so instances come back afterwards.
-  - V(restored) ends it, and what ran before the drain runs again.
+  - V(restored) ends it, and waits until what ran before runs again.
 author: The Croft authors (@croft)
 extends_documentation_fragment: croft.fleet.connection
 attributes:
@@ -31,9 +31,15 @@ options:
     choices: [previewed, drained, restored]
     required: true
   timeout:
-    description: How long a drain may take, as C(croft) writes times (C(90s), C(30m)).
+    description: How many seconds it may take. A drain goes on after that.
+    type: int
+    default: 1800
+  reason:
+    description: Why, in words that tenants read too.
     type: str
-    default: 30m
+  expect:
+    description: The RV(preview) of an earlier run; the drain is refused where it would be another one by now.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -41,7 +47,8 @@ EXAMPLES = r"""
   croft.fleet.croft_host_maintenance:
     name: h1
     state: drained
-    timeout: 15m
+    timeout: 900
+    reason: new kernel
   delegate_to: localhost
 """
 
@@ -56,18 +63,56 @@ maintenance:
   type: str
 """
 
+import json
+import os
+import tempfile
+import time
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.croft.fleet.plugins.module_utils import cli
 
-PREVIEW = ("--preview",)
+LOOK_EVERY = 2
 
 
-def maintenance_of(host):
-    """A word, or a message with a state: both forms of the field are read."""
-    said = host.get("maintenance") or "NONE"
-    if isinstance(said, dict):
-        said = said.get("state") or "NONE"
-    return "NONE" if said.endswith("UNSPECIFIED") else said
+def phase_of(host):
+    """NONE, DRAINING or DRAINED."""
+    said = host.get("maintenance") or {}
+    phase = said.get("phase") if isinstance(said, dict) else said
+    return "NONE" if not phase or phase.endswith("UNSPECIFIED") else phase
+
+
+class Maintenance:
+    def __init__(self, module, croft):
+        self.params, self.folder, self.croft = module.params, module.tmpdir, croft
+        self.name = module.params["name"]
+
+    def host(self):
+        return self.croft.get("host", "get", self.name)
+
+    def preview(self):
+        return self.croft.call("host", "drain", self.name, "--preview")
+
+    def drain(self):
+        arguments = ["--reason", self.params["reason"]] if self.params["reason"] else []
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            if self.params["expect"] is not None:
+                path = os.path.join(folder, "plan.json")
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump(self.params["expect"], file)
+                arguments += ["--expect", path]
+            self.croft.call("host", "drain", self.name, *arguments)
+
+    def restore(self):
+        self.croft.call("host", "undrain", self.name, "--wait", "--timeout", "%ds" % self.params["timeout"])
+
+    def wait_until_drained(self):
+        """Also for a drain that somebody else began. What is left is what the preview says by now."""
+        deadline = time.monotonic() + self.params["timeout"]
+        while time.monotonic() < deadline:
+            if phase_of(self.host() or {}) == "DRAINED":
+                return None
+            time.sleep(LOOK_EVERY)
+        return self.preview()
 
 
 def main():
@@ -76,28 +121,32 @@ def main():
             cli.CONNECTION,
             name=dict(type="str", required=True),
             state=dict(type="str", choices=["previewed", "drained", "restored"], required=True),
-            timeout=dict(type="str", default="30m"),
+            timeout=dict(type="int", default=1800),
+            reason=dict(type="str"),
+            expect=dict(type="dict"),
         ),
         supports_check_mode=True,
     )
     name, state = module.params["name"], module.params["state"]
-    croft = cli.of_module(module)
+    work = Maintenance(module, cli.of_module(module))
     answer = dict(changed=False)
     try:
-        host = croft.get("host", "get", name)
+        host = work.host()
         if host is None:
             module.fail_json(msg="the plane knows no host %s" % name)
-        answer["maintenance"] = now = maintenance_of(host)
+        answer["maintenance"] = now = phase_of(host)
         if state != "restored":
-            answer["preview"] = croft.call("host", "drain", name, *PREVIEW)
-        if state == "drained" and now != "DRAINED":
-            answer["changed"] = True
-            if not module.check_mode:
-                croft.call("host", "drain", name, "--wait", "--timeout", module.params["timeout"])
-        if state == "restored" and now != "NONE":
-            answer["changed"] = True
-            if not module.check_mode:
-                croft.call("host", "restore", name)
+            answer["preview"] = work.preview()
+        answer["changed"] = (state == "drained" and now != "DRAINED") or (state == "restored" and now != "NONE")
+        if answer["changed"] and not module.check_mode:
+            if state == "restored":
+                work.restore()
+            else:
+                if now == "NONE":
+                    work.drain()
+                left = work.wait_until_drained()
+                if left is not None:
+                    module.fail_json(msg="%s is not drained after %d s; it goes on" % (name, module.params["timeout"]), preview=left)
     except cli.Refused as refused:
         cli.fail(module, refused)
     module.exit_json(**answer)
