@@ -92,11 +92,12 @@ def main():
         module.fail_json(msg="limits: %s" % wrong)
     croft = cli.of_module(module)
     try:
-        live = limits_of(croft.call("--tenant", tenant, "quota", "list").get("quotas", []))
+        listed = (croft.get if module.check_mode else croft.call)("--tenant", tenant, "quota", "list")
+        live = limits_of((listed or {}).get("quotas", []))
         spoken = plan(live, wanted, module.params["exclusive"])
         name = "tenants/%s/quotas/%s"
         documents = [dict(kind="Quota", name=name % (tenant, resource), limit=limit) for resource, limit in sorted(spoken.items())]
-        results = croft.apply(documents, module.check_mode) if documents else []
+        results = cli.bring(module, croft, documents) if documents else []
     except cli.Refused as refused:
         cli.fail(module, refused)
     after = dict((resource, limit) for resource, limit in dict(live, **spoken).items() if limit is not None)

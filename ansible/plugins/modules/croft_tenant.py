@@ -78,7 +78,7 @@ def document(params):
 
 def present(module, croft, live):
     wanted = document(module.params)
-    did = croft.apply([wanted], module.check_mode)[0]
+    did = cli.bring(module, croft, [wanted])[0]
     changed = did["result"] != "unchanged"
     after = cli.overlay(live or {}, wanted)
     after.pop("kind")
