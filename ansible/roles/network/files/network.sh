@@ -36,7 +36,11 @@ cut_into() {
 # Copies our files of $1 to $2, and removes those that $1 lacks.
 replace() {
     mkdir -p "$2"
-    ours "$2" | while read -r file; do rm -f "$2/$file"; done
+    ours "$2" | while read -r file; do
+        rm -f "$2/$file"
+        # A directory of drop-ins that held nothing else.
+        case $file in ./*/*) rmdir "$2/${file%/*}" 2> /dev/null || true ;; esac
+    done
     ours "$1" | while read -r file; do
         mkdir -p "$2/$(dirname "$file")"
         cp "$1/$file" "$2/$file"
@@ -80,6 +84,8 @@ change() {
     manager=$1 seconds=$2
     shift 2
     systemctl stop "$timer.timer" 2> /dev/null || true
+    # One that undoes something right now comes to its end first.
+    while systemctl --quiet is-active "$timer.service"; do sleep 1; done
     # An older copy is the truth still, if a change before this one was never kept.
     if [ ! -e "$before/pending" ]; then
         rm -rf "$before"
