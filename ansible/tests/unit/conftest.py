@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import pathlib
 import sys
 import types
