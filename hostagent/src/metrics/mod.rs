@@ -61,7 +61,7 @@ impl Default for Metrics {
         let certificate_expiry = Gauge::default();
         let tunnels = Gauge::default();
         let build = Family::<Labels, Gauge>::default();
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        build.get_or_create(&[("version", croft_program::version())]).set(1);
 
         registry.register("build_info", "The version of this agent; always 1", build);
         registry.register("instances", "Instances of Croft's on this host by phase", instances.clone());
