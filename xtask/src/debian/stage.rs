@@ -3,7 +3,7 @@
 //! ```text
 //!  STAGE/release/croft-hostagent
 //!                manual/croft-hostagent/man/*.8, bash/, zsh/, fish/
-//!                changelog.Debian.gz
+//!                changelog.gz
 //! ```
 
 use std::fs;
@@ -30,8 +30,10 @@ pub(super) fn lay_out(programs: &[(&str, PathBuf)], version: &str, stage: &Path)
         Run::new("strip").args(sections).arg(release.join(name)).arg(program).stdout()?;
         let manual = release.join("manual").join(name);
         Run::new(release.join(name)).without_settings().arg("manual").arg(&manual).stdout()?;
+        let pages = fs::read_dir(manual.join("man")).with_context(|| format!("{name} wrote no manual"))?;
+        compress(pages.flatten().map(|page| page.path()))?;
     }
-    changelog(version, &release.join("changelog.Debian"))
+    changelog(version, &release.join("changelog"))
 }
 
 /// When what is packed was committed: the same commit makes the same packages.
@@ -48,7 +50,12 @@ fn changelog(version: &str, file: &Path) -> Result<()> {
         date.trim()
     );
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    Run::new("gzip").args(["--best", "--no-name", "--force"]).arg(file).stdout()?;
+    compress([file.to_owned()])
+}
+
+/// As Debian wants it: the same bytes for the same text.
+fn compress(files: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    Run::new("gzip").args(["--best", "--no-name"]).args(files).stdout()?;
     Ok(())
 }
 

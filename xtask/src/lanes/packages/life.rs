@@ -87,7 +87,7 @@ impl Machine {
 
     fn plane_starts(&self) -> Result<()> {
         self.root.succeed(&format!(
-            "runuser -u croft -- {SERVE} & pid=$!
+            "setpriv --reuid=croft --regid=croft --init-groups -- {SERVE} & pid=$!
              for _ in $(seq 600); do [ -e {DATA}/listen.json ] && break; kill -0 $pid || exit 1; sleep 0.1; done
              test -e {DATA}/listen.json; kill $pid; wait $pid"
         ))?;

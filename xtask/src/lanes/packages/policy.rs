@@ -61,7 +61,7 @@ fn contents(made: &Made) -> Result<()> {
             format!("usr/share/zsh/vendor-completions/_{name}"),
             format!("usr/share/fish/vendor_completions.d/{name}.fish"),
             format!("usr/share/doc/{name}/copyright"),
-            format!("usr/share/doc/{name}/changelog.Debian.gz"),
+            format!("usr/share/doc/{name}/changelog.gz"),
             format!("usr/share/doc/{name}/README.Debian"),
         ];
         for path in common.iter().map(String::as_str).chain(own.iter().copied()) {
