@@ -13,7 +13,7 @@ use crate::workspace::root;
 
 /// In tenths: what each unit may have at most.
 const UNITS: [(&str, u32); 2] =
-    [("packaging/controlplane/croft-controlplane.service", 11), ("packaging/hostagent/croft-hostagent.service", 39)];
+    [("packaging/controlplane/croft-controlplane.service", 11), ("packaging/hostagent/croft-hostagent.service", 41)];
 
 const PREINST: &str = "packaging/controlplane/preinst";
 const MIGRATIONS: &str = "migrations/sqlite";
