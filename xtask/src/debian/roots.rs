@@ -96,7 +96,7 @@ impl Drop for Root {
 }
 
 /// The tarball of a release, made if it is not in the cache.
-fn bootstrapped(suite: &str) -> Result<PathBuf> {
+pub(crate) fn bootstrapped(suite: &str) -> Result<PathBuf> {
     let cache = cache_dir("roots")?;
     let _one_at_a_time = recipe::lock(&cache)?;
     let key: String = sha256_text(&format!("{suite} {INCLUDE}"))?.chars().take(8).collect();

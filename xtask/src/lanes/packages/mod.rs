@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::{Lane, Name, Options, Ran, libvirt, timed};
 use crate::closing::Tally;
-use crate::debian::{self, Made, Profile};
+use crate::debian::{self, Made, Profile, roots};
 use crate::packages;
 use crate::workspace::Metadata;
 
@@ -42,8 +42,11 @@ fn lane(options: &Options) -> Result<Ran> {
     Ok(Ran { tally: trial.tally, build, tests })
 }
 
-/// Two versions of one compilation. The workspace's own comes last, so that the programs that other lanes find are those.
+/// Two versions of one compilation, and what the clean systems are unpacked from. The workspace's own comes last, so that the programs that other lanes find are those.
 fn made(profile: Profile) -> Result<(Made, Made)> {
+    for suite in SUITES {
+        roots::bootstrapped(suite)?;
+    }
     let own = debian::own_version(&Metadata::load()?)?;
     let new = debian::make(Some(&format!("{own}+next")), profile, None)?;
     Ok((debian::make(None, profile, None)?, new))
