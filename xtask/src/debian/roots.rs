@@ -30,6 +30,10 @@ impl Root {
         let archives = cache_dir("roots")?.join(format!("{suite}-archives"));
         let partial = archives.join("partial");
         std::fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+        // What a run that was killed left behind.
+        let old = ["/var/tmp", "-maxdepth", "1", "-name", "croft-root.*", "-mmin", "+180"];
+        let remove = ["-exec", "rm", "-rf", "--one-file-system", "{}", "+"];
+        Run::new("find").args(old).args(remove).with_root().stdout()?;
         let dir = Run::new("mktemp").args(["-d", "/var/tmp/croft-root.XXXXXX"]).with_root().stdout()?;
         let root = Root { dir: PathBuf::from(dir.trim()), archives, show: show.to_owned() };
         Run::new("tar").arg("-C").arg(&root.dir).arg("-xf").arg(&tarball).with_root().stdout()?;

@@ -92,8 +92,9 @@ impl Machine {
              test -e {DATA}/listen.json; kill $pid; wait $pid"
         ))?;
         self.has_schema("database 1")?;
-        let others =
-            self.root.succeed(&format!("find {DATA} ! -user croft -o -type f -perm /077 ! -name listen.json"))?;
+        let others = self
+            .root
+            .succeed(&format!("find {DATA} ! -user croft -o -type f -perm /077 ! -name listen.json ! -name ca.pem"))?;
         ensure!(others.is_empty(), "not only the user croft reads these:\n{others}");
         Ok(())
     }
