@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use crate::apply;
 use crate::args::{Args, Global, Noun};
 use crate::config::{self, Config};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::noun::{
     audit, cluster, context, device, event, gpu, host, image, instance, network, operation, pool, quota, tenant, token,
 };
@@ -67,6 +67,8 @@ pub async fn run(args: Args) -> Result<()> {
         Noun::Completion { shell } => completion(shell),
         Noun::Cluster(cluster::Command::Manifest) => cluster::print_manifest(),
         Noun::Host(host::Command::Preflight(command)) => host::preflight::run(&Output::new(global.output), command),
+        Noun::Manual(manual) => croft_program::write_manual(Args::command(), "1", &manual.directory)
+            .map_err(|error| Failure::local(format!("{}: {error}", manual.directory.display()))),
         Noun::Version => version(&Output::new(global.output)),
         Noun::Instance(command) => instance::run(&App::new(global)?, command).await,
         Noun::Image(command) => image::run(&App::new(global)?, command).await,
@@ -94,7 +96,7 @@ fn completion(shell: clap_complete::Shell) -> Result<()> {
 }
 
 fn version(out: &Output) -> Result<()> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = croft_program::version();
     if out.is_table() || out.format == output::Format::Name {
         output::line(&format!("croft {version}"))
     } else {

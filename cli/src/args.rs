@@ -11,7 +11,7 @@ use crate::output::Format;
 #[derive(Debug, Parser)]
 #[command(
     name = "croft",
-    version,
+    version = croft_program::version(),
     about = "Virtual machines with devices, for tenants with quota.",
     after_help = "Examples:\n  \
         croft context set prod --server plane:7443 --ca-file ca.pem --token-file token --tenant acme\n  \
@@ -109,6 +109,9 @@ pub enum Noun {
     },
     /// Print the version
     Version,
+    /// Write man pages and completions into a directory
+    #[command(hide = true)]
+    Manual(croft_program::Manual),
 }
 
 #[cfg(test)]

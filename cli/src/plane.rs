@@ -68,7 +68,7 @@ impl Plane {
             .ca_certificate(Certificate::from_pem(&target.ca_pem))
             .domain_name(&target.server_name);
         let endpoint = Endpoint::from_shared(target.url.clone())
-            .and_then(|endpoint| endpoint.user_agent(concat!("croft/", env!("CARGO_PKG_VERSION"))))
+            .and_then(|endpoint| endpoint.user_agent(format!("croft/{}", croft_program::version())))
             .and_then(|endpoint| endpoint.tls_config(tls))
             .map_err(|error| Failure::usage(format!("{}: {}", target.url, chain(&error))))?
             .connect_timeout(CONNECT_TIMEOUT)

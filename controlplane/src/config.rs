@@ -15,7 +15,7 @@ pub const DATA_DIR: &str = "/var/lib/croft/controlplane";
 
 /// The control plane of Croft: tenants, quota, placement, and the API for all of it.
 #[derive(Debug, Parser)]
-#[command(name = "croft-controlplane", version, max_term_width = 100)]
+#[command(name = "croft-controlplane", version = croft_program::version(), max_term_width = 100)]
 pub struct Arguments {
     #[command(flatten)]
     pub logs: logs::Options,
@@ -30,6 +30,9 @@ pub enum Command {
     /// What only somebody with the data directory in his hands may do; all of it works while the plane runs, too.
     #[command(subcommand)]
     Admin(Admin),
+    /// Write man pages and completions into a directory.
+    #[command(hide = true)]
+    Manual(croft_program::Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,6 +57,8 @@ pub enum Admin {
     },
     /// Let agents talk to a plane that was restored from a backup.
     ReleaseAgents(Place),
+    /// Print which schema this program makes and which one the database has; changes nothing.
+    Schema(Place),
     /// Hold what is counted against what exists; each difference is a line, and none is success.
     Check(Place),
 }
@@ -175,7 +180,7 @@ mod tests {
         let words = ["croft-controlplane", "serve"].iter().chain(arguments);
         match Arguments::try_parse_from(words)?.command {
             Command::Serve(config) => Ok(config),
-            Command::Admin(_) => unreachable!(),
+            Command::Admin(_) | Command::Manual(_) => unreachable!(),
         }
     }
 

@@ -16,12 +16,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use croft_core::Clock;
+use croft_program::version;
 use croft_store::{Options, Store};
 
 use crate::config::Place;
 use crate::files;
-
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Debug, Clone)]
 pub struct DataDir(PathBuf);
@@ -139,7 +138,7 @@ impl DataDir {
                 return Err(error).with_context(|| format!("{} cannot be locked", self.0.join("plane.lock").display()));
             }
         }
-        let text = serde_json::json!({ "pid": std::process::id(), "version": VERSION }).to_string();
+        let text = serde_json::json!({ "pid": std::process::id(), "version": version() }).to_string();
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         written.with_context(|| format!("{} cannot be written", self.0.join("plane.lock").display()))?;
         Ok(Lock(file))
@@ -152,11 +151,12 @@ impl DataDir {
             return Ok(());
         }
         match Holder::read(&mut file) {
-            Some(holder) if holder.version != VERSION => bail!(
-                "the running croft-controlplane (pid {}) is version {}, this is {VERSION}: use the command of its version, \
+            Some(holder) if holder.version != version() => bail!(
+                "the running croft-controlplane (pid {}) is version {}, this is {}: use the command of its version, \
                  or stop it first",
                 holder.pid,
-                holder.version
+                holder.version,
+                version()
             ),
             _ => Ok(()),
         }
@@ -232,7 +232,7 @@ mod tests {
         let lock = directory.lock().unwrap();
         fs::write(directory.path().join("plane.lock"), r#"{"pid":7,"version":"0.0.1"}"#).unwrap();
         let error = directory.ensure_same_version().unwrap_err().to_string();
-        assert!(error.contains("0.0.1") && error.contains(VERSION), "{error}");
+        assert!(error.contains("0.0.1") && error.contains(version()), "{error}");
         drop(lock);
         directory.ensure_same_version().unwrap();
     }

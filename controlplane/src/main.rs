@@ -9,6 +9,7 @@ use croft_controlplane::{Arguments, logs, run};
 // The plane brings its own threads; this one waits for signals.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    croft_program::is_version(option_env!("CROFT_VERSION"));
     let arguments = Arguments::parse();
     // Only a second installation fails, and there is none before.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
 use croft_core::time::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Command, Config};
+use crate::config::{Arguments, Command, Config};
 use crate::{Plane, admin};
 
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(config) => serve(config).await,
         Command::Admin(command) => admin::run(command).await,
+        Command::Manual(manual) => croft_program::write_manual(Arguments::command(), "8", &manual.directory)
+            .with_context(|| manual.directory.display().to_string()),
     }
 }
 

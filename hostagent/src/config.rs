@@ -12,7 +12,7 @@ use crate::hypervisor::{libvirt, simulated};
 
 /// Runs a Croft control plane's instances on this machine
 #[derive(Debug, Parser)]
-#[command(name = "croft-hostagent", version)]
+#[command(name = "croft-hostagent", version = croft_program::version())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -27,6 +27,9 @@ pub enum Command {
     Enrol(EnrolArgs),
     /// Run the agent; enrols first when there is no certificate yet and a token is given
     Run(Box<RunArgs>),
+    /// Write man pages and completions into a directory
+    #[command(hide = true)]
+    Manual(croft_program::Manual),
     /// What the agent runs itself again for: one look at devices, or one step
     #[command(hide = true)]
     DeviceHelper {

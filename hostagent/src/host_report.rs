@@ -112,7 +112,7 @@ fn report(
 ) -> HostObservation {
     let mut report = machine.clone();
     let info = report.info.get_or_insert_with(HostInfo::default);
-    info.agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    info.agent_version = croft_program::version().to_owned();
     info.features = features::ALL.iter().map(ToString::to_string).collect();
     if let Some((about, version)) = about {
         version.clone_into(&mut info.hypervisor);

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
+    croft_program::is_version(option_env!("CROFT_VERSION"));
     let cli = Cli::parse();
     if let Command::DeviceHelper { errand, agent } = cli.command {
         return croft_hostagent::devices::helper::main(errand, agent);

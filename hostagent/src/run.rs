@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::CommandFactory as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::{Clock, jitter};
-use crate::config::{Backend, Command, EnrolArgs, RunArgs};
+use crate::config::{Backend, Cli, Command, EnrolArgs, RunArgs};
 use crate::devices::{self, simulate};
 use crate::enrol::{self, Invitation};
 use crate::host_report::Source;
@@ -31,6 +32,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enrol(args) => enrol(args).await,
         Command::Run(args) => agent(*args).await,
+        Command::Manual(manual) => croft_program::write_manual(Cli::command(), "8", &manual.directory)
+            .with_context(|| manual.directory.display().to_string()),
         // In a process without a runtime: see `main`.
         Command::DeviceHelper { .. } => Ok(()),
     }
@@ -93,7 +96,7 @@ async fn agent(args: RunArgs) -> anyhow::Result<()> {
     let at = metrics::serve(at, agent.metrics(), agent.tasks().clone())
         .await
         .with_context(|| format!("--metrics-listen {at}: can not listen there"))?;
-    tracing::info!(host = identity.host_id, metrics = %at, version = env!("CARGO_PKG_VERSION"), "agent runs");
+    tracing::info!(host = identity.host_id, metrics = %at, version = croft_program::version(), "agent runs");
 
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let broken = agent.broken();

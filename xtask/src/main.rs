@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod closing;
+mod debian;
 mod guest_image;
 mod kubernetes;
 mod lab_image;
@@ -20,6 +21,7 @@ mod packages;
 mod quickstart;
 mod recipe;
 mod run;
+mod tools;
 mod workspace;
 
 #[derive(Debug, Parser)]
@@ -53,6 +55,8 @@ enum Command {
     },
     /// Find or build what the kubernetes lane needs: Kubernetes' programs, and the guest that becomes a node.
     Kubernetes(kubernetes::Options),
+    /// Debian's packages of control plane, host agent and command line (docs/packages.md).
+    Package(debian::Options),
     /// Install the system packages that building and testing need (Debian, Ubuntu), and nothing else.
     Packages,
 }
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Lab { full } => lanes::lab::command(full),
         Command::Image { out } => guest_image::command(out.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Kubernetes(options) => kubernetes::command(&options).map(|()| ExitCode::SUCCESS),
+        Command::Package(options) => debian::command(&options).map(|()| ExitCode::SUCCESS),
         Command::Packages => packages::command().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -66,8 +66,18 @@ pub(crate) const LAB: &[&str] = &[
 pub(crate) const NODE: &[&str] =
     &["mmdebstrap", "debian-archive-keyring", "e2fsprogs", "qemu-utils", "zstd", "ca-certificates"];
 
+/// To make packages of our own (debian/mod.rs): cargo-deb calls dpkg-shlibdeps.
+pub(crate) const PACKAGE: &[&str] = &["binutils", "dpkg-dev", "git", "gzip"];
+
+/// To install them in clean systems, and to hold them against Debian's rules (lanes/packages/).
+pub(crate) const CLEAN_ROOTS: &[&str] =
+    &["mmdebstrap", "debian-archive-keyring", "lintian", "sqlite3", "util-linux", "iproute2"];
+
 /// To lint.
 pub(crate) const LINT: &[&str] = &["git", "shellcheck"];
+
+/// To judge our units: systemd-analyze.
+pub(crate) const UNITS: &[&str] = &["systemd"];
 
 /// What [`ensure`] did.
 #[derive(Debug)]
@@ -78,7 +88,7 @@ pub(crate) enum Ensured {
 
 /// `cargo xtask packages`.
 pub(crate) fn command() -> Result<()> {
-    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, LINT, MONITORING])? {
+    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, PACKAGE, CLEAN_ROOTS, LINT, UNITS, MONITORING])? {
         Ensured::AllThere => println!("every package is there"),
         Ensured::Installed(names) => println!("installed: {}", names.join(" ")),
     }

@@ -10,7 +10,7 @@ use croft_store::Store;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::datadir::{DataDir, VERSION, told};
+use crate::datadir::{DataDir, told};
 use crate::files;
 
 pub(super) const MANIFEST: &str = "backup.json";
@@ -39,7 +39,8 @@ pub async fn backup(directory: &DataDir, store: &Store, to: &Path) -> Result<()>
         }
     }
     ensure!(digests.contains_key("secrets.key"), "secrets.key is missing: seeds in this backup could not be read");
-    let manifest = json!({ "version": VERSION, "time_us": store.now().0, "sha256": Value::Object(digests) });
+    let manifest =
+        json!({ "version": croft_program::version(), "time_us": store.now().0, "sha256": Value::Object(digests) });
     files::write(&to.join(MANIFEST), format!("{manifest:#}\n").as_bytes(), files::SECRET)?;
     println!("backed up to {}", to.display());
     if !missing.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use croft_core::time::SystemClock;
-use croft_store::Store;
+use croft_store::{Options, Schema, Store};
 
 use crate::bootstrap;
 use crate::config::{Admin, Place};
@@ -43,6 +43,7 @@ pub async fn run(command: Admin) -> Result<()> {
             Ok(())
         }
         Admin::ReleaseAgents(place) => release_agents(&DataDir::find(&place.data_dir)?),
+        Admin::Schema(place) => schema(&place).await,
         Admin::Check(place) => check(&place).await,
     }
 }
@@ -52,6 +53,19 @@ async fn open(place: &Place) -> Result<(DataDir, Store)> {
     directory.ensure_same_version()?;
     let store = directory.store(place, Arc::new(SystemClock), false).await?;
     Ok((directory, store))
+}
+
+/// Also beside a plane of another version, since it only reads: the package of an older one asks before it takes the place
+/// of a newer one (packaging/controlplane/preinst).
+async fn schema(place: &Place) -> Result<()> {
+    let url = match place.database()? {
+        Some(url) => url.to_owned(),
+        None => Options::in_dir(&place.data_dir, Arc::new(SystemClock)).url,
+    };
+    let schema = Schema::of(&url).await.map_err(|error| anyhow::anyhow!(told(&error)))?;
+    println!("program {}", schema.program);
+    println!("database {}", schema.database.map_or_else(|| "none".to_owned(), |version| version.to_string()));
+    Ok(())
 }
 
 async fn check(place: &Place) -> Result<()> {

@@ -88,7 +88,7 @@ impl Metrics {
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new([("version", croft_program::version())]);
         r.register("build", "The croft-controlplane that runs", build);
         r.register("grpc_requests", "Calls that ended, streams too, by their gRPC code", self.requests.clone());
         let help = "From request to answer, of calls that are no streams";

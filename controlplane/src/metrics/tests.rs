@@ -236,7 +236,7 @@ fn what_is_counted_and_what_is_read_are_both_there() {
         r#"croft_cluster_answer_timestamp_seconds{cluster="tenants/acme/clusters/prod"} 2000000000"#,
         r#"croft_cluster_nodes_ready{cluster="tenants/acme/clusters/prod"} 4"#,
         r#"croft_scrape_errors_total{family="hosts"} 0"#,
-        concat!(r#"croft_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        &format!(r#"croft_build_info{{version="{}"}} 1"#, croft_program::version()),
     ] {
         assert_line(&text, line);
     }

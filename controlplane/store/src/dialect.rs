@@ -59,6 +59,13 @@ impl Dialect {
         }
     }
 
+    /// How many tables of migrations there are: none in a database that nobody has begun with.
+    pub fn migrations_table(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+        }
+    }
+
     pub fn writer_url(self, url: &str) -> String {
         match self {
             Self::Sqlite => format!("{}?mode=rwc", bare(url)),

@@ -64,5 +64,6 @@ pub use instance::settle::Settled;
 pub use janitor::{HistoryRows, Trimmed};
 pub use open::{Options, Store};
 pub use page::Page;
+pub use schema::Schema;
 pub use tenant::TenantFilter;
 pub use token::ADMIN as ADMIN_TOKEN;

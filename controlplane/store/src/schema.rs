@@ -3,12 +3,47 @@
 
 use croft_core::{Error, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, SqlSafeStr as _};
+use sqlx::{AnyConnection, Connection as _, SqlSafeStr as _};
 
+use crate::dialect::Dialect;
 use crate::error::{database, unavailable};
+use crate::open::connect;
+use crate::sql::sql;
 
 /// Version, name, text: one file each in migrations/sqlite. What was released is never edited.
 const SQLITE: &[(i64, &str, &str)] = &[(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql"))];
+
+/// Which schema is which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// What this program makes, and the newest that it understands.
+    pub program: i64,
+    /// What the database has; `None`: there is none yet.
+    pub database: Option<i64>,
+}
+
+impl Schema {
+    /// Reads, and changes nothing: a database of a newer schema can be asked, and one that a plane works with.
+    pub async fn of(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(url)?;
+        let nothing = Self { program: newest(), database: None };
+        if !dialect.file(url).exists() {
+            return Ok(nothing);
+        }
+        let mut conn = connect(&dialect.reader_url(url), dialect.reader_setup()).await?;
+        if sql(dialect.migrations_table()).number(&mut conn).await? == 0 {
+            return Ok(nothing);
+        }
+        let version = sql("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations").number(&mut conn).await?;
+        conn.close().await.map_err(database)?;
+        Ok(Self { database: Some(version), ..nothing })
+    }
+}
+
+fn newest() -> i64 {
+    SQLITE.last().map_or(0, |(version, ..)| *version)
+}
 
 pub(crate) async fn bring_forward(conn: &mut AnyConnection, url: &str) -> Result<()> {
     migrator().run(conn).await.map_err(|why| refusal(url, why))
@@ -22,7 +57,7 @@ fn migrator() -> Migrator {
 }
 
 fn refusal(url: &str, why: MigrateError) -> Error {
-    let known = SQLITE.last().map_or(0, |(version, ..)| *version);
+    let known = newest();
     match why {
         MigrateError::VersionMissing(version) => unavailable(format!(
             "the database {url} has schema {version}; this croft-controlplane knows up to {known}. Run the newer one, \

@@ -78,7 +78,7 @@ async fn converse(
     let hello = Hello {
         protocol_min: *PROTOCOL.start(),
         protocol_max: *PROTOCOL.end(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: croft_program::version().to_owned(),
         boot_id: boot_id.clone(),
         features: features::ALL.iter().map(ToString::to_string).collect(),
         epoch: supervisor.epoch().await,

@@ -148,7 +148,7 @@ impl Fetcher {
             }
         });
         let mut builder = Client::builder()
-            .user_agent(concat!("croft-hostagent/", env!("CARGO_PKG_VERSION")))
+            .user_agent(format!("croft-hostagent/{}", croft_program::version()))
             .https_only(true)
             // A proxy would dial for us, unchecked.
             .no_proxy()

@@ -101,7 +101,7 @@ impl Metrics {
             hypervisor_errors.get_or_create(&[("verb", verb)]).inc_by(0);
         }
         let build = Family::<Labels, Gauge>::default();
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        build.get_or_create(&[("version", croft_program::version())]).set(1);
 
         registry.register("build_info", "The version of this agent; always 1", build);
         registry.register("instances", "Instances of Croft's on this host by phase", instances.clone());

@@ -282,7 +282,9 @@ pub fn agent_log(lab: &LabHost) -> String {
 fn enrol(lab: &LabHost, port: u16, token: &str) {
     let outside = machine::OUTSIDE;
     lab.sh(&format!(
-        "install -m 755 /mnt/lab/croft-hostagent /usr/local/bin/
+        "install -m 755 /mnt/lab/croft-hostagent /usr/bin/
+         install -m 644 /mnt/lab/croft-hostagent.service /etc/systemd/system/
+         systemctl daemon-reload
          cat > /etc/croft/hostagent.env <<'END'
 CROFT_SERVER={outside}:{port}
 CROFT_CA_FILE=/mnt/lab/ca.pem

@@ -7,6 +7,7 @@ mod docs;
 mod kubernetes;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
+mod packages;
 mod pool;
 mod pure;
 mod story;
@@ -18,7 +19,6 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::closing::{Count, Tally};
-use crate::packages;
 use crate::workspace::{cache, in_ci};
 
 /// Where the test runs of this invocation differ.
@@ -39,6 +39,7 @@ enum Name {
     Libvirt,
     Lab,
     Kubernetes,
+    Packages,
     Docs,
 }
 
@@ -54,7 +55,8 @@ struct Lane {
     run: fn(&Options) -> Result<Ran>,
 }
 
-const LANES: [Lane; 6] = [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, docs::LANE];
+const LANES: [Lane; 7] =
+    [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, packages::LANE, docs::LANE];
 
 /// What a lane did.
 #[derive(Debug, Default)]
@@ -114,9 +116,9 @@ impl Lane {
         if let Some(obstacle) = (self.obstacle)() {
             return Outcome::NotRun(obstacle);
         }
-        match packages::ensure(self.packages) {
-            Ok(packages::Ensured::AllThere) => {}
-            Ok(packages::Ensured::Installed(names)) => println!("installed: {}", names.join(" ")),
+        match crate::packages::ensure(self.packages) {
+            Ok(crate::packages::Ensured::AllThere) => {}
+            Ok(crate::packages::Ensured::Installed(names)) => println!("installed: {}", names.join(" ")),
             Err(error) => return Outcome::NotRun(format!("{error:#}")),
         }
         match (self.run)(options) {

@@ -9,6 +9,7 @@ use crate::workspace::Metadata;
 /// Each crate of ours with the crates of ours that it may use. A crate that is not listed may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
     ("croft-proto", &[]),
+    ("croft-program", &[]),
     ("croft-gpu-geometry", &[]),
     ("croft-gpu", &["croft-gpu-geometry"]),
     ("croft-gpu-sim", &["croft-gpu", "croft-gpu-geometry"]),
@@ -20,11 +21,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("croft-rpc", &["croft-core", "croft-store", "croft-proto"]),
     (
         "croft-controlplane",
-        &["croft-core", "croft-store", "croft-engine", "croft-kube", "croft-rpc", "croft-proto", "croft-test-cluster"],
+        &[
+            "croft-core",
+            "croft-store",
+            "croft-engine",
+            "croft-kube",
+            "croft-rpc",
+            "croft-proto",
+            "croft-program",
+            "croft-test-cluster",
+        ],
     ),
     ("croft-preflight", &["croft-gpu", "croft-gpu-sim"]),
-    ("croft-hostagent", &["croft-proto", "croft-gpu", "croft-gpu-sim", "croft-nvml-sim", "croft-preflight"]),
-    ("croft-cli", &["croft-proto", "croft-preflight"]),
+    (
+        "croft-hostagent",
+        &["croft-proto", "croft-program", "croft-gpu", "croft-gpu-sim", "croft-nvml-sim", "croft-preflight"],
+    ),
+    ("croft-cli", &["croft-proto", "croft-program", "croft-preflight"]),
     (
         "croft-tests",
         &[

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod licences;
+mod packaging;
 mod proto_reader;
 mod protos;
 mod rust;
@@ -18,7 +19,7 @@ use crate::packages;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only these checks.
-    #[arg(long, value_name = "CHECK", value_parser = clap::builder::PossibleValuesParser::new(NAMES))]
+    #[arg(long, value_name = "CHECK", value_parser = clap::builder::PossibleValuesParser::new(CHECKS.map(|(name, _)| name)))]
     only: Vec<String>,
 }
 
@@ -33,17 +34,25 @@ pub(crate) struct Findings {
 
 type Check = fn() -> Result<Findings>;
 
-const NAMES: [&str; 7] = ["format", "clippy", "licences", "shell", "protos", "arrows", "sources"];
-const CHECKS: [Check; 7] =
-    [rust::format, rust::clippy, licences::check, sources::shell, protos::check, arrows::check, sources::check];
+const CHECKS: [(&str, Check); 8] = [
+    ("format", rust::format),
+    ("clippy", rust::clippy),
+    ("licences", licences::check),
+    ("shell", sources::shell),
+    ("protos", protos::check),
+    ("arrows", arrows::check),
+    ("sources", sources::check),
+    ("packaging", packaging::check),
+];
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // Clippy compiles virt-sys; the rest needs no more than git and shellcheck.
-    if let packages::Ensured::Installed(names) = packages::ensure(&[packages::BUILD, packages::LINT])? {
+    if let packages::Ensured::Installed(names) = packages::ensure(&[packages::BUILD, packages::LINT, packages::UNITS])?
+    {
         println!("installed: {}", names.join(" "));
     }
     let mut failed = Vec::new();
-    for (name, check) in NAMES.into_iter().zip(CHECKS) {
+    for (name, check) in CHECKS {
         if !options.only.is_empty() && !options.only.iter().any(|o| o == name) {
             continue;
         }

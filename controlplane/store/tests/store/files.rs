@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use croft_core::Reason;
 use croft_core::event::Topic;
 use croft_core::instance::{Phase, State};
-use croft_store::{Command, Options, Store};
+use croft_store::{Command, Options, Schema, Store};
 use sqlx::Connection as _;
 
 use crate::bed::{Bed, call, refused, t};
@@ -50,6 +50,19 @@ async fn a_closed_store_says_so() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_the_schema_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("croft.db");
+    let url = format!("sqlite:{}", file.display());
+    let nothing = Schema { program: 1, database: None };
+    assert_eq!(Schema::of(&url).await.unwrap(), nothing);
+    assert!(!file.exists());
+    fs::write(&file, "").unwrap();
+    assert_eq!(Schema::of(&url).await.unwrap(), nothing);
+    assert_eq!(fs::read(&file).unwrap(), b"");
+}
+
+#[tokio::test]
 async fn a_schema_from_the_future_is_refused_and_left_alone() {
     let bed = Bed::new().await;
     bed.store.close().await;
@@ -65,6 +78,8 @@ async fn a_schema_from_the_future_is_refused_and_left_alone() {
     conn.close().await.unwrap();
     let error = refused(Store::open(Options::in_dir(bed.dir.path(), bed.clock.clone())).await);
     assert!(error.to_string().contains("has schema 99; this croft-controlplane knows up to 1"), "{error}");
+    let schema = Schema::of(&Options::in_dir(bed.dir.path(), bed.clock.clone()).url).await.unwrap();
+    assert_eq!(schema, Schema { program: 1, database: Some(99) });
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ impl Hypervisor for Simulated {
         let state = self.lock();
         let used: u64 = state.domains.values().map(|domain| domain.disk_gib).sum();
         Ok(About {
-            hypervisor: Ok(format!("simulated {}", env!("CARGO_PKG_VERSION"))),
+            hypervisor: Ok(format!("simulated {}", croft_program::version())),
             domain_type: "simulated".to_owned(),
             domain_type_reason: "chosen by --backend simulated".to_owned(),
             disk_gib: self.capacity.disk_gib,
