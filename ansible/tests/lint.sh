@@ -1,23 +1,15 @@
 #!/bin/sh
 # Everything that can be said of the collection without a machine: yamllint, ansible-lint, shellcheck, syntax, unit tests and
-# `ansible-test sanity`. Makes an environment of its own below ~/.cache/croft/ansible. Needs python3 with venv, and shellcheck.
+# `ansible-test sanity`, in an environment of its own (environment.sh). Needs python3 with venv, and shellcheck.
 #
 #   tests/lint.sh             all of it
 #   tests/lint.sh --no-sanity without `ansible-test sanity`, which makes an environment for each of its tests
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/croft/ansible
-digest=$(sha256sum "$root/requirements.txt" | cut -c1-12)
-venv=$cache/venv-$digest
-
-if [ ! -e "$venv/made" ]; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/requirements.txt"
-    touch "$venv/made"
-fi
-PATH=$venv/bin:$PATH
+programs=$("$root/tests/environment.sh")
+cache=$(dirname "$(dirname "$programs")")
+PATH=$programs:$PATH
 export PATH
 
 # A copy below the names that Ansible looks for: ansible-test takes no link.

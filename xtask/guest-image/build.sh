@@ -12,6 +12,9 @@
 #   KERNEL=linux-image-cloud-amd64
 #   PACKAGES=          more packages, separated by blanks
 #   SIZE=3G            virtual size; the guest grows its root to whatever disk it is given
+#   CMDLINE=           more kernel arguments, in a file of GRUB's own as a vendor would bring it
+#   ARCHIVE=           packages, separated by blanks: they and what they need beyond the image go into OUT.archive, for a
+#                      machine without a network
 set -euo pipefail
 
 OUT=${1:?usage: build.sh OUT.qcow2}
@@ -20,6 +23,8 @@ MIRROR=${MIRROR:-}
 KERNEL=${KERNEL:-linux-image-cloud-amd64}
 PACKAGES=${PACKAGES:-}
 SIZE=${SIZE:-3G}
+CMDLINE=${CMDLINE:-}
+ARCHIVE=${ARCHIVE:-}
 
 # Sectors of 512 bytes. The root comes last, so that cloud-init's growpart can grow it.
 ESP_START=2048
@@ -28,7 +33,7 @@ ROOT_START=$((ESP_START + ESP_LENGTH))
 
 [ "$(id -u)" = 0 ] || { echo "build.sh: needs root: it unpacks packages as their owners" >&2; exit 1; }
 WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/croft-guest-image.XXXXXX")
-trap 'rm -rf --one-file-system "$WORK" "$OUT.part"' EXIT
+trap 'rm -rf --one-file-system "$WORK" "$OUT.part" "$OUT.archive.part"' EXIT
 ROOT=$WORK/root
 ROOT_UUID=$(cat /proc/sys/kernel/random/uuid)
 ESP_ID=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ' | tr a-f A-F)
@@ -65,6 +70,19 @@ E
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --essential-hook="chroot \"\$1\" debconf-set-selections < '$WORK/debconf'" \
     "$SUITE" "$ROOT" ${MIRROR:+"$MIRROR"}
+}
+
+# Asked of the image's own package state, while it still has the builder's resolver.
+download_archive() {
+  local options=(-qq -y --no-install-recommends -o APT::Sandbox::User=root)
+  quietly update in_root apt-get "${options[@]}" update
+  # shellcheck disable=SC2086 # a list of words
+  quietly archive in_root apt-get "${options[@]}" --download-only install $ARCHIVE
+  rm -rf --one-file-system "$OUT.archive.part"
+  mkdir "$OUT.archive.part"
+  mv "$ROOT"/var/cache/apt/archives/*.deb "$OUT.archive.part/"
+  rm -rf "$ROOT"/var/lib/apt/lists/*
+  say "archive: $(find "$OUT.archive.part" -name '*.deb' | wc -l) packages, $(du -sm "$OUT.archive.part" | cut -f1) MiB"
 }
 
 configure_system() {
@@ -109,6 +127,9 @@ GRUB_CMDLINE_LINUX_DEFAULT=""
 GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200n8 net.ifnames=0"
 GRUB_DISABLE_OS_PROBER=true
 E
+  if [ -n "$CMDLINE" ]; then
+    echo "GRUB_CMDLINE_LINUX_DEFAULT=\"\$GRUB_CMDLINE_LINUX_DEFAULT $CMDLINE\"" > "$ROOT/etc/default/grub.d/50-vendor.cfg"
+  fi
   mv "$ROOT/usr/sbin/grub-probe" "$ROOT/usr/sbin/grub-probe.real"
   cat > "$ROOT/usr/sbin/grub-probe" <<E
 #!/bin/sh
@@ -172,10 +193,16 @@ E
 
 unpack_packages
 say "packages of Debian $SUITE unpacked: $(du -sm "$ROOT" | cut -f1) MiB"
+if [ -n "$ARCHIVE" ]; then download_archive; fi
 configure_system
 configure_cloud_init
 configure_boot
 make_disk "$WORK/disk.raw"
 qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd "$WORK/disk.raw" "$OUT.part"
+# The image last: where it is, all of it is.
+if [ -n "$ARCHIVE" ]; then
+  rm -rf --one-file-system "$OUT.archive"
+  mv "$OUT.archive.part" "$OUT.archive"
+fi
 mv "$OUT.part" "$OUT"
 say "image written: $(($(stat -c %s "$OUT") / 1048576)) MiB"

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::packages;
+use crate::recipe;
 use crate::run::{Run, user_id};
 use crate::workspace::{cache_dir, root};
 
@@ -42,10 +43,19 @@ pub(crate) fn command(out: Option<&Path>) -> Result<()> {
 
 /// The image, made if it is not there. Needs root (or sudo) only to make it. The packages must be there.
 pub(crate) fn ensure(log: &Path) -> Result<GuestImage> {
+    ensure_with(&[], log)
+}
+
+/// The same with settings of build.sh that a person's `CROFT_IMAGE_…` does not change: another image, for another use.
+pub(crate) fn ensure_with(settings: &[(&'static str, String)], log: &Path) -> Result<GuestImage> {
     let script = root().join("xtask/guest-image/build.sh");
-    let options: Vec<(&str, String)> =
-        OPTIONS.iter().filter_map(|name| Some((*name, env::var(format!("CROFT_IMAGE_{name}")).ok()?))).collect();
-    let path = cache_dir("images")?.join(format!("debian-{}.qcow2", key(&script, &options)?));
+    let wished = OPTIONS.iter().filter(|name| settings.iter().all(|(set, _)| set != *name));
+    let mut options: Vec<(&str, String)> =
+        wished.filter_map(|name| Some((*name, env::var(format!("CROFT_IMAGE_{name}")).ok()?))).collect();
+    options.extend_from_slice(settings);
+    let images = cache_dir("images")?;
+    let path = images.join(format!("debian-{}.qcow2", key(&script, &options)?));
+    let _one_at_a_time = recipe::lock(&images)?;
     if path.is_file() {
         return Ok(GuestImage { path, origin: Origin::Cache });
     }
@@ -53,7 +63,7 @@ pub(crate) fn ensure(log: &Path) -> Result<GuestImage> {
     for (name, value) in &options {
         build = build.env(name, value);
     }
-    build.logged(log).context("cannot build the guest image")?;
+    build.logged(log).context("cannot build the image")?;
     if user_id() != 0 {
         // It lies in the user's own cache.
         Run::new("chown").arg(user_id().to_string()).arg(&path).with_root().stdout()?;

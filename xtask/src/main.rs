@@ -18,10 +18,12 @@ mod lanes;
 mod lint;
 mod markdown;
 mod packages;
+mod provision;
 mod quickstart;
 mod recipe;
 mod run;
 mod tools;
+mod trial;
 mod workspace;
 
 #[derive(Debug, Parser)]
@@ -47,6 +49,15 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
+    /// Two bare machines in QEMU become hosts by the Ansible collection, are upgraded, and one is taken out; with its times.
+    Provision {
+        /// The long form too: checks before the first run, and what a second upgrade and removal change.
+        #[arg(long)]
+        full: bool,
+    },
+    /// What `provision` runs in a namespace of its own.
+    #[command(hide = true)]
+    ProvisionInside(provision::Provided),
     /// Build (or find in the cache) the Debian guest image and print its path.
     Image {
         /// Also copy it here.
@@ -68,6 +79,8 @@ fn main() -> ExitCode {
         Command::Lint(options) => lint::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Lab { full } => lanes::lab::command(full),
+        Command::Provision { full } => provision::command(full),
+        Command::ProvisionInside(provided) => provision::inside(&provided),
         Command::Image { out } => guest_image::command(out.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Kubernetes(options) => kubernetes::command(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => debian::command(&options).map(|()| ExitCode::SUCCESS),

@@ -73,6 +73,9 @@ pub(crate) const PACKAGE: &[&str] = &["binutils", "dpkg-dev", "git", "gzip"];
 pub(crate) const CLEAN_ROOTS: &[&str] =
     &["mmdebstrap", "debian-archive-keyring", "lintian", "sqlite3", "util-linux", "iproute2"];
 
+/// To make hosts of bare machines (provision/): firmware for them, lists of packages, Ansible in an environment of its own.
+pub(crate) const PROVISION: &[&str] = &["ovmf", "dpkg-dev", "python3", "python3-venv"];
+
 /// To lint.
 pub(crate) const LINT: &[&str] = &["git", "shellcheck"];
 
@@ -88,7 +91,7 @@ pub(crate) enum Ensured {
 
 /// `cargo xtask packages`.
 pub(crate) fn command() -> Result<()> {
-    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, PACKAGE, CLEAN_ROOTS, LINT, UNITS, MONITORING])? {
+    match ensure(&[BUILD, HOST, IMAGE, LAB, NODE, PACKAGE, CLEAN_ROOTS, PROVISION, LINT, UNITS, MONITORING])? {
         Ensured::AllThere => println!("every package is there"),
         Ensured::Installed(names) => println!("installed: {}", names.join(" ")),
     }

@@ -9,6 +9,7 @@ pub(crate) mod lab;
 pub(crate) mod libvirt;
 mod packages;
 mod pool;
+mod provision;
 mod pure;
 mod story;
 
@@ -40,6 +41,7 @@ enum Name {
     Lab,
     Kubernetes,
     Packages,
+    Provision,
     Docs,
 }
 
@@ -55,8 +57,8 @@ struct Lane {
     run: fn(&Options) -> Result<Ran>,
 }
 
-const LANES: [Lane; 7] =
-    [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, packages::LANE, docs::LANE];
+const LANES: [Lane; 8] =
+    [pure::LANE, story::LANE, libvirt::LANE, lab::LANE, kubernetes::LANE, packages::LANE, provision::LANE, docs::LANE];
 
 /// What a lane did.
 #[derive(Debug, Default)]

@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Trial;
 use crate::debian::Made;
 use crate::debian::roots::Root;
 use crate::run::Run;
+use crate::trial::Trial;
 
 const PACKAGES: &str = "croft croft-controlplane croft-hostagent";
 const DATA: &str = "/var/lib/croft/controlplane";

@@ -6,14 +6,14 @@
 mod life;
 mod policy;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Lane, Name, Options, Ran, libvirt, timed};
-use crate::closing::Tally;
 use crate::debian::{self, Made, Profile, roots};
 use crate::packages;
+use crate::trial::Trial;
 use crate::workspace::Metadata;
 
 /// Debian 12 and 13.
@@ -50,46 +50,4 @@ fn made(profile: Profile) -> Result<(Made, Made)> {
     let own = debian::own_version(&Metadata::load()?)?;
     let new = debian::make(Some(&format!("{own}+next")), profile, None)?;
     Ok((debian::make(None, profile, None)?, new))
-}
-
-/// What was tried, and how it went.
-#[derive(Debug, Default)]
-struct Trial {
-    tally: Tally,
-}
-
-impl Trial {
-    /// One test; whether it passed.
-    fn test(&mut self, name: &str, body: impl FnOnce() -> Result<()>) -> bool {
-        let began = Instant::now();
-        let outcome = body().with_context(|| name.to_owned());
-        let took = began.elapsed().as_secs();
-        match outcome {
-            Ok(()) => {
-                self.tally.count.passed += 1;
-                println!("ok      {name} ({took} s)");
-                true
-            }
-            Err(error) => {
-                self.tally.count.failed += 1;
-                println!("FAILED  {error:#} ({took} s)");
-                self.tally.failures.push(name.to_owned());
-                false
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_fails_is_counted_and_named() {
-        let mut trial = Trial::default();
-        assert!(trial.test("good", || Ok(())));
-        assert!(!trial.test("bad", || anyhow::bail!("no")));
-        assert_eq!((trial.tally.count.passed, trial.tally.count.failed), (1, 1));
-        assert_eq!(trial.tally.failures, ["bad"]);
-    }
 }

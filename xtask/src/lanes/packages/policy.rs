@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::Trial;
 use crate::debian::Made;
 use crate::run::Run;
+use crate::trial::Trial;
 
 pub(super) fn judged(trial: &mut Trial, made: &Made) {
     trial.test("lintian finds neither errors nor warnings", || lintian(made));
