@@ -64,25 +64,23 @@ unpack_packages() {
 grub-efi-amd64 grub2/force_efi_extra_removable boolean true
 grub-efi-amd64 grub2/update_nvram boolean false
 E
+  local archive=()
+  if [ -n "$ARCHIVE" ]; then
+    rm -rf --one-file-system "$OUT.archive.part"
+    mkdir "$OUT.archive.part"
+    # By the same apt, from the same lists; what it has downloaded so far is installed.
+    archive=(
+      --customize-hook="rm -f \"\$1\"/var/cache/apt/archives/*.deb"
+      --customize-hook="APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG apt-get -qq -y --no-install-recommends --download-only install $ARCHIVE"
+      --customize-hook="mv \"\$1\"/var/cache/apt/archives/*.deb '$OUT.archive.part/'"
+    )
+  fi
   quietly mmdebstrap mmdebstrap --mode=root --variant=minbase --include="$include" \
     --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --essential-hook="chroot \"\$1\" debconf-set-selections < '$WORK/debconf'" \
+    --essential-hook="chroot \"\$1\" debconf-set-selections < '$WORK/debconf'" "${archive[@]}" \
     "$SUITE" "$ROOT" ${MIRROR:+"$MIRROR"}
-}
-
-# Asked of the image's own package state, while it still has the builder's resolver.
-download_archive() {
-  local options=(-qq -y --no-install-recommends -o APT::Sandbox::User=root)
-  quietly update in_root apt-get "${options[@]}" update
-  # shellcheck disable=SC2086 # a list of words
-  quietly archive in_root apt-get "${options[@]}" --download-only install $ARCHIVE
-  rm -rf --one-file-system "$OUT.archive.part"
-  mkdir "$OUT.archive.part"
-  mv "$ROOT"/var/cache/apt/archives/*.deb "$OUT.archive.part/"
-  rm -rf "$ROOT"/var/lib/apt/lists/*
-  say "archive: $(find "$OUT.archive.part" -name '*.deb' | wc -l) packages, $(du -sm "$OUT.archive.part" | cut -f1) MiB"
 }
 
 configure_system() {
@@ -193,7 +191,6 @@ E
 
 unpack_packages
 say "packages of Debian $SUITE unpacked: $(du -sm "$ROOT" | cut -f1) MiB"
-if [ -n "$ARCHIVE" ]; then download_archive; fi
 configure_system
 configure_cloud_init
 configure_boot

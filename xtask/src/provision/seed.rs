@@ -51,7 +51,7 @@ fn user_data(key: &str) -> Result<Value> {
         file("/etc/initramfs-tools/conf.d/lab", "MODULES=dep\n", "0644"),
         file("/etc/modules-load.d/lab.conf", "kvm_amd\nmsr\n", "0644"),
         file(
-            "/etc/apt/sources.list.d/debian.list",
+            "/etc/apt/sources.list.d/lane.list",
             &format!("deb [trusted=yes] http://{CONTROLLER}/{} ./\n", repository::DEBIAN),
             "0644",
         ),
@@ -69,7 +69,11 @@ fn user_data(key: &str) -> Result<Value> {
         "bootcmd": [format!("cat /proc/sys/kernel/random/boot_id >>{BOOTS}")],
         "runcmd": [
             // The image's own lead to a network that there is not, and apt would wait for it.
-            "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*.sources",
+            "find /etc/apt/sources.list* -type f ! -name lane.list -delete",
+            // By the calendar of a machine that lives an hour.
+            "systemctl mask --now apt-daily.timer apt-daily-upgrade.timer",
+            // As an installer leaves it: a check of site needs to know which packages there are.
+            "apt-get -qq update",
             "modprobe -a kvm_amd msr",
             "systemctl daemon-reload",
             "systemctl enable --now lab-end-of-interrupt@0 lab-end-of-interrupt@1",

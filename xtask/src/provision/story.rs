@@ -101,7 +101,7 @@ impl<'a> Site<'a> {
         for host in &self.hosts {
             host.sh("touch /root/before; sleep 1")?;
         }
-        self.controller.play("preflight", &[])?.refused("cannot be a host yet: iommu")?;
+        self.controller.play("preflight", &[])?.refused("the kernel argument intel_iommu=off keeps it off")?;
         for host in &self.hosts {
             // What any login changes.
             let changed = host
@@ -227,7 +227,8 @@ impl<'a> Site<'a> {
         self.controller.play("remove", &["--limit", self.second().place.name])?.well()?;
         let known = self.croft.find(&["host", "get", self.second().place.name])?;
         ensure!(known.is_none(), "the plane still knows it");
-        self.second().sh("! dpkg-query -W -f '${db:Status-Status}' croft-hostagent 2>/dev/null | grep -qx installed
+        self.second()
+            .sh("! dpkg-query -W -f '${db:Status-Status}\\n' croft-hostagent 2>/dev/null | grep -x installed &&
              test ! -e /etc/croft/hostagent.env && test ! -e /var/lib/croft/hostagent")?;
         guests::is_running(&self.croft, self.first())
     }
