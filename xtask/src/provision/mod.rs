@@ -17,6 +17,7 @@ mod network;
 mod playbook;
 mod prepare;
 mod repository;
+mod secrets;
 mod seed;
 mod story;
 

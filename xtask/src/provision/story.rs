@@ -10,7 +10,7 @@ use super::machine::{Machine, TAKEN, TWIN};
 use super::network::{self, PLACES};
 use super::playbook::{Controller, HUGE_PAGES};
 use super::repository::{self, Server};
-use super::{Provided, seed};
+use super::{Provided, secrets, seed};
 use crate::run::Run;
 use crate::trial::Trial;
 
@@ -165,7 +165,8 @@ impl<'a> Site<'a> {
         ensure!(token.len() > 16, "the admin's token is short: nothing can be looked for");
         for log in self.logs()? {
             let said = std::fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
-            ensure!(!said.contains(&token), "the admin's token is in {}", log.display());
+            let found = secrets::found(&said, &token);
+            ensure!(found.is_none(), "{} is in {}", found.unwrap_or_default(), log.display());
         }
         Ok(())
     }
