@@ -71,7 +71,7 @@ fn user_data(key: &str) -> Result<Value> {
             // The image's own lead to a network that there is not, and apt would wait for it.
             "find /etc/apt/sources.list* -type f ! -name lane.list -delete",
             // By the calendar of a machine that lives an hour.
-            "systemctl mask --now apt-daily.timer apt-daily-upgrade.timer",
+            "systemctl disable --now apt-daily.timer apt-daily-upgrade.timer",
             // As an installer leaves it: a check of site needs to know which packages there are.
             "apt-get -qq update",
             "modprobe -a kvm_amd msr",
