@@ -72,10 +72,18 @@ impl Controller {
             .env("ANSIBLE_GATHERING", "smart")
             .env("ANSIBLE_TIMEOUT", "60")
             .env("ANSIBLE_NOCOLOR", "1");
-        let (success, said) = run.both()?;
         self.plays.set(self.plays.get() + 1);
         let log = self.work.join(format!("{:02}-{name}.log", self.plays.get()));
-        fs::write(&log, &said).with_context(|| format!("cannot write {}", log.display()))?;
+        // It takes minutes: a terminal shows the log's last line meanwhile.
+        let ended = run.logged(&log);
+        let said = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if !said.contains("PLAY [") {
+            // It did not come so far as to play.
+            ended?;
+            bail!("{} played nothing", run.shown());
+        }
+        let success = ended.is_ok();
         println!("        {name} {}: {} s", words.join(" "), began.elapsed().as_secs());
         Ok(Played { success, said })
     }
