@@ -49,6 +49,8 @@ fn user_data(key: &str) -> Result<Value> {
     let mut files = vec![
         // All drivers there are would take an emulated processor ten minutes, each time.
         file("/etc/initramfs-tools/conf.d/lab", "MODULES=dep\n", "0644"),
+        // The disk lives an hour: nothing is waited for to be written.
+        file("/etc/dpkg/dpkg.cfg.d/lane", "force-unsafe-io\n", "0644"),
         file("/etc/modules-load.d/lab.conf", "kvm_amd\nmsr\n", "0644"),
         file(
             "/etc/apt/sources.list.d/lane.list",
@@ -93,7 +95,7 @@ mod tests {
     fn the_files_of_the_lab_are_there() {
         let data = user_data("ssh-ed25519 AAAA test\n").unwrap();
         assert_eq!(data["ssh_authorized_keys"][0], "ssh-ed25519 AAAA test");
-        let script = &data["write_files"][3];
+        let script = &data["write_files"][4];
         assert_eq!(
             (&script["path"], &script["permissions"]),
             (&json!("/usr/local/sbin/lab-end-of-interrupt"), &json!("0755"))
