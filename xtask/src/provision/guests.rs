@@ -70,7 +70,7 @@ pub(super) fn speaks(croft: &Croft, host: &Machine) -> Result<()> {
 /// What tells one run of a guest from every other: the emulator's process and when it was started.
 pub(super) fn process(host: &Machine) -> Result<String> {
     let processes = host.sh("for file in /run/libvirt/qemu/*.pid; do
-             [ -e \"$file\" ] || continue
+             case $file in */driver.pid | *'*'*) continue ;; esac
              pid=$(cat \"$file\"); echo \"$pid since $(cut -d' ' -f22 /proc/$pid/stat)\"
          done")?;
     ensure!(processes.lines().count() == 1, "{} runs not one guest but: {processes:?}", host.place.name);
