@@ -24,7 +24,7 @@ macro_rules! command {
     }};
 }
 
-/// Through every state: create, stop, start, reboot, reset, delete; a refused one; a silent and a fenced host.
+/// Through every state: create, stop, start, reboot, reset, rebuild, delete; a refused one; a silent and a fenced host.
 async fn story(point: &'static str) -> (&'static str, usize) {
     let mut cell = Cell::start(point).await;
     cell.furnish().await;
@@ -34,6 +34,9 @@ async fn story(point: &'static str) -> (&'static str, usize) {
     cell.done(&reboot).await;
     let reset = command!(cell, reset_instance, ResetInstanceRequest, "web");
     cell.done(&reset).await;
+    let rebuild = command!(cell, rebuild_instance, RebuildInstanceRequest, "web");
+    cell.done(&rebuild).await;
+    cell.until("web", Some(State::Running)).await;
     command!(cell, stop_instance, StopInstanceRequest, "web");
     cell.until("web", Some(State::Stopped)).await;
     command!(cell, start_instance, StartInstanceRequest, "web");

@@ -27,6 +27,8 @@ pub use plan::{Effect, Expected, Step, differences, plan};
 
 /// Why an instance that should run is off, in one word. It has a page in docs/errors.
 pub const HOST_MAINTENANCE: &str = "HostMaintenance";
+/// Reasons of an agent for FAILED that say nothing of whether the guest runs.
+const KNOWS_NOT: [&str; 2] = ["JournalCorrupt", "AgentFault"];
 /// Of the words that go with a drain.
 pub const WHY_MAX: usize = 200;
 
@@ -136,6 +138,8 @@ pub fn is_still(instance: &Instance) -> bool {
 fn runs(seen: &Observed) -> bool {
     match seen.phase {
         GuestPhase::Off | GuestPhase::Absent => false,
+        // What its agent has lost the record of, or fell over, it cannot say to be off.
+        GuestPhase::Failed if KNOWS_NOT.contains(&seen.reason.as_str()) => true,
         // An agent tells since when a guest runs for as long as it does.
         GuestPhase::Preparing | GuestPhase::Failed => seen.start_time.is_some(),
         GuestPhase::Starting | GuestPhase::Running | GuestPhase::Stopping | GuestPhase::Paused => true,

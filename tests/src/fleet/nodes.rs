@@ -6,6 +6,7 @@ use croft_core::audit;
 use croft_core::join::node::{Effect, Taint};
 use croft_core::meta::{Labels, Meta};
 use croft_core::time::Clock as _;
+use croft_proto::v1;
 use uuid::Uuid;
 
 use super::Fleet;
@@ -41,7 +42,12 @@ impl Fleet {
             validate_only: false,
         };
         let made = self.store().cluster_create(&call, cluster, Some(kubeconfig.to_owned())).await;
-        made.expect("a cluster").into_inner().name()
+        let name = made.expect("a cluster").into_inner().name();
+        // Written behind the plane's back, it would be found at the next look: a change by a call is heard at once.
+        let cluster = v1::Cluster { name: name.clone(), description: "of a story".to_owned(), ..Default::default() };
+        let request = v1::UpdateClusterRequest { cluster: Some(cluster), ..Default::default() };
+        self.api.clusters.clone().update_cluster(request).await.expect("a description");
+        name
     }
 
     /// The kubelets of the guests that run do what they can now. `certificates`: of those that have their own, by the node's name

@@ -300,8 +300,8 @@ fn on_host(instance: &Instance, seen: &Observed) -> Verdict {
 #[must_use]
 pub fn rests(restart: Restart, exit: Option<&Exit>) -> bool {
     match (restart, exit.map(|exit| exit.kind)) {
-        // A host's shutdown, or a plug that nobody asked to pull, is not the guest's wish.
-        (_, None | Some(ExitKind::HostShutdown)) | (Restart::Always, _) => false,
+        // A host's shutdown is not the guest's wish, and neither is what Croft itself ended and wants again.
+        (_, None | Some(ExitKind::HostShutdown | ExitKind::Stopped | ExitKind::Killed)) | (Restart::Always, _) => false,
         (Restart::OnFailure, Some(kind)) => kind == ExitKind::GuestPoweroff,
         (Restart::Never, Some(_)) => true,
     }

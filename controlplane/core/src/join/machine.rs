@@ -251,7 +251,7 @@ impl Guest {
             placed: instance.host().is_some() && !instance.lacks_disk(),
             off: instance.host().is_none() || lost || observed.is_some_and(|seen| is_off(instance, seen)),
             forced: instance.meta.delete_time.is_some() && instance.intent.delete_force,
-            rebuilt: leaves_to_be_rebuilt(instance),
+            rebuilt: wanted(instance) && leaves_to_be_rebuilt(instance),
             start_time: observed.and_then(|seen| seen.start_time),
         }
     }

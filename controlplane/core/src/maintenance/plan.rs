@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{is_still, parked, resumes, runs, spent};
 use crate::host;
 use crate::id::InstanceUid;
-use crate::instance::{Instance, Observed, Phase as GuestPhase, Power};
+use crate::instance::{Instance, Observed, Phase as GuestPhase, Power, machine as guest};
 use crate::join::machine::DRAIN_DEADLINE;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,9 @@ fn effect(host: host::State, instance: &Instance) -> (Effect, String) {
     if instance.meta.delete_time.is_some() {
         return (Effect::Leaves, "is being deleted; the drain waits until nothing is left of it".to_owned());
     }
+    if guest::is_buried(instance) {
+        return (Effect::Leaves, "leaves for another host; the drain waits until nothing is left of it".to_owned());
+    }
     if is_still(instance) {
         return (Effect::StaysOff, "is off".to_owned());
     }
@@ -91,7 +94,10 @@ fn effect(host: host::State, instance: &Instance) -> (Effect, String) {
 
 fn failed(seen: &Observed) -> String {
     let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message) };
-    format!("runs, and its host does nothing about it ({}{message}); mend what that names, or delete it", seen.reason)
+    format!(
+        "may run, and its host does nothing about it ({}{message}); mend what that names, or delete it",
+        seen.reason
+    )
 }
 
 fn stops(instance: &Instance) -> String {

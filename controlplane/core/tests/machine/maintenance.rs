@@ -168,11 +168,9 @@ fn what_a_drain_does_is_said_beforehand() {
     let mut deleted = running();
     deleted.meta.delete_time = Some(NOW);
     let mut stuck = running();
-    stuck.status.observed = Some(Observed {
-        start_time: Some(NOW),
-        reason: "JournalCorrupt".into(),
-        ..heard(instance(), Phase::Failed).status.observed.unwrap()
-    });
+    // Its agent has no record of any run.
+    stuck.status.observed =
+        Some(Observed { reason: "JournalCorrupt".into(), ..heard(instance(), Phase::Failed).status.observed.unwrap() });
     let mut off = instance();
     off.intent.power = Power::Stopped;
     let all = [

@@ -1,4 +1,4 @@
-//! What is written down of denied requests: each kind once an hour, however many there are.
+//! What is written down of denied requests: the first few of a kind one by one, then one row an hour, however many there are.
 //!
 //! Audit log and events are kept for a year, and whoever may send requests, or owns the API server, invents any number of them,
 //! and of names for who asks. A request that is denied again (the cluster did not take the answer) is the same one.
@@ -10,6 +10,8 @@ use croft_core::Timestamp;
 use croft_store::Denied;
 
 const AGAIN: Duration = Duration::from_secs(60 * 60);
+/// Of a kind, until there was none of it for that long: somebody who tries this and that is told of each.
+const FEW: usize = 5;
 /// A pass, of all kinds together; what is not written down yet is not answered yet.
 const ROWS: usize = 10;
 
@@ -26,13 +28,33 @@ pub(super) struct Denials {
 #[derive(Debug, Default)]
 struct Told {
     at: Option<Timestamp>,
-    /// What came since.
-    next: Option<Denied>,
+    rows: usize,
+    /// To be told one by one.
+    each: Vec<Denied>,
+    /// What came on top of these, as one.
+    rest: Option<Denied>,
 }
 
 impl Told {
-    fn is_due(&self, now: Timestamp) -> bool {
-        self.next.is_some() && self.at.is_none_or(|at| now.since(at) >= AGAIN)
+    fn note(&mut self, denied: Denied) {
+        match &mut self.rest {
+            _ if self.rows + self.each.len() < FEW => self.each.push(denied),
+            Some(rest) => rest.more += 1,
+            none => *none = Some(denied),
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = &Denied> {
+        let again = self.at.is_none_or(|at| now.since(at) >= AGAIN);
+        self.each.iter().chain(self.rest.iter().filter(move |_| again))
+    }
+
+    fn wrote(&mut self, row: &Denied, now: Timestamp) {
+        match self.each.iter().position(|one| one.request == row.request) {
+            Some(at) => drop(self.each.remove(at)),
+            None => self.rest = None,
+        }
+        (self.at, self.rows) = (Some(now), self.rows + 1);
     }
 }
 
@@ -46,35 +68,31 @@ impl Denials {
         if !self.counted.insert(uid.to_owned()) {
             return;
         }
-        let told = self.kinds.entry(kind(&denied)).or_default();
-        match &mut told.next {
-            Some(next) => next.more += 1,
-            none => *none = Some(denied),
-        }
+        self.kinds.entry(kind(&denied)).or_default().note(denied);
     }
 
     /// To be written now: machines that are known first.
     pub fn due(&self, now: Timestamp) -> Vec<Denied> {
-        let (known, others): (Vec<_>, Vec<_>) =
-            self.kinds.iter().filter(|(_, told)| told.is_due(now)).partition(|((requester, _), _)| requester.is_some());
-        known.into_iter().chain(others).filter_map(|(_, told)| told.next.clone()).take(ROWS).collect()
+        let (known, others): (Vec<_>, Vec<_>) = self.kinds.iter().partition(|((requester, _), _)| requester.is_some());
+        known.into_iter().chain(others).flat_map(|(_, told)| told.due(now)).take(ROWS).cloned().collect()
     }
 
     pub fn wrote(&mut self, rows: &[Denied], now: Timestamp) {
         for row in rows {
-            self.kinds.insert(kind(row), Told { at: Some(now), next: None });
+            self.kinds.entry(kind(row)).or_default().wrote(row, now);
         }
     }
 
     /// Whether one like this has to be written down before it is answered.
     pub fn owes(&self, denied: &Denied, now: Timestamp) -> bool {
-        self.kinds.get(&kind(denied)).is_some_and(|told| told.is_due(now))
+        self.kinds.get(&kind(denied)).is_some_and(|told| told.due(now).next().is_some())
     }
 
     /// `listed`: the requests that the cluster still keeps.
     pub fn forget(&mut self, listed: &BTreeSet<&str>, now: Timestamp) {
         self.counted.retain(|uid| listed.contains(uid.as_str()));
-        self.kinds.retain(|_, told| told.next.is_some() || told.at.is_some_and(|at| now.since(at) < AGAIN));
+        let rests = |told: &Told| told.each.is_empty() && told.rest.is_none();
+        self.kinds.retain(|_, told| !rests(told) || told.at.is_some_and(|at| now.since(at) < AGAIN));
     }
 }
 
@@ -103,17 +121,20 @@ mod tests {
     }
 
     #[test]
-    fn an_invented_crowd_is_one_row_an_hour() {
+    fn of_an_invented_crowd_the_first_few_have_rows_and_the_rest_one_an_hour() {
         let mut denials = Denials::default();
-        for n in 0..500 {
-            denials.note(&format!("a{n}"), denied(false, &format!("system:bootstrap:{n}"), "InstanceGone"));
-        }
+        let crowd = |denials: &mut Denials, name: &str| {
+            for n in 0..500 {
+                let request = format!("{name}{n}");
+                let one = denied(false, &format!("system:bootstrap:{n}"), "InstanceGone");
+                denials.note(&request.clone(), Denied { request, ..one });
+            }
+        };
+        crowd(&mut denials, "a");
         let rows = pass(&mut denials, NOW);
-        assert_eq!((rows.len(), rows[0].more), (1, 499));
+        assert_eq!(rows.iter().map(|row| row.more).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 494]);
         let soon = NOW.plus(Duration::from_secs(600));
-        for n in 0..500 {
-            denials.note(&format!("b{n}"), denied(false, &format!("system:bootstrap:{n}"), "InstanceGone"));
-        }
+        crowd(&mut denials, "b");
         assert_eq!(pass(&mut denials, soon), []);
         assert!(!denials.owes(&denied(false, "x", "InstanceGone"), soon), "it is answered all the same");
         let rows = pass(&mut denials, NOW.plus(AGAIN));
@@ -126,8 +147,8 @@ mod tests {
         for _ in 0..5 {
             denials.note("a", denied(true, "system:node:vm", "WrongSan"));
         }
-        assert_eq!(denials.due(NOW)[0].more, 0);
-        // The store did not take it: nothing is lost.
+        // Asked twice, since the store may not have taken it: nothing is lost.
+        assert_eq!(denials.due(NOW).len(), 1);
         assert_eq!(pass(&mut denials, NOW).len(), 1);
         denials.forget(&["a"].into(), NOW);
         denials.note("a", denied(true, "system:node:vm", "WrongSan"));

@@ -97,10 +97,15 @@ impl Command {
 pub(super) async fn check_rebuild(tx: &mut Tx, instance: &Instance) -> Result<()> {
     rebuild::check(instance)?;
     let Some(id) = instance.host() else { return Ok(()) };
-    if host::require(&mut tx.conn, id).await?.can(rebuild::FEATURE) {
+    let (host, name) = (host::require(&mut tx.conn, id).await?, instance.name());
+    if host.state == croft_core::host::State::Unreachable {
+        let message =
+            format!("{name}: {} is not heard from; wait for it, or fence it if it is off for certain", host.name());
+        return Err(Error::precondition(Reason::InstanceUnknown, name, message));
+    }
+    if host.can(rebuild::FEATURE) {
         return Ok(());
     }
-    let name = instance.name();
     let message = format!("{name}: the agent of hosts/{id} lacks {}: upgrade croft-hostagent there", rebuild::FEATURE);
     Err(Error::precondition(Reason::AgentTooOld, name, message))
 }

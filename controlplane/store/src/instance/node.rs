@@ -11,7 +11,7 @@ use croft_core::id::{AuditUid, InstanceUid, TenantId};
 use croft_core::instance::Instance;
 use croft_core::instance::machine::is_buried;
 use croft_core::instance::seed::Seed;
-use croft_core::join::machine::{Node, tell_power};
+use croft_core::join::machine::{Node, Phase, disk_told, power_told, tell_power};
 
 use super::command::{bury, note_delete};
 use super::{Row, Settled, select_instances};
@@ -116,13 +116,16 @@ async fn advance(tx: &mut Tx, step: NodeStep) -> Result<Stepped> {
     if instance.node.as_ref() != Some(&before) {
         return Ok(Stepped::Stale);
     }
-    let was_buried = is_buried(&instance);
+    let (was_buried, was_told) = (is_buried(&instance), (power_told(&instance), disk_told(&instance)));
+    let leaves = after.phase == Phase::Left && before.phase != Phase::Left;
     instance.node = Some(after);
     tell_power(&mut instance);
     let buried = is_buried(&instance) && !was_buried;
     if buried {
         bury(&mut instance);
-        // What the host said to the desired object of now is no answer to the tombstone.
+    }
+    if buried || leaves && was_told != (power_told(&instance), disk_told(&instance)) {
+        // What the host said to the desired object of now is no answer to the next one.
         instance.meta.generation += 1;
     }
     if let Some(seed) = seed {

@@ -321,6 +321,19 @@ fn a_node_that_may_not_be_deleted_lets_its_host_stop_it() {
 }
 
 #[test]
+fn only_what_is_to_run_again_waits_for_ever_to_be_rebuilt() {
+    let mut world = joined();
+    world.instance.intent.disk_generation += 1;
+    assert!(world.guest().rebuilt && !world.guest().wanted);
+    let later = world.now.plus(DRAIN_DEADLINE * 2);
+    let mut node = world.node().clone();
+    node.enter(Phase::Leaving, world.now);
+    assert_eq!(without::away(&node, world.guest(), START, later), None);
+    world.power(Power::Stopped);
+    assert_eq!(without::away(&node, world.guest(), START, later), Some(Without::Release));
+}
+
+#[test]
 fn a_stop_waits_its_time_for_a_cluster_from_when_somebody_tried() {
     let mut world = joined();
     world.power(Power::Stopped);
