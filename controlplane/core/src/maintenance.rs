@@ -20,7 +20,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::instance::{Instance, Observed, Phase as GuestPhase, Power, machine as guest};
+use crate::instance::rest::stays_off;
+use crate::instance::{Instance, Observed, Phase as GuestPhase, Power};
 use crate::join::machine::power_told;
 
 pub use plan::{Effect, Expected, Step, differences, plan};
@@ -148,11 +149,8 @@ fn runs(seen: &Observed) -> bool {
 
 /// It is off, though it should run, because its guest or its restart policy wants it so.
 fn rests(instance: &Instance) -> bool {
-    instance.status.observed.as_ref().is_some_and(|seen| {
-        seen.phase == GuestPhase::Off
-            && seen.power_generation >= instance.intent.power_generation
-            && guest::rests(instance.intent.restart, seen.exit.as_ref())
-    })
+    let seen = instance.status.observed.as_ref();
+    seen.is_some_and(|seen| stays_off(instance, seen, instance.intent.power_generation))
 }
 
 /// Returns by how much its power counter rose: operations that wait for the old one wait for the new one.

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, ExitKind, Instance, Observed, Phase, Power, Restart};
+use super::rest::stays_off;
+use super::{Instance, Observed, Phase, Power};
 use crate::error::Reason;
 use crate::join::machine::{Held, Phase as NodePhase, has_left, held, leaves_to_be_rebuilt, told};
 use crate::operation::{Failure, Operation, Verb};
@@ -238,8 +239,7 @@ fn verdict(instance: &Instance, host: Option<host::State>) -> Verdict {
 #[must_use]
 pub fn is_buried(instance: &Instance) -> bool {
     let deleted = instance.meta.delete_time.is_some() && held(instance) == Held::Not;
-    let node_left =
-        instance.node.as_ref().is_none_or(|node| matches!(node.phase, NodePhase::Left | NodePhase::Waiting));
+    let node_left = instance.node.as_ref().is_none_or(|node| node.phase.is_outside());
     deleted || instance.leaves_host() && node_left
 }
 
@@ -259,7 +259,7 @@ fn for_its_node(instance: &Instance, state: State) -> Verdict {
     let cluster = instance.spec.node.as_ref().map_or("its cluster", |wish| wish.cluster.as_str());
     let waits = match state {
         State::Pending => format!("waits for a token of {cluster}"),
-        State::Stopping if instance.lacks_disk() && matches!(node.phase, NodePhase::Left | NodePhase::Waiting) => {
+        State::Stopping if instance.lacks_disk() && node.phase.is_outside() => {
             format!("is stopped for its new disk; its node {} has left {cluster}", node.name)
         }
         _ => format!("waits until its node {} has left {cluster}", node.name),
@@ -270,7 +270,6 @@ fn for_its_node(instance: &Instance, state: State) -> Verdict {
 
 /// What a host that is heard from says.
 fn on_host(instance: &Instance, seen: &Observed) -> Verdict {
-    let behind = seen.power_generation < instance.intent.power_generation;
     let parks = maintenance::words(instance);
     let (reason, message) = match &parks {
         Some(words) if !matches!(seen.phase, Phase::Failed | Phase::Preparing) => {
@@ -287,23 +286,11 @@ fn on_host(instance: &Instance, seen: &Observed) -> Verdict {
         (Phase::Running | Phase::Paused, Power::Running) => named(State::Running, reason, message),
         (Phase::Running | Phase::Paused, Power::Stopped) => named(State::Stopping, reason, message),
         (Phase::Off, Power::Stopped) => named(State::Stopped, reason, message),
-        (Phase::Off, Power::Running) if behind => named(State::Starting, reason, message),
-        (Phase::Off, Power::Running) if rests(instance.intent.restart, seen.exit.as_ref()) => {
+        (Phase::Off, Power::Running) if stays_off(instance, seen, instance.intent.power_generation) => {
             named(State::Stopped, reason, message)
         }
-        // Off for a moment: the agent restarts it, after its back-off.
+        // Off for a moment: it was told to start, or the agent restarts it, after its back-off.
         (Phase::Off, Power::Running) => named(State::Starting, reason, message),
-    }
-}
-
-/// Whether an instance that should run may stay off after it ended like this. The agent decides by the same rule.
-#[must_use]
-pub fn rests(restart: Restart, exit: Option<&Exit>) -> bool {
-    match (restart, exit.map(|exit| exit.kind)) {
-        // A host's shutdown is not the guest's wish, and neither is what Croft itself ended and wants again.
-        (_, None | Some(ExitKind::HostShutdown | ExitKind::Stopped | ExitKind::Killed)) | (Restart::Always, _) => false,
-        (Restart::OnFailure, Some(kind)) => kind == ExitKind::GuestPoweroff,
-        (Restart::Never, Some(_)) => true,
     }
 }
 

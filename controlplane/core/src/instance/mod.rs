@@ -5,6 +5,7 @@
 pub mod check;
 pub mod machine;
 pub mod rebuild;
+pub mod rest;
 pub mod seed;
 
 use std::collections::BTreeMap;
@@ -165,6 +166,25 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Of one that is created, before its seed is known.
+    #[must_use]
+    pub fn first(power: Power, restart: Restart, stop_timeout: Duration) -> Self {
+        Self {
+            power,
+            restart,
+            stop_timeout,
+            power_generation: 1,
+            stop_timeout_once: None,
+            reboot_generation: 0,
+            reset_generation: 0,
+            disk_generation: 0,
+            away_from: None,
+            delete_force: false,
+            detaching: BTreeMap::new(),
+            seed_digest: String::new(),
+        }
+    }
+
     #[must_use]
     pub fn effective_stop_timeout(&self) -> Duration {
         self.stop_timeout_once.unwrap_or(self.stop_timeout)
@@ -197,6 +217,21 @@ pub struct Status {
     /// The last truth that the host told; `None` until it did.
     pub observed: Option<Observed>,
     pub observed_time: Option<Timestamp>,
+}
+
+impl Status {
+    /// Of one that is created: no host has said anything yet.
+    #[must_use]
+    pub fn first(state: State, now: Timestamp) -> Self {
+        Self {
+            state,
+            state_time: now,
+            reason: String::new(),
+            message: String::new(),
+            observed: None,
+            observed_time: None,
+        }
+    }
 }
 
 /// One truth from a host.

@@ -27,7 +27,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::instance::{Instance, Observed, Phase as GuestPhase, Power, machine as guest};
+use crate::instance::rest::stays_off;
+use crate::instance::{Instance, Observed, Phase as GuestPhase, Power};
 use crate::join::keep::HeldBack;
 use crate::maintenance::power_asked;
 
@@ -55,6 +56,14 @@ pub enum Phase {
     Joined,
     Leaving,
     Left,
+}
+
+impl Phase {
+    /// Its guest is nothing to the cluster: it may not join yet, or has left.
+    #[must_use]
+    pub fn is_outside(self) -> bool {
+        matches!(self, Self::Waiting | Self::Left)
+    }
 }
 
 /// The plane's own record of it.
@@ -260,8 +269,7 @@ impl Guest {
 /// A rebuild makes another machine of it: the node leaves first.
 #[must_use]
 pub fn leaves_to_be_rebuilt(instance: &Instance) -> bool {
-    let is_node = |node: &Node| !matches!(node.phase, Phase::Waiting | Phase::Left);
-    instance.lacks_disk() && instance.node.as_ref().is_some_and(is_node)
+    instance.lacks_disk() && instance.node.as_ref().is_some_and(|node| !node.phase.is_outside())
 }
 
 /// The count of its disk that its host is told: of a rebuild only when the node has left.
@@ -283,9 +291,7 @@ fn is_off(instance: &Instance, seen: &Observed) -> bool {
     let runs = power == Power::Running;
     match seen.phase {
         // What its host was told to start may be starting by now, whatever it said before.
-        GuestPhase::Off if runs => {
-            seen.power_generation >= generation && guest::rests(instance.intent.restart, seen.exit.as_ref())
-        }
+        GuestPhase::Off if runs => stays_off(instance, seen, generation),
         GuestPhase::Off => true,
         GuestPhase::Absent => !runs,
         _ => false,
@@ -336,7 +342,7 @@ pub struct Gates {
 pub fn gates(phase: Phase) -> Gates {
     let is = |phases: &[Phase]| phases.contains(&phase);
     Gates {
-        start: !is(&[Phase::Waiting, Phase::Left]),
+        start: !phase.is_outside(),
         stop: phase == Phase::Left,
         register: is(&[Phase::Booting, Phase::Missed, Phase::Joined]),
     }
