@@ -1,7 +1,5 @@
 //! The instance state machine: every input has an answer, and the wrong ones never happen.
 
-use std::collections::BTreeMap;
-
 use croft_core::device;
 use croft_core::host;
 use croft_core::id::{ImageUid, InstanceUid, OperationUid};
@@ -37,30 +35,10 @@ fn instance() -> Instance {
             devices: Vec::new(),
             node: None,
         },
-        intent: Intent {
-            power: Power::Running,
-            restart: Restart::OnFailure,
-            stop_timeout: DEFAULT_STOP_TIMEOUT,
-            power_generation: 1,
-            stop_timeout_once: None,
-            reboot_generation: 0,
-            reset_generation: 0,
-            disk_generation: 0,
-            away_from: None,
-            delete_force: false,
-            detaching: BTreeMap::new(),
-            seed_digest: String::new(),
-        },
+        intent: Intent::first(Power::Running, Restart::OnFailure, DEFAULT_STOP_TIMEOUT),
         placement: Some(Placement { host: "h1".into(), pins: vec![], devices: vec![], parked: None }),
         node: None,
-        status: Status {
-            state: State::Pending,
-            state_time: NOW,
-            reason: String::new(),
-            message: String::new(),
-            observed: None,
-            observed_time: None,
-        },
+        status: Status::first(State::Pending, NOW),
     }
 }
 

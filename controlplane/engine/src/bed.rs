@@ -1,6 +1,5 @@
 //! A store on files of its own and a clock to move, for the tests of what goes by itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,29 +132,9 @@ pub fn joining(id: &str) -> Instance {
                 repair: croft_core::join::keep::Repair::None,
             }),
         },
-        intent: Intent {
-            power: Power::Running,
-            restart: Restart::OnFailure,
-            stop_timeout: Duration::from_secs(90),
-            power_generation: 1,
-            stop_timeout_once: None,
-            reboot_generation: 0,
-            reset_generation: 0,
-            disk_generation: 0,
-            away_from: None,
-            delete_force: false,
-            detaching: BTreeMap::new(),
-            seed_digest: String::new(),
-        },
+        intent: Intent::first(Power::Running, Restart::OnFailure, Duration::from_secs(90)),
         placement: None,
         node: Some(Node::new(node::name(id, uid), Phase::Waiting, now)),
-        status: Status {
-            state: instance::State::Pending,
-            state_time: now,
-            reason: String::new(),
-            message: String::new(),
-            observed: None,
-            observed_time: None,
-        },
+        status: Status::first(instance::State::Pending, now),
     }
 }

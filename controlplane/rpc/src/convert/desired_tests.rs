@@ -40,29 +40,15 @@ fn instance(networks: &[&str]) -> Instance {
             node: None,
         },
         intent: Intent {
-            power: Power::Running,
-            restart: Restart::OnFailure,
-            stop_timeout: Duration::from_secs(90),
             power_generation: 3,
-            stop_timeout_once: None,
             reboot_generation: 2,
             reset_generation: 1,
-            disk_generation: 0,
-            away_from: None,
-            delete_force: false,
-            detaching: BTreeMap::new(),
             seed_digest: "sha256:abc".into(),
+            ..Intent::first(Power::Running, Restart::OnFailure, Duration::from_secs(90))
         },
         placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: None,
-        status: Status {
-            state: State::Pending,
-            state_time: Timestamp(1),
-            reason: String::new(),
-            message: String::new(),
-            observed: None,
-            observed_time: None,
-        },
+        status: Status::first(State::Pending, Timestamp(1)),
     }
 }
 

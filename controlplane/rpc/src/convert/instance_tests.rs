@@ -32,30 +32,10 @@ fn kept(new: NewInstance) -> Instance {
         id: new.id,
         meta: Meta::new(uid.to_string(), new.labels, new.annotations, Timestamp(1)),
         spec: new.spec,
-        intent: Intent {
-            power: new.power,
-            restart: new.restart,
-            stop_timeout: new.stop_timeout,
-            power_generation: 1,
-            stop_timeout_once: None,
-            reboot_generation: 0,
-            reset_generation: 0,
-            disk_generation: 0,
-            away_from: None,
-            delete_force: false,
-            detaching: BTreeMap::new(),
-            seed_digest: String::new(),
-        },
+        intent: Intent::first(new.power, new.restart, new.stop_timeout),
         placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: None,
-        status: Status {
-            state: State::Pending,
-            state_time: Timestamp(2),
-            reason: String::new(),
-            message: String::new(),
-            observed: None,
-            observed_time: None,
-        },
+        status: Status::first(State::Pending, Timestamp(2)),
     }
 }
 

@@ -243,30 +243,10 @@ impl Batch {
             id: new.id.clone(),
             meta: Meta::new(uid.to_string(), new.labels.clone(), new.annotations.clone(), self.now),
             spec,
-            intent: Intent {
-                power: new.power,
-                restart: new.restart,
-                stop_timeout: new.stop_timeout,
-                power_generation: 1,
-                stop_timeout_once: None,
-                reboot_generation: 0,
-                reset_generation: 0,
-                disk_generation: 0,
-                away_from: None,
-                delete_force: false,
-                detaching: BTreeMap::new(),
-                seed_digest,
-            },
+            intent: Intent { seed_digest, ..Intent::first(new.power, new.restart, new.stop_timeout) },
             placement: Some(placement.clone()),
             node: cluster.map(|_| Node::new(node::name(&new.id, uid), first_phase(new.power), self.now)),
-            status: Status {
-                state: State::Pending,
-                state_time: self.now,
-                reason: String::new(),
-                message: String::new(),
-                observed: None,
-                observed_time: None,
-            },
+            status: Status::first(State::Pending, self.now),
         };
         tell_power(&mut instance);
         // In the words that the next look at it would use.

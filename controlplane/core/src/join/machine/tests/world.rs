@@ -1,7 +1,5 @@
 //! A cluster, a host and a guest that do what they like, beside the machine.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::id::{ImageUid, InstanceUid};
 use crate::instance::machine::State;
@@ -305,29 +303,9 @@ fn instance() -> Instance {
             devices: Vec::new(),
             node: None,
         },
-        intent: Intent {
-            power: Power::Running,
-            restart: Restart::OnFailure,
-            stop_timeout: Duration::from_secs(90),
-            power_generation: 1,
-            stop_timeout_once: None,
-            reboot_generation: 0,
-            reset_generation: 0,
-            delete_force: false,
-            disk_generation: 0,
-            away_from: None,
-            detaching: BTreeMap::new(),
-            seed_digest: String::new(),
-        },
+        intent: Intent::first(Power::Running, Restart::OnFailure, Duration::from_secs(90)),
         placement: Some(Placement { host: "h1".into(), pins: Vec::new(), devices: Vec::new(), parked: None }),
         node: Some(node),
-        status: Status {
-            state: State::Pending,
-            state_time: START,
-            reason: String::new(),
-            message: String::new(),
-            observed: None,
-            observed_time: None,
-        },
+        status: Status::first(State::Pending, START),
     }
 }
